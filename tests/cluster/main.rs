@@ -1,0 +1,1 @@
+//! End-to-end tests of cluster. Filled as its parts land.

@@ -1,0 +1,1 @@
+//! End-to-end tests of crash. Filled as its parts land.

@@ -1,0 +1,34 @@
+//! What every end-to-end test needs: a throw-away cluster through the documented contract of `flotilla dev --plain`,
+//! bounded waits, and a port range of its own. It knows the binary only, never a crate's internals.
+#![forbid(unsafe_code)]
+#![expect(missing_docs, reason = "a test harness: names say it")]
+
+mod cluster;
+mod ports;
+
+pub use cluster::{Cluster, Node, Options};
+pub use ports::free_ports;
+
+use std::path::PathBuf;
+
+/// The `flotilla` binary that this test run built, or the one named by FLOTILLA_BIN.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("FLOTILLA_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let profile = test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps/test");
+    let path = profile.join("flotilla");
+    assert!(path.exists(), "{} is missing: build it first (cargo build -p node)", path.display());
+    path
+}
+
+/// `make test-long` runs the full counts of the acceptance lines; `make test` the short ones.
+pub fn count(short: usize, long: usize) -> usize {
+    if std::env::var_os("FLOTILLA_LONG").is_some() { long } else { short }
+}
+
+/// The folder of the repository.
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root").to_path_buf()
+}
