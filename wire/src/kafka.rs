@@ -1,0 +1,14 @@
+//! The Kafka protocol: framing, the table of APIs, messages, record batches.
+//! Never: names another protocol, decides what an answer means.
+
+pub mod batch;
+mod error_code;
+pub mod frame;
+pub mod messages;
+mod schema;
+pub mod versions;
+
+pub use batch::{Batch, BatchError, BatchHeader};
+pub use error_code::ErrorCode;
+pub use kacrab_protocol::{KafkaString as Str, KafkaUuid as Uuid, RawTaggedField};
+pub use versions::{Api, ApiKey};

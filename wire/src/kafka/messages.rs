@@ -1,0 +1,157 @@
+//! Typed requests and responses. Owns the choice of codec (docs/adr/001): kacrab-protocol behind the guard of `bound`.
+//! Invariant: a request that decodes was read to its last byte, and its record bytes are slices of the frame.
+//! Never: lets the codec see request bytes that the guard has not walked.
+
+use bytes::{Bytes, BytesMut};
+use kacrab_protocol::generated as codec;
+
+use super::{ApiKey, frame, schema};
+use crate::{Error, Result, bound};
+
+mod sealed {
+    use super::{Bytes, BytesMut};
+
+    /// What the codec offers for each message.
+    pub trait Codec: Sized {
+        fn read(buf: &mut Bytes, version: i16) -> kacrab_protocol::Result<Self>;
+        fn write(&self, buf: &mut BytesMut, version: i16) -> kacrab_protocol::Result<()>;
+        fn encoded_len(&self, version: i16) -> kacrab_protocol::Result<usize>;
+    }
+}
+
+/// The body of a request.
+pub trait RequestBody: sealed::Codec {
+    /// The API it belongs to.
+    const API: ApiKey;
+    /// The body that answers it.
+    type Response: ResponseBody;
+}
+
+/// The body of a response.
+pub trait ResponseBody: sealed::Codec {
+    /// The API it belongs to.
+    const API: ApiKey;
+}
+
+/// Decodes the body of a request that [`frame::parse_request`] returned.
+///
+/// # Errors
+/// [`Error::Malformed`] or [`Error::TooManyElements`] from the guard, before anything is allocated; also for bytes
+/// after the end. [`Error::Decode`] for a string that is not UTF-8.
+pub fn decode_request<T: RequestBody>(version: i16, body: Bytes) -> Result<T> {
+    let api = T::API.api();
+    if !api.serves(version) {
+        return Err(Error::UnsupportedVersion { api: api.key, version, correlation_id: 0 });
+    }
+    bound::check(schema::of(T::API), version, api.is_flexible(version), &body)?;
+    decode(version, body)
+}
+
+/// Encodes a response with its length and header. Records in it are copied: use the Fetch writer for those.
+///
+/// # Errors
+/// [`Error::Encode`] if a field is set that this version does not have and that cannot be left out.
+pub fn encode_response<T: ResponseBody>(correlation_id: i32, version: i16, body: &T) -> Result<Bytes> {
+    let api = T::API.api();
+    let body_bytes = body.encoded_len(version).map_err(encoding)?;
+    let mut buf = BytesMut::with_capacity(frame::response_head_bytes(api, version) + body_bytes);
+    frame::put_response_head(&mut buf, correlation_id, api, version, body_bytes)?;
+    body.write(&mut buf, version).map_err(encoding)?;
+    Ok(buf.freeze())
+}
+
+/// Encodes a request with its length and header: the client's side.
+///
+/// # Errors
+/// [`Error::Encode`] as for responses.
+pub fn encode_request<T: RequestBody>(
+    version: i16,
+    correlation_id: i32,
+    client_id: Option<&str>,
+    body: &T,
+) -> Result<Bytes> {
+    let body_bytes = body.encoded_len(version).map_err(encoding)?;
+    let mut buf = BytesMut::with_capacity(32 + client_id.map_or(0, str::len) + body_bytes);
+    frame::put_request_head(&mut buf, (T::API.api(), version), correlation_id, client_id, body_bytes)?;
+    body.write(&mut buf, version).map_err(encoding)?;
+    Ok(buf.freeze())
+}
+
+/// Decodes a response frame from [`frame::next_response`]: the client's side. Gives the correlation id too.
+///
+/// # Errors
+/// [`Error::Malformed`] or [`Error::Decode`].
+pub fn decode_response<T: ResponseBody>(version: i16, mut frame: Bytes) -> Result<(i32, T)> {
+    let correlation_id = frame::take_response_head(&mut frame, T::API.api(), version)?;
+    Ok((correlation_id, decode(version, frame)?))
+}
+
+fn decode<T: sealed::Codec>(version: i16, mut body: Bytes) -> Result<T> {
+    let message = T::read(&mut body, version).map_err(|error| Error::Decode(error.to_string()))?;
+    if body.is_empty() { Ok(message) } else { Err(frame::malformed("message", "ended early", &body)) }
+}
+
+fn encoding(error: kacrab_protocol::ProtocolError) -> Error {
+    Error::Encode(error.to_string())
+}
+
+macro_rules! messages {
+    ($($api:ident, $module:ident, $request_module:ident :: $request_data:ident as $request:ident,
+       $response_module:ident :: $response_data:ident as $response:ident;)*) => {$(
+        #[doc = concat!("All structs of ", stringify!($api), "; a name that is in both, through its direction.")]
+        #[allow(ambiguous_glob_reexports, reason = "DescribeTopicPartitions has a Cursor in both directions")]
+        pub mod $module {
+            pub use kacrab_protocol::generated::$request_module as request;
+            pub use kacrab_protocol::generated::$response_module as response;
+            pub use {request::*, response::*};
+        }
+        #[doc = concat!("Request of ", stringify!($api), ".")]
+        pub type $request = codec::$request_module::$request_data;
+        #[doc = concat!("Response of ", stringify!($api), ".")]
+        pub type $response = codec::$response_module::$response_data;
+
+        impl RequestBody for $request {
+            const API: ApiKey = ApiKey::$api;
+            type Response = $response;
+        }
+        impl ResponseBody for $response {
+            const API: ApiKey = ApiKey::$api;
+        }
+        messages!(@codec $request);
+        messages!(@codec $response);
+    )*};
+    (@codec $message:ident) => {
+        impl sealed::Codec for $message {
+            fn read(buf: &mut Bytes, version: i16) -> kacrab_protocol::Result<Self> {
+                Self::read(buf, version)
+            }
+            fn write(&self, buf: &mut BytesMut, version: i16) -> kacrab_protocol::Result<()> {
+                self.write(buf, version)
+            }
+            fn encoded_len(&self, version: i16) -> kacrab_protocol::Result<usize> {
+                self.encoded_len(version)
+            }
+        }
+    };
+}
+
+messages! {
+    Produce, produce, produce_request::ProduceRequestData as ProduceRequest, produce_response::ProduceResponseData as ProduceResponse;
+    Fetch, fetch, fetch_request::FetchRequestData as FetchRequest, fetch_response::FetchResponseData as FetchResponse;
+    ListOffsets, list_offsets, list_offsets_request::ListOffsetsRequestData as ListOffsetsRequest, list_offsets_response::ListOffsetsResponseData as ListOffsetsResponse;
+    Metadata, metadata, metadata_request::MetadataRequestData as MetadataRequest, metadata_response::MetadataResponseData as MetadataResponse;
+    ApiVersions, api_versions, api_versions_request::ApiVersionsRequestData as ApiVersionsRequest, api_versions_response::ApiVersionsResponseData as ApiVersionsResponse;
+    CreateTopics, create_topics, create_topics_request::CreateTopicsRequestData as CreateTopicsRequest, create_topics_response::CreateTopicsResponseData as CreateTopicsResponse;
+    DeleteTopics, delete_topics, delete_topics_request::DeleteTopicsRequestData as DeleteTopicsRequest, delete_topics_response::DeleteTopicsResponseData as DeleteTopicsResponse;
+    DeleteRecords, delete_records, delete_records_request::DeleteRecordsRequestData as DeleteRecordsRequest, delete_records_response::DeleteRecordsResponseData as DeleteRecordsResponse;
+    InitProducerId, init_producer_id, init_producer_id_request::InitProducerIdRequestData as InitProducerIdRequest, init_producer_id_response::InitProducerIdResponseData as InitProducerIdResponse;
+    OffsetForLeaderEpoch, offset_for_leader_epoch, offset_for_leader_epoch_request::OffsetForLeaderEpochRequestData as OffsetForLeaderEpochRequest, offset_for_leader_epoch_response::OffsetForLeaderEpochResponseData as OffsetForLeaderEpochResponse;
+    DescribeConfigs, describe_configs, describe_configs_request::DescribeConfigsRequestData as DescribeConfigsRequest, describe_configs_response::DescribeConfigsResponseData as DescribeConfigsResponse;
+    AlterConfigs, alter_configs, alter_configs_request::AlterConfigsRequestData as AlterConfigsRequest, alter_configs_response::AlterConfigsResponseData as AlterConfigsResponse;
+    DescribeLogDirs, describe_log_dirs, describe_log_dirs_request::DescribeLogDirsRequestData as DescribeLogDirsRequest, describe_log_dirs_response::DescribeLogDirsResponseData as DescribeLogDirsResponse;
+    CreatePartitions, create_partitions, create_partitions_request::CreatePartitionsRequestData as CreatePartitionsRequest, create_partitions_response::CreatePartitionsResponseData as CreatePartitionsResponse;
+    IncrementalAlterConfigs, incremental_alter_configs, incremental_alter_configs_request::IncrementalAlterConfigsRequestData as IncrementalAlterConfigsRequest, incremental_alter_configs_response::IncrementalAlterConfigsResponseData as IncrementalAlterConfigsResponse;
+    DescribeCluster, describe_cluster, describe_cluster_request::DescribeClusterRequestData as DescribeClusterRequest, describe_cluster_response::DescribeClusterResponseData as DescribeClusterResponse;
+    ListConfigResources, list_config_resources, list_config_resources_request::ListConfigResourcesRequestData as ListConfigResourcesRequest, list_config_resources_response::ListConfigResourcesResponseData as ListConfigResourcesResponse;
+    DescribeTopicPartitions, describe_topic_partitions, describe_topic_partitions_request::DescribeTopicPartitionsRequestData as DescribeTopicPartitionsRequest, describe_topic_partitions_response::DescribeTopicPartitionsResponseData as DescribeTopicPartitionsResponse;
+}
