@@ -3,8 +3,10 @@
 
 pub mod batch;
 mod error_code;
+pub mod fetch_writer;
 pub mod frame;
 pub mod messages;
+pub mod produce_legacy;
 mod schema;
 pub mod versions;
 

@@ -33,7 +33,7 @@
 //! # assert_eq!(serve(&mut BytesMut::from(&bytes[..])).unwrap().len(), 1);
 //! ```
 //! Produce: hand each partition's `records` to [`kafka::batch::split_batches`]; the batches are slices of the frame.
-//! Fetch: answer through the writer in [`kafka`], which never copies records. Errors of a batch name their Kafka code.
+//! Fetch: answer with [`kafka::fetch_writer::encode_fetch_response`], which never copies records. Errors of a batch name their Kafka code.
 #![forbid(unsafe_code)]
 
 mod bound;

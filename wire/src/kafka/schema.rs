@@ -19,7 +19,7 @@ macro_rules! array_of {
 }
 
 const PRODUCE: &[Field] = &[
-    field("transactional id", STR).nullable(3),
+    field("transactional id", STR).since(3).nullable(3),
     field("acks", I16),
     field("timeout", I32),
     field(
