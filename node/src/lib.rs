@@ -1,1 +1,11 @@
-//! Placeholder.
+//! The Flotilla server as a library: `run` is one node, a future over three seams.
+//! Rooms import along one line: seams, config, metrics, router <- peer <- actors <- broker <- {kafka, admin} <- lib <- cli <- main.
+//! Never a static, never a global: many nodes live in one process in the simulation.
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod cli;
+pub mod config;
+pub mod metrics;
+pub mod seams;
+pub mod telemetry;

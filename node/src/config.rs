@@ -1,0 +1,156 @@
+//! The configuration of one server, already checked: what `node::run` obeys.
+//! Owns the meaning and the defaults of every setting; loading from file, environment and flags fills this struct.
+//! Never reads anything itself.
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything a node is told at start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node's id, 1 and up, unique in the cluster for ever.
+    pub node_id: u32,
+    /// Refuse to start in, found or join a cluster of another id, when set.
+    pub cluster_id: Option<String>,
+    /// The data folder; it belongs to one node id.
+    pub data: PathBuf,
+    /// Where clients, peers and operators connect.
+    pub listeners: Listeners,
+    /// Peer addresses (`host:port`) asked to find the cluster.
+    pub seeds: Vec<String>,
+    /// How many founders form a new cluster. 1 without seeds: a cluster of one. 1 with seeds: only join an existing one.
+    pub bootstrap_expect: u32,
+    /// The failure domain of this node, reported to clients.
+    pub rack: Option<String>,
+    /// Memory and size bounds.
+    pub limits: Limits,
+    /// Engine settings.
+    pub storage: Storage,
+    /// Raft timers.
+    pub raft: Raft,
+    /// Allow a public bind although clients are not authenticated.
+    pub insecure: bool,
+    /// Topics made by a client's first use.
+    pub auto_create: AutoCreate,
+}
+
+/// The three listeners of a node.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    /// Kafka clients.
+    pub kafka: Listener,
+    /// Other nodes.
+    pub peer: Listener,
+    /// HTTP: admin API, metrics, health.
+    pub admin: Listener,
+}
+
+/// One listener.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where to listen; port 0 takes a free port.
+    pub bind: SocketAddr,
+    /// `host:port` told to others instead of the bound address.
+    pub advertise: Option<String>,
+}
+
+/// Bounds on memory and sizes; all in bytes unless the name says otherwise.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Appends admitted but not yet committed, all partitions together.
+    pub append_bytes: usize,
+    /// Entries received from peers and not yet durable.
+    pub peer_append_bytes: usize,
+    /// The node-wide cache of recent log entries.
+    pub tail_cache_bytes: usize,
+    /// Client requests being read or answered, all connections together.
+    pub request_memory_bytes: usize,
+    /// The longest request frame.
+    pub request_bytes_max: usize,
+    /// The most bytes one Fetch answers.
+    pub fetch_bytes_max: usize,
+    /// Client connections at a time.
+    pub connections_max: usize,
+    /// Partition replicas this node hosts at most.
+    pub partitions_max: usize,
+}
+
+/// Engine settings.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// Bytes of one memtable.
+    pub memtable_bytes: usize,
+    /// Bytes of the block cache.
+    pub block_cache_bytes: usize,
+    /// Refuse appends below this many free bytes on the disk.
+    pub disk_free_bytes_min: u64,
+}
+
+/// Raft timers; starting values of DESIGN.md section 5.
+#[derive(Clone, Debug)]
+pub struct Raft {
+    /// Node-to-node heartbeat.
+    pub node_heartbeat: Duration,
+    /// A node without heartbeats for so long is dead.
+    pub node_dead_after: Duration,
+    /// A group's own heartbeat.
+    pub heartbeat: Duration,
+    /// Shortest election timeout.
+    pub election_min: Duration,
+    /// Longest election timeout.
+    pub election_max: Duration,
+    /// Deadline of every peer request.
+    pub rpc_deadline: Duration,
+}
+
+/// Topics made by a client's first use.
+#[derive(Clone, Debug)]
+pub struct AutoCreate {
+    /// Whether a client's metadata request may create topics at all.
+    pub enabled: bool,
+    /// Partitions of such a topic.
+    pub partitions: u32,
+    /// New topics a second, per connection and for the node.
+    pub rate_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MIB: usize = 1 << 20;
+        Self {
+            append_bytes: 64 * MIB,
+            peer_append_bytes: 64 * MIB,
+            tail_cache_bytes: 64 * MIB,
+            request_memory_bytes: 128 * MIB,
+            request_bytes_max: 100 * MIB,
+            fetch_bytes_max: 55 * MIB,
+            connections_max: 10_000,
+            partitions_max: 4_000,
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { memtable_bytes: 64 << 20, block_cache_bytes: 32 << 20, disk_free_bytes_min: 256 << 20 }
+    }
+}
+
+impl Default for Raft {
+    fn default() -> Self {
+        Self {
+            node_heartbeat: Duration::from_millis(100),
+            node_dead_after: Duration::from_millis(500),
+            heartbeat: Duration::from_millis(250),
+            election_min: Duration::from_millis(600),
+            election_max: Duration::from_millis(1000),
+            rpc_deadline: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Default for AutoCreate {
+    fn default() -> Self {
+        Self { enabled: true, partitions: 4, rate_per_second: 64 }
+    }
+}

@@ -1,0 +1,262 @@
+//! Every metric of one node, typed, in one registry per node object.
+//! Owns names, units and label bounds: a topic label takes at most `TOPICS_LABELLED_MAX` values, then `other`.
+//! Never global, never read for a decision.
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Topics that get a label of their own; a scrape stays small whatever clients create.
+pub const TOPICS_LABELLED_MAX: usize = 200;
+
+/// Label: one API of one protocol.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ApiLabel {
+    /// `kafka`, `admin` or `peer`.
+    pub protocol: &'static str,
+    /// The API's name, from the dispatch table, never from a client.
+    pub api: &'static str,
+}
+
+/// Label: one topic, or `other`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TopicLabel {
+    /// Topic name.
+    pub topic: String,
+}
+
+/// Label: one raft of this node.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct GroupLabel {
+    /// Group number.
+    pub group: u32,
+}
+
+/// Label: one listener.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ListenerLabel {
+    /// `kafka`, `admin` or `peer`.
+    pub listener: &'static str,
+}
+
+/// Makes the latency histogram of one API.
+#[derive(Clone)]
+pub struct Latency;
+
+impl MetricConstructor<Histogram> for Latency {
+    fn new_metric(&self) -> Histogram {
+        latency()
+    }
+}
+
+/// 100 us to 13 s.
+fn latency() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 18))
+}
+
+/// The typed metrics of one node; share it as `Arc<Metrics>`.
+pub struct Metrics {
+    registry: Registry,
+    topics_labelled: Mutex<BTreeSet<String>>,
+    /// Requests and their seconds, by API.
+    pub requests: Family<ApiLabel, Histogram, Latency>,
+    /// Errors answered, by API.
+    pub request_errors: Family<ApiLabel, Counter>,
+    /// Open connections by listener.
+    pub connections: Family<ListenerLabel, Gauge>,
+    /// Produced and fetched bytes and records.
+    pub traffic: Traffic,
+    /// Durability: commits, fsyncs, group commit.
+    pub storage: Storage,
+    /// Consensus: terms, leaders, elections.
+    pub raft: Raft,
+}
+
+/// Bytes and records through the node, by topic.
+#[derive(Default)]
+pub struct Traffic {
+    /// Bytes of committed batches appended through this node.
+    pub produced_bytes: Family<TopicLabel, Counter>,
+    /// Records of committed batches appended through this node.
+    pub produced_records: Family<TopicLabel, Counter>,
+    /// Bytes of batches read from this node.
+    pub fetched_bytes: Family<TopicLabel, Counter>,
+    /// Batches read from this node.
+    pub fetched_batches: Family<TopicLabel, Counter>,
+}
+
+/// What the disk does.
+pub struct Storage {
+    /// Seconds from proposal to commit on a leader.
+    pub commit_seconds: Histogram,
+    /// Seconds of one fsync.
+    pub fsync_seconds: Histogram,
+    /// Fsyncs.
+    pub fsyncs: Counter,
+    /// Writes that shared one fsync.
+    pub group_commit_writes: Histogram,
+    /// Bytes admitted and not yet committed.
+    pub append_bytes_queued: Gauge,
+    /// Batches proposed in one entry.
+    pub batches_per_entry: Histogram,
+}
+
+/// What consensus does.
+#[derive(Default)]
+pub struct Raft {
+    /// Raft term by group.
+    pub term: Family<GroupLabel, Gauge>,
+    /// Node id of the leader by group, 0 if none is known.
+    pub leader: Family<GroupLabel, Gauge>,
+    /// 1 where this node leads.
+    pub is_leader: Family<GroupLabel, Gauge>,
+    /// Changes of leadership seen.
+    pub elections: Counter,
+    /// Partitions led here with fewer live replicas than placed.
+    pub under_replicated: Gauge,
+    /// Partition actors restarted after a failure.
+    pub actor_restarts: Counter,
+    /// Version of the controller image applied here.
+    pub image_version: Gauge,
+}
+
+impl Metrics {
+    /// All metrics at zero, registered under `flotilla_`.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("flotilla"),
+            topics_labelled: Mutex::default(),
+            requests: Family::new_with_constructor(Latency),
+            request_errors: Family::default(),
+            connections: Family::default(),
+            traffic: Traffic::default(),
+            storage: Storage::new(),
+            raft: Raft::default(),
+        };
+        metrics.register_requests();
+        metrics.register_traffic();
+        metrics.register_storage();
+        metrics.register_raft();
+        metrics
+    }
+
+    /// The text of `/metrics` (OpenMetrics 1.0).
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        match text::encode(&mut out, &self.registry) {
+            Ok(()) => out,
+            Err(error) => format!("# {error}\n"),
+        }
+    }
+
+    /// The bounded label of a topic.
+    pub fn topic(&self, name: &str) -> TopicLabel {
+        let mut labelled = self.topics_labelled.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = labelled.contains(name);
+        if !known && labelled.len() < TOPICS_LABELLED_MAX {
+            labelled.insert(name.to_owned());
+        } else if !known {
+            return TopicLabel { topic: "other".to_owned() };
+        }
+        TopicLabel { topic: name.to_owned() }
+    }
+
+    fn register_requests(&mut self) {
+        let registry = &mut self.registry;
+        registry.register_with_unit("request", "Requests by API", Unit::Seconds, self.requests.clone());
+        registry.register("request_errors", "Errors answered by API", self.request_errors.clone());
+        registry.register("connections", "Open connections by listener", self.connections.clone());
+    }
+
+    fn register_traffic(&mut self) {
+        let (registry, traffic) = (&mut self.registry, &self.traffic);
+        registry.register_with_unit(
+            "produced",
+            "Committed through this node",
+            Unit::Bytes,
+            traffic.produced_bytes.clone(),
+        );
+        registry.register("produced_records", "Records committed through this node", traffic.produced_records.clone());
+        registry.register_with_unit("fetched", "Read from this node", Unit::Bytes, traffic.fetched_bytes.clone());
+        registry.register("fetched_batches", "Batches read from this node", traffic.fetched_batches.clone());
+    }
+
+    fn register_storage(&mut self) {
+        let (registry, storage) = (&mut self.registry, &self.storage);
+        registry.register_with_unit("commit", "From proposal to commit", Unit::Seconds, storage.commit_seconds.clone());
+        registry.register_with_unit("fsync", "One fsync", Unit::Seconds, storage.fsync_seconds.clone());
+        registry.register("fsyncs", "Fsyncs", storage.fsyncs.clone());
+        registry.register("group_commit_writes", "Writes per fsync", storage.group_commit_writes.clone());
+        registry.register_with_unit(
+            "append_queued",
+            "Admitted, not yet committed",
+            Unit::Bytes,
+            storage.append_bytes_queued.clone(),
+        );
+        registry.register("batches_per_entry", "Batches proposed in one entry", storage.batches_per_entry.clone());
+    }
+
+    fn register_raft(&mut self) {
+        let (registry, raft) = (&mut self.registry, &self.raft);
+        registry.register("raft_term", "Term by group", raft.term.clone());
+        registry.register("raft_leader", "Leading node by group, 0 if unknown", raft.leader.clone());
+        registry.register("raft_is_leader", "1 where this node leads", raft.is_leader.clone());
+        registry.register("raft_elections", "Changes of leadership seen", raft.elections.clone());
+        registry.register(
+            "under_replicated_partitions",
+            "Led here with fewer live replicas than placed",
+            raft.under_replicated.clone(),
+        );
+        registry.register("actor_restarts", "Partition actors restarted after a failure", raft.actor_restarts.clone());
+        registry.register("image_version", "Controller image applied here", raft.image_version.clone());
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Storage {
+    fn new() -> Self {
+        Self {
+            commit_seconds: latency(),
+            fsync_seconds: latency(),
+            fsyncs: Counter::default(),
+            group_commit_writes: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            append_bytes_queued: Gauge::default(),
+            batches_per_entry: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_labels_are_bounded() {
+        let metrics = Metrics::new();
+        for topic in 0..TOPICS_LABELLED_MAX {
+            assert_ne!(metrics.topic(&format!("t{topic}")).topic, "other");
+        }
+        assert_eq!(metrics.topic("one-more").topic, "other");
+        assert_eq!(metrics.topic("t7").topic, "t7");
+    }
+
+    #[test]
+    fn encodes_what_was_observed() {
+        let metrics = Metrics::new();
+        metrics.requests.get_or_create(&ApiLabel { protocol: "kafka", api: "Produce" }).observe(0.002);
+        metrics.traffic.produced_bytes.get_or_create(&metrics.topic("orders")).inc_by(42);
+        let text = metrics.encode();
+        assert!(text.contains("flotilla_request_seconds_count{protocol=\"kafka\",api=\"Produce\"} 1"), "{text}");
+        assert!(text.contains("flotilla_produced_bytes_total{topic=\"orders\"} 42"), "{text}");
+    }
+}

@@ -1,0 +1,197 @@
+//! The seams between the node and the world: network, clock, storage engine and the stop signal, as trait objects.
+//! Owns the real (tokio) implementations; the simulation brings its own, and both run the same compiled node.
+//! Invariant: outside this file the node reads no wall clock, opens no socket and starts no thread.
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+
+/// What a node needs from the world; see DESIGN.md section 8.
+#[derive(Clone)]
+pub struct Seams {
+    /// Sockets.
+    pub net: Arc<dyn Net>,
+    /// Time of day and monotonic time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Opens listeners and connections. Addresses are `host:port`, so that names are resolved here.
+pub trait Net: Send + Sync + 'static {
+    /// Listens on `address`; port 0 takes a free port (read it from [`Listener::local_addr`]).
+    fn bind<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+    /// Connects to `address`. The caller applies the deadline.
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Stream>>;
+}
+
+/// One bound socket.
+pub trait Listener: Send + 'static {
+    /// The next connection. Cancel safe. An error concerns one connection attempt, not the listener.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Stream>>;
+    /// The address it is bound to.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// What a connection must be able to do.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A connection with both of its addresses. Vectored writes pass through to the socket.
+pub struct Stream {
+    io: Box<dyn Io>,
+    local: SocketAddr,
+    peer: SocketAddr,
+}
+
+impl Stream {
+    /// Wraps `io`, a connection from `local` (this side) to `peer`.
+    pub fn new(io: impl Io + 'static, local: SocketAddr, peer: SocketAddr) -> Self {
+        Self { io: Box::new(io), local, peer }
+    }
+
+    /// This side's address: for an accepted connection, the one the client connected to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The other side's address.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+/// Time. Timers are `tokio::time`, which the simulation controls by itself.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since the Unix epoch, for timestamps that people read. May jump.
+    fn wall_ms(&self) -> i64;
+    /// Never goes back; for durations that protect a lease or a lock.
+    fn monotonic(&self) -> Duration;
+}
+
+/// Tells when to stop; cheap to clone, once raised it stays raised.
+#[derive(Clone)]
+pub struct Stop(watch::Receiver<bool>);
+
+/// Raises [`Stop`]; dropping it raises too.
+pub struct Stopper(watch::Sender<bool>);
+
+impl Stop {
+    /// A signal and the handle that raises it.
+    pub fn channel() -> (Stopper, Stop) {
+        let (sender, receiver) = watch::channel(false);
+        (Stopper(sender), Stop(receiver))
+    }
+
+    /// Ends once the signal is raised. Cancel safe.
+    pub async fn stopped(&self) {
+        let mut receiver = self.0.clone();
+        let _closed_counts_too = receiver.wait_for(|raised| *raised).await;
+    }
+
+    /// Whether the signal is raised.
+    pub fn is_stopped(&self) -> bool {
+        *self.0.borrow() || self.0.has_changed().is_err()
+    }
+}
+
+impl Stopper {
+    /// Raises the signal.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// The operating system's TCP, through tokio, without Nagle's delay.
+pub struct TcpNet;
+
+struct TcpBound(tokio::net::TcpListener);
+
+fn tcp_stream(stream: tokio::net::TcpStream) -> io::Result<Stream> {
+    stream.set_nodelay(true)?;
+    let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
+    Ok(Stream::new(stream, local, peer))
+}
+
+impl Net for TcpNet {
+    fn bind<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let listener = tokio::net::TcpListener::bind(address).await?;
+            Ok(Box::new(TcpBound(listener)) as Box<dyn Listener>)
+        })
+    }
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
+        Box::pin(async move { tcp_stream(tokio::net::TcpStream::connect(address).await?) })
+    }
+}
+
+impl Listener for TcpBound {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Stream>> {
+        Box::pin(async move { tcp_stream(self.0.accept().await?.0) })
+    }
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// The machine's clocks.
+pub struct SystemClock {
+    started: std::time::Instant,
+}
+
+impl SystemClock {
+    /// Starts the monotonic count at zero.
+    #[allow(clippy::disallowed_methods, reason = "this is the seam")]
+    pub fn new() -> Self {
+        Self { started: std::time::Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "this is the seam")]
+    fn wall_ms(&self) -> i64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
