@@ -1,6 +1,12 @@
 //! The configuration of one server, already checked: what `node::run` obeys.
 //! Owns the meaning and the defaults of every setting; loading from file, environment and flags fills this struct.
 //! Never reads anything itself.
+pub mod check;
+pub mod keys;
+pub mod load;
+pub mod settings;
+pub mod units;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

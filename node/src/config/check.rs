@@ -1,0 +1,141 @@
+//! What cannot be said of one value alone: ranges, relations between timings, binds that would be open to the world.
+//! Each finding names the source of the value to change.
+
+use std::time::Duration;
+
+use super::load::{Loaded, Problem};
+use super::units::{ByteSize, HostPort, show_duration};
+
+const REFUSED_HINT: &str = "bind 127.0.0.1, or set insecure = true (--insecure) on a trusted network";
+
+/// Everything wrong with a configuration whose single values are well formed.
+pub fn check(loaded: &Loaded) -> Vec<Problem> {
+    let mut findings = Findings { loaded, found: Vec::new() };
+    findings.identity();
+    findings.listeners();
+    findings.topics();
+    findings.sizes();
+    findings.timings();
+    findings.found
+}
+
+struct Findings<'a> {
+    loaded: &'a Loaded,
+    found: Vec<Problem>,
+}
+
+impl Findings<'_> {
+    fn expect(&mut self, holds: bool, key: &str, text: impl FnOnce() -> String) {
+        if !holds {
+            self.found.push(Problem { source: self.loaded.source(key), text: format!("{key}: {}", text()) });
+        }
+    }
+
+    fn identity(&mut self) {
+        let settings = &self.loaded.settings;
+        let config = &settings.node;
+        self.expect(config.node_id >= 1, "node_id", || "must be 1 or more".to_owned());
+        let (expect, seeds) = (config.bootstrap_expect as usize, config.seeds.len());
+        self.expect((1..=5).contains(&expect), "bootstrap_expect", || "must be between 1 and 5".to_owned());
+        self.expect(expect <= 1 || seeds + 1 >= expect, "bootstrap_expect", || {
+            format!(
+                "{expect} founders are expected, but seeds names only {seeds}; list the peer address of every founder"
+            )
+        });
+        for seed in &config.seeds {
+            let parsed = seed.parse::<HostPort>();
+            self.expect(parsed.is_ok(), "seeds", || parsed.err().unwrap_or_default());
+        }
+        let level = &settings.log_level;
+        let filter = tracing_subscriber::EnvFilter::try_new(level);
+        self.expect(filter.is_ok(), "log.level", || {
+            format!("\"{level}\" is no filter; use for example \"info\" or \"info,raft=debug\"")
+        });
+        self.expect((1..=256).contains(&settings.workers), "runtime.workers", || {
+            "must be between 1 and 256".to_owned()
+        });
+    }
+
+    fn listeners(&mut self) {
+        let config = &self.loaded.settings.node;
+        let all = [
+            ("listeners.kafka", "advertise.kafka", &config.listeners.kafka),
+            ("listeners.peer", "advertise.peer", &config.listeners.peer),
+            ("listeners.admin", "advertise.admin", &config.listeners.admin),
+        ];
+        for (i, (key, advertise_key, listener)) in all.into_iter().enumerate() {
+            let address = listener.bind;
+            self.expect(config.insecure || address.ip().is_loopback(), key, || {
+                format!(
+                    "{address} is reachable from other machines and nothing authenticates clients yet; {REFUSED_HINT}"
+                )
+            });
+            let twin = all[..i].iter().find(|(_, _, other)| other.bind == address && address.port() != 0);
+            self.expect(twin.is_none(), key, || {
+                format!("{address} is already taken by {}", twin.map_or("another listener", |twin| twin.0))
+            });
+            let advertised = listener.advertise.as_deref().map(str::parse::<HostPort>);
+            let bad = advertised.and_then(Result::err);
+            self.expect(bad.is_none(), advertise_key, || bad.clone().unwrap_or_default());
+        }
+        let peer = &config.listeners.peer;
+        self.expect(!peer.bind.ip().is_unspecified() || peer.advertise.is_some(), "advertise.peer", || {
+            format!("listeners.peer is {}, which other nodes cannot connect to; set this node's host:port", peer.bind)
+        });
+    }
+
+    fn topics(&mut self) {
+        let topics = &self.loaded.settings.node.auto_create;
+        let partitions = topics.partitions;
+        self.expect((1..=1_000).contains(&partitions), "auto_create.partitions", || {
+            "must be between 1 and 1000".to_owned()
+        });
+    }
+
+    fn sizes(&mut self) {
+        let config = &self.loaded.settings.node;
+        let (limits, storage) = (&config.limits, &config.storage);
+        self.expect(limits.connections_max >= 1, "limits.connections_max", || "must be 1 or more".to_owned());
+        let bounds: [(&str, usize, u64, u64); 8] = [
+            ("limits.request_bytes_max", limits.request_bytes_max, 1 << 10, 1 << 20),
+            ("limits.request_memory_bytes", limits.request_memory_bytes, 1 << 10, 1 << 26),
+            ("limits.fetch_bytes_max", limits.fetch_bytes_max, 64, 1 << 20),
+            ("limits.append_bytes", limits.append_bytes, 1 << 10, 1 << 26),
+            ("limits.peer_append_bytes", limits.peer_append_bytes, 1 << 10, 1 << 26),
+            ("limits.tail_cache_bytes", limits.tail_cache_bytes, 64, 1 << 26),
+            ("storage.memtable_bytes", storage.memtable_bytes, 1 << 10, 1 << 22),
+            ("storage.block_cache_bytes", storage.block_cache_bytes, 1 << 10, 1 << 26),
+        ];
+        for (key, bytes, low_kib, high_kib) in bounds {
+            let inside = (low_kib << 10..=high_kib << 10).contains(&(bytes as u64));
+            self.expect(inside, key, || {
+                format!("must be between {} and {}", ByteSize(low_kib << 10), ByteSize(high_kib << 10))
+            });
+        }
+        self.expect(limits.request_memory_bytes >= limits.request_bytes_max, "limits.request_memory_bytes", || {
+            format!("must be at least limits.request_bytes_max ({})", ByteSize::from(limits.request_bytes_max))
+        });
+    }
+
+    fn timings(&mut self) {
+        let raft = &self.loaded.settings.node.raft;
+        let positive: [(&str, Duration); 4] = [
+            ("raft.node_heartbeat", raft.node_heartbeat),
+            ("raft.heartbeat", raft.heartbeat),
+            ("raft.rpc_deadline", raft.rpc_deadline),
+            ("raft.election_min", raft.election_min),
+        ];
+        for (key, duration) in positive {
+            self.expect(duration >= Duration::from_millis(10), key, || "must be 10ms or more".to_owned());
+        }
+        self.expect(raft.node_dead_after >= raft.node_heartbeat * 3, "raft.node_dead_after", || {
+            format!("must be at least three times raft.node_heartbeat ({})", show_duration(raft.node_heartbeat))
+        });
+        self.expect(raft.election_min >= raft.heartbeat * 2, "raft.election_min", || {
+            format!("must be at least twice raft.heartbeat ({})", show_duration(raft.heartbeat))
+        });
+        self.expect(raft.election_max > raft.election_min, "raft.election_max", || {
+            format!("must be longer than raft.election_min ({})", show_duration(raft.election_min))
+        });
+    }
+}
