@@ -1,1 +1,18 @@
-//! Placeholder.
+//! What replicated data means: ids, entries, the partition and controller machines, limits, invariants.
+//! Pure: the same entries give the same state on every replica. Never: tokio, clocks, rand, HashMap, files,
+//! sockets, logging.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod config;
+pub mod controller;
+pub mod ids;
+pub mod invariants;
+pub mod limits;
+pub mod machine;
+pub mod partition;
+pub mod producer;
+pub mod record;
+
+pub use ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
+pub use machine::{At, Effect, Out, Reply, Write};

@@ -1,0 +1,177 @@
+//! AlterConfigs and IncrementalAlterConfigs (KIP-339) of topics, nodes and the cluster's defaults.
+//! Invariant: only values that `config` accepts enter the image; a resource changes wholly or not at all.
+
+use serde::{Deserialize, Serialize};
+
+use crate::check;
+use crate::config::{self, Key, Kind};
+use crate::controller::image::Configs;
+use crate::controller::topics::unknown_topic;
+use crate::controller::{Code, Error, Image, Topic};
+use crate::ids::NodeId;
+
+/// What has configs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConfigResource {
+    /// A topic, by name.
+    Topic(String),
+    /// The broker defaults of the whole cluster (Kafka: broker resource with an empty name).
+    Cluster,
+    /// One node.
+    Node(NodeId),
+}
+
+/// The command: each resource has these values and no others afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlterConfigs {
+    /// Values by resource.
+    pub changes: Vec<(ConfigResource, Configs)>,
+    /// Only check.
+    pub validate_only: bool,
+}
+
+/// The command: each resource is changed by these steps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncrementalAlterConfigs {
+    /// Steps by resource.
+    pub changes: Vec<IncrementalChange>,
+    /// Only check.
+    pub validate_only: bool,
+}
+
+/// Steps for one resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncrementalChange {
+    /// Which.
+    pub resource: ConfigResource,
+    /// In order.
+    pub ops: Vec<ConfigOp>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigOp {
+    /// The key.
+    pub key: String,
+    /// What to do.
+    pub kind: OpKind,
+    /// With what; not needed to delete.
+    pub value: Option<String>,
+}
+
+/// Kafka's AlterConfigOp.OpType; the numbers are those of the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpKind {
+    /// The value is this.
+    Set = 0,
+    /// Back to the default.
+    Delete = 1,
+    /// Add words to a list.
+    Append = 2,
+    /// Take words from a list.
+    Subtract = 3,
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Code::InvalidConfig, message)
+}
+
+impl ConfigResource {
+    fn key(&self, name: &str) -> Result<&'static Key, Error> {
+        match self {
+            ConfigResource::Topic(_) => {
+                config::topic_key(name).ok_or_else(|| invalid(format!("Unknown topic config name: {name}")))
+            }
+            _ => config::broker_key(name).ok_or_else(|| invalid(format!("Unknown broker config name: {name}"))),
+        }
+    }
+}
+
+impl Image {
+    pub(super) fn alter_configs(&mut self, alter: AlterConfigs) -> Vec<Result<(), Error>> {
+        alter.changes.into_iter().map(|(resource, configs)| self.replace_configs(&resource, configs)).collect()
+    }
+
+    pub(super) fn incremental_alter_configs(&mut self, alter: IncrementalAlterConfigs) -> Vec<Result<(), Error>> {
+        alter.changes.iter().map(|change| self.step_configs(change)).collect()
+    }
+
+    fn step_configs(&mut self, change: &IncrementalChange) -> Result<(), Error> {
+        let mut configs = self.configs_of(&change.resource)?.clone();
+        for op in &change.ops {
+            self.step(&change.resource, op, &mut configs)?;
+        }
+        self.replace_configs(&change.resource, configs)
+    }
+
+    fn step(&self, resource: &ConfigResource, op: &ConfigOp, configs: &mut Configs) -> Result<(), Error> {
+        let key = resource.key(&op.key)?;
+        if op.kind == OpKind::Delete {
+            configs.remove(&op.key);
+            return Ok(());
+        }
+        let value = op.value.as_deref().ok_or_else(|| invalid(format!("No value was given for {}", op.key)))?;
+        if op.kind != OpKind::Set && key.kind != Kind::List {
+            let message = format!("Config value append is not allowed for config key: {}", op.key);
+            return Err(invalid(
+                message.replace("append", if op.kind == OpKind::Append { "append" } else { "subtract" }),
+            ));
+        }
+        let changed = match op.kind {
+            OpKind::Append | OpKind::Subtract => {
+                let current = configs.get(&op.key).cloned().unwrap_or_else(|| self.inherited(resource, key));
+                let mut words: Vec<&str> = config::split(&current).collect();
+                for word in config::split(value) {
+                    words.retain(|known| *known != word);
+                    words.extend((op.kind == OpKind::Append).then_some(word));
+                }
+                words.join(",")
+            }
+            _ => value.to_owned(),
+        };
+        configs.insert(op.key.clone(), changed);
+        Ok(())
+    }
+
+    /// The value that a list has before it is appended to, when the resource itself sets none.
+    fn inherited(&self, resource: &ConfigResource, key: &Key) -> String {
+        let broker_name = if matches!(resource, ConfigResource::Topic(_)) { key.broker_name } else { key.name };
+        match broker_name {
+            "" => key.default.unwrap_or_default().to_owned(),
+            name => self.broker_value(name, None).to_owned(),
+        }
+    }
+
+    fn configs_of(&self, resource: &ConfigResource) -> Result<&Configs, Error> {
+        static NONE: Configs = Configs::new();
+        match resource {
+            ConfigResource::Topic(name) => Ok(&self.topic(name).ok_or_else(|| unknown_topic(name))?.configs),
+            ConfigResource::Cluster => Ok(&self.cluster_configs),
+            ConfigResource::Node(id) if self.nodes.contains_key(id) => Ok(self.node_configs.get(id).unwrap_or(&NONE)),
+            ConfigResource::Node(id) => {
+                Err(Error::new(Code::NodeNotRegistered, format!("No broker with id {id} found.")))
+            }
+        }
+    }
+
+    fn replace_configs(&mut self, resource: &ConfigResource, configs: Configs) -> Result<(), Error> {
+        let current = self.configs_of(resource)?;
+        for (name, value) in &configs {
+            let key = resource.key(name)?;
+            if current.get(name) != Some(value) {
+                key.check(value).map_err(invalid)?;
+            }
+        }
+        match resource {
+            ConfigResource::Topic(name) => {
+                let topic = self.topic(name).ok_or_else(|| unknown_topic(name))?;
+                let changed = Topic { configs, ..Topic::clone(topic) };
+                self.put_topic(changed);
+            }
+            ConfigResource::Cluster => self.cluster_configs = configs,
+            ConfigResource::Node(id) => drop(self.node_configs.insert(*id, configs)),
+        }
+        check!(self.configs_of(resource).is_ok(), TopicIndexesAgree, "{resource:?} vanished");
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! The image: all metadata of one version, with lookups by topic name, topic id and Raft group.
+//! Owns its indexes; invariant: they always agree. Never changed in place once published.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::check;
+use crate::controller::Endpoint;
+use crate::ids::{GroupId, NodeId, PartitionIndex, StoreId, TopicId};
+
+/// Config values by key.
+pub type Configs = BTreeMap<String, String>;
+
+/// One registered node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// Its data folder.
+    pub store: StoreId,
+    /// Where it is, by listener name ("kafka", "peer", "admin", ...).
+    pub listeners: BTreeMap<String, Endpoint>,
+    /// Its rack, if its operator named one.
+    pub rack: Option<String>,
+    /// Version of the image in which it was first registered: Kafka's broker epoch.
+    pub epoch: u64,
+}
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Its UUID.
+    pub id: TopicId,
+    /// Its name.
+    pub name: String,
+    /// What was set on it; the rest are defaults.
+    pub configs: Configs,
+    /// By partition index.
+    pub partitions: Vec<Partition>,
+}
+
+/// Placement of one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// Its Raft group.
+    pub group: GroupId,
+    /// Placement revision, from 1.
+    pub revision: u32,
+    /// Nodes that hold it; the first is the preferred leader.
+    pub replicas: Vec<NodeId>,
+}
+
+/// Groups of one topic that were given out together: `count` groups from the key, for partitions from `first`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GroupBlock {
+    topic: TopicId,
+    first: i32,
+    count: u32,
+}
+
+/// All metadata of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Kafka's cluster id; empty until the cluster is founded.
+    pub cluster_id: String,
+    /// Raised by one with each change.
+    pub version: u64,
+    /// Registered nodes.
+    pub nodes: BTreeMap<NodeId, Arc<Node>>,
+    /// Topics by name.
+    pub topics: BTreeMap<Arc<str>, Arc<Topic>>,
+    /// Broker configs of the whole cluster.
+    pub cluster_configs: Configs,
+    /// Broker configs of single nodes.
+    pub node_configs: BTreeMap<NodeId, Configs>,
+    /// The next partition gets this group.
+    pub next_group: GroupId,
+    /// The next block of producer ids begins here.
+    pub next_producer_id: i64,
+    by_id: BTreeMap<TopicId, Arc<Topic>>,
+    by_group: BTreeMap<GroupId, GroupBlock>,
+}
+
+/// An image without its indexes, as stored in a Raft snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// See [`Image`].
+    pub cluster_id: String,
+    /// See [`Image`].
+    pub version: u64,
+    /// See [`Image`].
+    pub nodes: Vec<Node>,
+    /// See [`Image`].
+    pub topics: Vec<Topic>,
+    /// See [`Image`].
+    pub cluster_configs: Configs,
+    /// See [`Image`].
+    pub node_configs: BTreeMap<NodeId, Configs>,
+    /// See [`Image`].
+    pub next_group: GroupId,
+    /// See [`Image`].
+    pub next_producer_id: i64,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Image {
+            cluster_id: String::new(),
+            version: 0,
+            nodes: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            cluster_configs: Configs::new(),
+            node_configs: BTreeMap::new(),
+            next_group: GroupId::FIRST_PARTITION,
+            next_producer_id: 0,
+            by_id: BTreeMap::new(),
+            by_group: BTreeMap::new(),
+        }
+    }
+}
+
+impl Topic {
+    /// The placement of a partition.
+    pub fn partition(&self, index: PartitionIndex) -> Option<&Partition> {
+        usize::try_from(index.0).ok().and_then(|index| self.partitions.get(index))
+    }
+}
+
+impl Image {
+    /// The topic of this name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(name)
+    }
+
+    /// The topic of this id.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.by_id.get(&id)
+    }
+
+    /// Topic and partition of a Raft group.
+    pub fn partition_of_group(&self, group: GroupId) -> Option<(&Arc<Topic>, PartitionIndex)> {
+        let (first_group, block) = self.by_group.range(..=group).next_back()?;
+        let place = group.0 - first_group.0;
+        let topic = self.by_id.get(&block.topic).filter(|_| place < block.count)?;
+        Some((topic, PartitionIndex(block.first + place as i32)))
+    }
+
+    /// All partitions that a node holds a replica of, in order of their group.
+    pub fn groups_of_node(&self, node: NodeId) -> impl Iterator<Item = (&Arc<Topic>, PartitionIndex, &Partition)> {
+        self.by_group.values().filter_map(|block| Some((block, self.by_id.get(&block.topic)?))).flat_map(
+            move |(block, topic)| {
+                let first = block.first as usize;
+                let placed = topic.partitions.iter().enumerate().skip(first).take(block.count as usize);
+                placed
+                    .filter(move |(_, partition)| partition.replicas.contains(&node))
+                    .map(move |(index, partition)| (topic, PartitionIndex(index as i32), partition))
+            },
+        )
+    }
+
+    /// Adds a topic or replaces the one of the same id, keeping the indexes.
+    pub(super) fn put_topic(&mut self, topic: Topic) {
+        let known = self.by_id.get(&topic.id).map_or(0, |old| old.partitions.len());
+        if let Some(first) = topic.partitions.get(known) {
+            let count = (topic.partitions.len() - known) as u32;
+            let block = GroupBlock { topic: topic.id, first: known as i32, count };
+            let taken = self.by_group.insert(first.group, block);
+            check!(taken.is_none(), GroupNeverReused, "group {} was given to {taken:?}", first.group);
+        }
+        let topic = Arc::new(topic);
+        self.topics.insert(Arc::from(topic.name.as_str()), topic.clone());
+        self.by_id.insert(topic.id, topic);
+        check!(self.topics.len() == self.by_id.len(), TopicIndexesAgree, "names and ids differ");
+    }
+
+    /// Forgets a topic; its groups are never given out again.
+    pub(super) fn remove_topic(&mut self, topic: &Topic) {
+        self.topics.remove(topic.name.as_str());
+        self.by_id.remove(&topic.id);
+        self.by_group.retain(|_, block| block.topic != topic.id);
+        check!(self.topics.len() == self.by_id.len(), TopicIndexesAgree, "names and ids differ");
+    }
+
+    /// Gives out the next `count` groups.
+    pub(super) fn take_groups(&mut self, count: usize) -> Option<GroupId> {
+        let first = self.next_group;
+        self.next_group = GroupId(first.0.checked_add(u32::try_from(count).ok()?)?);
+        check!(self.next_group >= first, GroupNeverReused, "{count} groups from {first}");
+        Some(first)
+    }
+
+    pub(super) fn check_indexes(&self) {
+        let agree = self.topics.len() == self.by_id.len()
+            && self.topics.iter().all(|(name, topic)| **name == *topic.name)
+            && self.by_group.len() >= self.topics.len();
+        check!(agree, TopicIndexesAgree, "{} names, {} ids", self.topics.len(), self.by_id.len());
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            cluster_id: self.cluster_id.clone(),
+            version: self.version,
+            nodes: self.nodes.values().map(|node| (**node).clone()).collect(),
+            topics: self.by_id.values().map(|topic| (**topic).clone()).collect(),
+            cluster_configs: self.cluster_configs.clone(),
+            node_configs: self.node_configs.clone(),
+            next_group: self.next_group,
+            next_producer_id: self.next_producer_id,
+        }
+    }
+
+    pub(super) fn restore(snapshot: Snapshot) -> Self {
+        let mut image = Image {
+            cluster_id: snapshot.cluster_id,
+            version: snapshot.version,
+            nodes: snapshot.nodes.into_iter().map(|node| (node.id, Arc::new(node))).collect(),
+            cluster_configs: snapshot.cluster_configs,
+            node_configs: snapshot.node_configs,
+            next_group: snapshot.next_group,
+            next_producer_id: snapshot.next_producer_id,
+            ..Image::default()
+        };
+        for topic in snapshot.topics {
+            let mut blocks: Vec<(GroupId, GroupBlock)> = Vec::new();
+            for (index, partition) in topic.partitions.iter().enumerate() {
+                match blocks.last_mut() {
+                    Some((first, block)) if first.0 + block.count == partition.group.0 => block.count += 1,
+                    _ => blocks.push((partition.group, GroupBlock { topic: topic.id, first: index as i32, count: 1 })),
+                }
+            }
+            image.by_group.extend(blocks);
+            let topic = Arc::new(topic);
+            image.topics.insert(Arc::from(topic.name.as_str()), topic.clone());
+            image.by_id.insert(topic.id, topic);
+        }
+        image
+    }
+}

@@ -1,0 +1,56 @@
+//! Every limit of the replicated model, each with its reason. They are part of what replicated data means:
+//! changing one that apply reads changes the result of old entries, so it needs a new command version.
+
+/// Longest topic name, bytes. Kafka's rule: name + "-" + partition must fit a 255-byte file name.
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Topics in one cluster. The image is cloned (by pointers) for each change, about 1 ms at this size.
+pub const TOPICS_MAX: usize = 20_000;
+/// Partitions of one topic: one controller entry must describe them all.
+pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
+/// Replicas on one node. A sleeping Raft group costs about 30 KiB of memory: 8,000 are 240 MiB.
+pub const REPLICAS_PER_NODE_MAX: usize = 8_000;
+/// Topics that one auto-creation entry may make, so that a Metadata request with 10,000 names stays cheap.
+pub const AUTO_CREATED_PER_ENTRY_MAX: usize = 64;
+/// Default partitions of a topic created without a count (reference/kafka.md section 2.2).
+pub const DEFAULT_PARTITIONS: i32 = 4;
+/// Default replicas of a partition, if there are so many nodes.
+pub const DEFAULT_REPLICATION: usize = 3;
+/// Nodes of one cluster.
+pub const NODES_MAX: usize = 1_000;
+/// Listeners one node may register.
+pub const LISTENERS_PER_NODE_MAX: usize = 16;
+/// Bytes of a host name (RFC 1035), rack, listener or cluster name that enters the image.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes of one config value: the image is held in memory on every node.
+pub const CONFIG_VALUE_BYTES_MAX: usize = 16 * 1024;
+/// Ids handed out at once when a node asks for producer ids. Kafka's block size.
+pub const PRODUCER_ID_BLOCK: i64 = 1_000;
+/// Most ids one command may take: the space of i64 must outlive any loop that asks for blocks.
+pub const PRODUCER_ID_BLOCK_MAX: i64 = 1_000_000;
+
+/// Batches in one entry: small batches that waited together. The count is a u16 in the header.
+pub const BATCHES_PER_ENTRY_MAX: usize = 1_024;
+/// Bytes of one entry, header included. Above Kafka's largest sensible message; below u32 lengths.
+pub const ENTRY_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Payload bytes between two points of a partition's sparse index: at most this much is read in vain by a fetch.
+pub const SPARSE_BYTES: u64 = 256 * 1024;
+/// Rows of the sparse index and of the dead table dropped by one apply once the log start has passed them.
+/// Bounds the write of one apply; each apply makes at most a few such rows, so the rest goes soon.
+pub const FORGET_PER_APPLY_MAX: usize = 2 * BATCHES_PER_ENTRY_MAX;
+
+/// Batches of one producer that a retry is compared with. Kafka's NUM_BATCHES_TO_RETAIN: clients keep at
+/// most 5 requests in flight when idempotent.
+pub const PRODUCER_BATCHES_KEPT: usize = 5;
+/// `producer.id.expiration.ms`, default of Kafka: sequences of a producer silent for a day are forgotten.
+pub const PRODUCER_EXPIRATION_MS: i64 = 24 * 60 * 60 * 1000;
+/// Producers remembered per partition, about 200 bytes each; the one silent for longest makes room.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+/// Expired producers dropped by one apply, so that no single apply stalls.
+pub const PRODUCER_EXPIRE_PER_APPLY_MAX: usize = 64;
+
+const _: () = assert!(BATCHES_PER_ENTRY_MAX <= u16::MAX as usize);
+const _: () = assert!(ENTRY_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(FORGET_PER_APPLY_MAX >= 2 * BATCHES_PER_ENTRY_MAX);
+const _: () = assert!(AUTO_CREATED_PER_ENTRY_MAX < TOPICS_MAX);
+const _: () = assert!(PRODUCER_ID_BLOCK <= PRODUCER_ID_BLOCK_MAX);
+const _: () = assert!(PRODUCER_EXPIRE_PER_APPLY_MAX < PRODUCERS_PER_PARTITION_MAX);

@@ -1,0 +1,493 @@
+//! The log of one topic partition: which batches live, at which offsets, in which leader epochs, from where on.
+//! Owns counters, sparse index, epochs, dead table and producers; the batches themselves stay in the Raft log.
+//! Invariant: `restore` of the rows written so far equals this machine. Must never panic on replicated bytes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::check;
+use crate::command::{Header, Payload, Tag};
+use crate::invariants::{self, InvariantId};
+use crate::limits;
+use crate::machine::{AppendError, AppendReply, At, DeadBatch, DeadReason, Effect, Out, Reply, Write};
+use crate::producer::{Producer, Producers, Verdict};
+use crate::record::{BATCH_HEADER_BYTES, BatchFacts, LiveBatch};
+
+/// Kafka's "no timestamp".
+pub const NO_TIMESTAMP: i64 = -1;
+
+/// The counters of a log: one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Raft index of the last applied entry, 0 before the first.
+    pub applied_index: u64,
+    /// Raft term of the last applied entry.
+    pub applied_term: u64,
+    /// Offset of the next record, which is the high watermark.
+    pub next_offset: i64,
+    /// Offset of the first record that may still be read.
+    pub log_start: i64,
+    /// Largest timestamp of any live batch ever, -1 before the first.
+    pub max_timestamp: i64,
+    /// Base offset of the first batch that has it, -1 before the first.
+    pub max_timestamp_offset: i64,
+    /// Bytes of all append entries ever, headers and dead batches included.
+    pub log_bytes: u64,
+    /// Batches ever that took no offset.
+    pub dead_batches: u64,
+    /// Chained over every applied entry: equal on all replicas at the same applied index.
+    pub digest: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            applied_index: 0,
+            applied_term: 0,
+            next_offset: 0,
+            log_start: 0,
+            max_timestamp: NO_TIMESTAMP,
+            max_timestamp_offset: -1,
+            log_bytes: 0,
+            dead_batches: 0,
+            digest: 0,
+        }
+    }
+}
+
+/// A point of the sparse index: the state just before the entry at `index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sparse {
+    /// Offset of the entry's first live record.
+    pub base_offset: i64,
+    /// Raft index of the entry.
+    pub index: u64,
+    /// Largest timestamp of all records before the entry.
+    pub max_timestamp: i64,
+    /// Bytes of append entries before this one, counted from the first entry ever.
+    pub position: u64,
+}
+
+/// A leader epoch (Raft term) and its first offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Raft term.
+    pub term: u64,
+    /// Offset of the first record that a leader of this term could write.
+    pub start_offset: i64,
+}
+
+/// The complete state of a partition at one applied index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionSnapshot {
+    /// The rows that [`PartitionMachine::restore`] takes.
+    pub rows: Vec<Write>,
+}
+
+/// The replicated machine of one topic partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionMachine {
+    state: State,
+    sparse: VecDeque<Sparse>,
+    epochs: BTreeMap<u64, i64>,
+    dead: BTreeSet<DeadBatch>,
+    producers: Producers,
+}
+
+impl PartitionMachine {
+    /// The machine of an empty log.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The machine that wrote `rows`, given the last row of each key in any order, or all rows in the order of writing.
+    pub fn restore(rows: impl Iterator<Item = Write>) -> Self {
+        let mut machine = Self::default();
+        rows.for_each(|row| machine.put(row));
+        machine.sparse.make_contiguous().sort_unstable_by_key(|point| point.index);
+        machine
+    }
+
+    /// Applies one entry. Whatever its bytes are, the machine goes on; what it cannot accept takes no offset.
+    pub fn apply(&mut self, at: At, payload: &Payload, out: &mut Out) -> Reply {
+        let State { applied_index, applied_term, next_offset, log_start, .. } = self.state;
+        let in_order = at.index > applied_index && at.term >= applied_term;
+        if !check!(in_order, AppliedMonotonic, "{at:?} after {applied_term}/{applied_index}") {
+            return Reply::Dead(DeadReason::AlreadyApplied { index: at.index, applied: applied_index });
+        }
+        self.begin_epoch(at.term, out);
+        let header = payload.header();
+        self.state.digest = digest(self.state.digest, at, header.as_ref().ok(), payload);
+        let reply = match header {
+            Ok(header) => self.apply_tag(at, header, payload, out),
+            Err(error) => Reply::Dead(error.into()),
+        };
+        if matches!(reply, Reply::Dead(_)) {
+            invariants::count(InvariantId::DeadEntry);
+        }
+        self.forget_unread(out);
+        self.state.applied_index = at.index;
+        self.state.applied_term = at.term;
+        out.writes.push(Write::State(self.state));
+        let (next, start) = (self.state.next_offset, self.state.log_start);
+        check!(next >= next_offset, HighWatermarkMonotonic, "{next_offset} -> {next}");
+        check!(start >= log_start && start <= next, LogStartMonotonic, "{log_start} -> {start} of {next}");
+        if next > next_offset {
+            out.effects.push(Effect::HighWatermark(next));
+        }
+        if start > log_start {
+            out.effects.push(Effect::LogStart(start));
+        }
+        reply
+    }
+
+    fn apply_tag(&mut self, at: At, header: Header, payload: &Payload, out: &mut Out) -> Reply {
+        match header.tag {
+            _ if header.version != 0 => Reply::Dead(DeadReason::Header(format!("version {}", header.version))),
+            Tag::Blank | Tag::Membership => Reply::None,
+            Tag::Append if !payload.fits() => Reply::Dead(DeadReason::TooLarge),
+            Tag::Append => self.append(at, payload, out),
+            Tag::LogStart => self.move_log_start(payload, out),
+            Tag::Controller => Reply::Dead(DeadReason::Foreign(header.tag as u8)),
+        }
+    }
+
+    fn append(&mut self, at: At, payload: &Payload, out: &mut Out) -> Reply {
+        let gone = self.producers.forget_old(at.leader_ts);
+        out.writes.extend(gone.into_iter().map(Write::ProducerGone));
+        let position = self.state.log_bytes;
+        self.state.log_bytes = position.saturating_add(payload.len() as u64);
+        let mut touched = BTreeSet::new();
+        let mut replies = Vec::with_capacity(payload.body.len());
+        for (ordinal, batch) in payload.body.iter().enumerate() {
+            let reply = match self.judge(batch) {
+                Ok((facts, Verdict::New)) => {
+                    self.index_entry(at.index, position, out);
+                    touched.extend(facts.has_producer().then_some(facts.producer_id));
+                    AppendReply::Ok { base_offset: self.take_offsets(&facts, at.leader_ts) }
+                }
+                Ok((_, Verdict::Duplicate { base_offset })) => AppendReply::Duplicate { base_offset },
+                Err(error) => AppendReply::Err(error),
+            };
+            if !matches!(reply, AppendReply::Ok { .. }) {
+                self.bury(DeadBatch { index: at.index, ordinal: ordinal as u16 }, out);
+            }
+            replies.push(reply);
+        }
+        let gone = self.producers.forget_old(at.leader_ts);
+        out.writes.extend(touched.iter().filter_map(|id| self.producers.get(*id)).cloned().map(Write::Producer));
+        out.writes.extend(gone.into_iter().map(Write::ProducerGone));
+        Reply::Append(replies)
+    }
+
+    fn judge(&self, batch: &[u8]) -> Result<(BatchFacts, Verdict), AppendError> {
+        let facts = BatchFacts::read(batch).inspect_err(|_| invariants::count(InvariantId::DeadEntry))?;
+        if facts.is_transactional() || facts.is_control() {
+            return Err(AppendError::Transactional);
+        }
+        if self.state.next_offset.checked_add(facts.record_count as i64).is_none() {
+            return Err(AppendError::OffsetsExhausted);
+        }
+        let verdict = if facts.has_producer() { self.producers.judge(&facts)? } else { Verdict::New };
+        Ok((facts, verdict))
+    }
+
+    /// Gives a live batch its offsets.
+    fn take_offsets(&mut self, facts: &BatchFacts, leader_ts: i64) -> i64 {
+        let base_offset = self.state.next_offset;
+        if facts.has_producer() {
+            self.producers.record(facts, base_offset, leader_ts);
+        }
+        if facts.max_timestamp > self.state.max_timestamp || self.state.max_timestamp_offset < 0 {
+            self.state.max_timestamp = facts.max_timestamp.max(NO_TIMESTAMP);
+            self.state.max_timestamp_offset = base_offset;
+        }
+        self.state.next_offset += facts.record_count as i64;
+        let (after, count) = (self.state.next_offset, facts.record_count);
+        check!(after > base_offset, OffsetNeverReassigned, "{count} records from {base_offset} end at {after}");
+        base_offset
+    }
+
+    /// Adds a point for an entry about to get its first live batch, if the last point is far enough behind.
+    fn index_entry(&mut self, index: u64, position: u64, out: &mut Out) {
+        let due = self.sparse.back().is_none_or(|last| position - last.position >= limits::SPARSE_BYTES);
+        if !due {
+            return;
+        }
+        let State { next_offset: base_offset, max_timestamp, .. } = self.state;
+        let point = Sparse { base_offset, index, max_timestamp, position };
+        if let Some(last) = self.sparse.back() {
+            let rises = last.index < index && last.base_offset < base_offset;
+            check!(rises, SparseOrdered, "{last:?} then {point:?}");
+        }
+        self.sparse.push_back(point);
+        out.writes.push(Write::Sparse(point));
+    }
+
+    fn bury(&mut self, dead: DeadBatch, out: &mut Out) {
+        let new = self.dead.insert(dead);
+        check!(new, AppliedMonotonic, "{dead:?} was dead already");
+        self.state.dead_batches += 1;
+        out.writes.push(Write::Dead(dead));
+    }
+
+    /// The first entry of a term starts its leader epoch, as a new Kafka leader does; an epoch that got no record is
+    /// replaced, so the history grows only with epochs that wrote.
+    fn begin_epoch(&mut self, term: u64, out: &mut Out) {
+        let last = self.epochs.last_key_value().map(|(term, start)| (*term, *start));
+        let start_offset = self.state.next_offset;
+        if let Some((last_term, last_start)) = last {
+            if last_term >= term {
+                return;
+            }
+            check!(last_start <= start_offset, EpochMonotonic, "{last_term} at {last_start}, then {start_offset}");
+            if last_start == start_offset {
+                self.epochs.remove(&last_term);
+                out.writes.push(Write::EpochGone(last_term));
+            }
+        }
+        self.epochs.insert(term, start_offset);
+        out.writes.push(Write::Epoch(Epoch { term, start_offset }));
+    }
+
+    fn move_log_start(&mut self, payload: &Payload, out: &mut Out) -> Reply {
+        let [body] = payload.body.as_slice() else { return Reply::Dead(DeadReason::Body) };
+        let Ok(bytes) = <[u8; 8]>::try_from(&body[..]) else { return Reply::Dead(DeadReason::Body) };
+        let high_watermark = self.state.next_offset;
+        let asked = match i64::from_le_bytes(bytes) {
+            -1 => high_watermark,
+            offset => offset,
+        };
+        if asked < 0 || asked > high_watermark {
+            return Reply::Dead(DeadReason::LogStartOutOfRange { asked, high_watermark });
+        }
+        let before = self.state.log_start;
+        self.state.log_start = before.max(asked);
+        check!(self.state.log_start >= before, LogStartMonotonic, "{before} -> {asked}");
+        self.forget_epochs(out);
+        Reply::LogStart(self.state.log_start)
+    }
+
+    /// Drops epochs that end at or below the log start; the one that contains it begins there from now on
+    /// (Kafka's LeaderEpochFileCache.truncateFromStart).
+    fn forget_epochs(&mut self, out: &mut Out) {
+        let start_offset = self.state.log_start;
+        let below: Vec<u64> =
+            self.epochs.iter().take_while(|(_, start)| **start <= start_offset).map(|(term, _)| *term).collect();
+        let Some((holder, gone)) = below.split_last() else { return };
+        for term in gone {
+            self.epochs.remove(term);
+            out.writes.push(Write::EpochGone(*term));
+        }
+        if self.epochs.insert(*holder, start_offset) != Some(start_offset) {
+            out.writes.push(Write::Epoch(Epoch { term: *holder, start_offset }));
+        }
+        let rising = self.epochs.values().is_sorted_by(|a, b| a < b);
+        check!(rising, EpochMonotonic, "{:?}", self.epochs);
+    }
+
+    /// Drops points and dead batches that no read can reach, a bounded number per apply.
+    fn forget_unread(&mut self, out: &mut Out) {
+        let mut budget = limits::FORGET_PER_APPLY_MAX;
+        while budget > 0 && self.sparse.get(1).is_some_and(|second| second.base_offset <= self.state.log_start) {
+            let gone = self.sparse.pop_front().map(|point| point.index).unwrap_or_default();
+            check!(self.sparse[0].index > gone, SparseOrdered, "point {gone} is not the first");
+            out.writes.push(Write::SparseGone(gone));
+            budget -= 1;
+        }
+        let first_read = self.sparse.front().map_or(0, |point| point.index);
+        while budget > 0 && self.dead.first().is_some_and(|dead| dead.index < first_read) {
+            out.writes.extend(self.dead.pop_first().map(Write::DeadGone));
+            budget -= 1;
+        }
+    }
+
+    fn put(&mut self, row: Write) {
+        match row {
+            Write::State(state) => self.state = state,
+            Write::Sparse(point) => self.sparse.push_back(point),
+            Write::SparseGone(index) => self.sparse.retain(|point| point.index != index),
+            Write::Epoch(Epoch { term, start_offset }) => drop(self.epochs.insert(term, start_offset)),
+            Write::EpochGone(term) => drop(self.epochs.remove(&term)),
+            Write::Dead(dead) => drop(self.dead.insert(dead)),
+            Write::DeadGone(dead) => drop(self.dead.remove(&dead)),
+            Write::Producer(producer) => self.producers.restore(producer),
+            Write::ProducerGone(id) => self.producers.remove(id),
+        }
+    }
+}
+
+/// What readers ask.
+impl PartitionMachine {
+    /// Offset after the last committed and applied record.
+    pub fn high_watermark(&self) -> i64 {
+        self.state.next_offset
+    }
+
+    /// Offset that the next record gets.
+    pub fn next_offset(&self) -> i64 {
+        self.state.next_offset
+    }
+
+    /// Offset of the first record that may be read.
+    pub fn log_start(&self) -> i64 {
+        self.state.log_start
+    }
+
+    /// Index and term of the last applied entry; (0, 0) before the first.
+    pub fn applied(&self) -> (u64, u64) {
+        (self.state.applied_index, self.state.applied_term)
+    }
+
+    /// All counters.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Largest timestamp ever (-1: none) and the base offset of the first batch that has it, which may be below the log
+    /// start. Kafka's ListOffsets with -3.
+    pub fn max_timestamp(&self) -> (i64, i64) {
+        (self.state.max_timestamp, self.state.max_timestamp_offset)
+    }
+
+    /// Bytes of the entries from the first one that a read can reach (to within one sparse point).
+    pub fn size_bytes(&self) -> u64 {
+        self.state.log_bytes - self.sparse.front().map_or(0, |point| point.position)
+    }
+
+    /// Where to begin a walk that must find `offset`; none outside of log start and high watermark.
+    pub fn locate(&self, offset: i64) -> Option<Sparse> {
+        if offset < self.state.log_start || offset >= self.state.next_offset {
+            return None;
+        }
+        let after = self.sparse.partition_point(|point| point.base_offset <= offset);
+        after.checked_sub(1).and_then(|place| self.sparse.get(place)).copied()
+    }
+
+    /// Where to begin the walk for the first record with a timestamp of at least `timestamp`; none if no record can have
+    /// one. The walk may have to pass over batches below the log start.
+    pub fn offset_for_timestamp(&self, timestamp: i64) -> Option<Sparse> {
+        let empty = self.state.log_start == self.state.next_offset;
+        if empty || timestamp > self.state.max_timestamp {
+            return None;
+        }
+        let after = self.sparse.partition_point(|point| point.max_timestamp < timestamp);
+        self.sparse.get(after.saturating_sub(1)).copied()
+    }
+
+    /// Kafka's answer to OffsetForLeaderEpoch (KIP-320): the largest epoch not above `term` and the offset where it ends.
+    /// None when `term` is above every epoch known; an epoch before the history ends where the history begins.
+    pub fn epoch_end(&self, term: u64) -> Option<(u64, i64)> {
+        let (last, _) = self.epochs.last_key_value()?;
+        if *last == term {
+            return Some((term, self.state.next_offset));
+        }
+        let (_, end) = self.epochs.range(term + 1..).next()?;
+        let floor = self.epochs.range(..=term).next_back().map_or(term, |(floor, _)| *floor);
+        Some((floor, *end))
+    }
+
+    /// The leader-epoch history, oldest first.
+    pub fn epochs(&self) -> impl Iterator<Item = Epoch> {
+        self.epochs.iter().map(|(term, start_offset)| Epoch { term: *term, start_offset: *start_offset })
+    }
+
+    /// The epoch that wrote `offset`, if the history still knows it.
+    pub fn epoch_of(&self, offset: i64) -> Option<u64> {
+        if offset >= self.state.next_offset {
+            return None;
+        }
+        self.epochs.iter().rev().find(|(_, start)| **start <= offset).map(|(term, _)| *term)
+    }
+
+    /// Whether the batch at `ordinal` of the entry at `index` took no offsets.
+    pub fn is_dead(&self, index: u64, ordinal: u16) -> bool {
+        self.dead.contains(&DeadBatch { index, ordinal })
+    }
+
+    /// The idempotent producers known.
+    pub fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    /// The live batches of one applied entry, the first of which is at `base_offset`. Begin at a point of
+    /// [`locate`](Self::locate), then give each following entry the `next_offset()` of the walk before it.
+    pub fn walk<'a>(&'a self, index: u64, term: u64, base_offset: i64, payload: &'a Payload) -> Walk<'a> {
+        let header = payload.header().ok().filter(|header| header.tag == Tag::Append && header.version == 0);
+        let readable = index <= self.state.applied_index && header.is_some() && payload.fits();
+        let batches = if readable { payload.body.as_slice() } else { &[] };
+        Walk { machine: self, index, term, next_offset: base_offset, ordinal: 0, batches }
+    }
+
+    /// The whole state as rows.
+    pub fn snapshot(&self) -> PartitionSnapshot {
+        let mut rows = vec![Write::State(self.state)];
+        rows.extend(self.sparse.iter().copied().map(Write::Sparse));
+        rows.extend(self.epochs().map(Write::Epoch));
+        rows.extend(self.dead.iter().copied().map(Write::Dead));
+        rows.extend(self.producers.iter().cloned().map(|producer: Producer| Write::Producer(producer)));
+        PartitionSnapshot { rows }
+    }
+}
+
+/// Live batches of one entry, in order. See [`PartitionMachine::walk`].
+#[derive(Debug)]
+pub struct Walk<'a> {
+    machine: &'a PartitionMachine,
+    index: u64,
+    term: u64,
+    next_offset: i64,
+    ordinal: usize,
+    batches: &'a [Bytes],
+}
+
+impl Walk<'_> {
+    /// Offset after the batches yielded so far: after the last, the base offset of the next entry.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = LiveBatch;
+
+    fn next(&mut self) -> Option<LiveBatch> {
+        while let Some(batch) = self.batches.get(self.ordinal) {
+            let ordinal = self.ordinal as u16;
+            self.ordinal += 1;
+            if self.machine.is_dead(self.index, ordinal) {
+                continue;
+            }
+            let Ok(facts) = BatchFacts::read(batch) else { continue };
+            let base_offset = self.next_offset;
+            self.next_offset = base_offset.saturating_add(facts.record_count as i64);
+            let leader_epoch = i32::try_from(self.term).unwrap_or(i32::MAX);
+            return Some(LiveBatch { base_offset, next_offset: self.next_offset, leader_epoch, bytes: batch.clone() });
+        }
+        None
+    }
+}
+
+/// One step of a 64-bit mixing function (the finalizer of SplitMix64).
+fn mix(state: u64, word: u64) -> u64 {
+    let mut z = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Chains one entry to the digest. Of a batch only the header is read: it holds the CRC of the rest, which admission
+/// checked. Blank and membership entries count by log id and tag, since consensus encodes their bodies.
+fn digest(before: u64, at: At, header: Option<&Header>, payload: &Payload) -> u64 {
+    let chained = mix(mix(before, at.index), at.term);
+    match header.map(|header| header.tag) {
+        Some(tag @ (Tag::Blank | Tag::Membership)) => mix(chained, tag as u64),
+        Some(Tag::Append) => payload.body.iter().fold(mix(chained, Tag::Append as u64), |chained, batch| {
+            let facts = &batch[..batch.len().min(BATCH_HEADER_BYTES)];
+            mix(chained, (batch.len() as u64) << 32 | crc32c::crc32c(facts) as u64)
+        }),
+        _ => payload.parts().fold(chained, |chained, part| mix(chained, crc32c::crc32c(part) as u64)),
+    }
+}
