@@ -2,11 +2,16 @@
 //! bytes present, without allocating. Owns the limits on what one request may expand to.
 //! Invariant: recursion follows the static schema only (depth <= 5), never the input; time is linear in the bytes.
 
+#[cfg(test)]
+pub(crate) mod generate;
+
 use crate::{Error, Result};
 
 /// Array elements plus tagged fields in one request. A decoded element takes about 100 bytes (a tagged field 40, twice
 /// while it is read), so a request of any size expands by some 10 MB at most. Kafka 4.4 allows 1,000,000 per array.
 pub(crate) const MAX_ELEMENTS: usize = 100_000;
+/// The same for a response, which our own clients read: Metadata of a large cluster has many small arrays.
+const MAX_RESPONSE_ELEMENTS: usize = 4_000_000;
 /// Kafka's own limit of a string, also in its compact form.
 const MAX_STRING_BYTES: usize = i16::MAX as usize;
 
@@ -67,11 +72,14 @@ impl Field {
     }
 }
 
-/// Checks that `bytes` are exactly one message of this schema and version.
+/// Checks that `bytes` are exactly one request of this schema and version.
 pub(crate) fn check(schema: &'static [Field], version: i16, flexible: bool, bytes: &[u8]) -> Result<()> {
-    let mut scan = Scan { rest: bytes, version, flexible, elements_left: MAX_ELEMENTS };
-    scan.fields(schema)?;
-    scan.finish("message")
+    Scan { rest: bytes, version, flexible, elements_left: MAX_ELEMENTS }.message(schema)
+}
+
+/// Checks that `bytes` are exactly one response of this schema and version.
+pub(crate) fn check_response(schema: &'static [Field], version: i16, flexible: bool, bytes: &[u8]) -> Result<()> {
+    Scan { rest: bytes, version, flexible, elements_left: MAX_RESPONSE_ELEMENTS }.message(schema)
 }
 
 struct Scan<'a> {
@@ -82,6 +90,11 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
+    fn message(mut self, schema: &'static [Field]) -> Result<()> {
+        self.fields(schema)?;
+        self.finish("message")
+    }
+
     fn fields(&mut self, fields: &'static [Field]) -> Result<()> {
         for field in fields {
             if field.tag.is_none() && field.is_in(self.version) {
@@ -159,7 +172,7 @@ impl<'a> Scan<'a> {
 
     fn charge(&mut self, what: &'static str, count: usize) -> Result<()> {
         let left = self.elements_left.checked_sub(count);
-        self.elements_left = left.ok_or(Error::TooManyElements { what, max: MAX_ELEMENTS })?;
+        self.elements_left = left.ok_or(Error::TooManyElements { what })?;
         Ok(())
     }
 

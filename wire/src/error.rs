@@ -47,12 +47,10 @@ pub enum Error {
         remaining: usize,
     },
     /// More array elements and tagged fields in one request than any client needs.
-    #[error("{what}: more than {max} elements in one request")]
+    #[error("{what}: too many elements in one message")]
     TooManyElements {
         /// The array that passed the limit.
         what: &'static str,
-        /// The limit.
-        max: usize,
     },
     /// The codec refused what the schema scan let pass (a string that is not UTF-8).
     #[error("decoding failed: {0}")]

@@ -14,3 +14,6 @@ pub use batch::{Batch, BatchError, BatchHeader};
 pub use error_code::ErrorCode;
 pub use kacrab_protocol::{KafkaString as Str, KafkaUuid as Uuid, RawTaggedField};
 pub use versions::{Api, ApiKey};
+
+#[cfg(test)]
+mod tests;

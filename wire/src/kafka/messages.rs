@@ -43,7 +43,7 @@ pub fn decode_request<T: RequestBody>(version: i16, body: Bytes) -> Result<T> {
     if !api.serves(version) {
         return Err(Error::UnsupportedVersion { api: api.key, version, correlation_id: 0 });
     }
-    bound::check(schema::of(T::API), version, api.is_flexible(version), &body)?;
+    bound::check(schema::request(T::API), version, api.is_flexible(version), &body)?;
     decode(version, body)
 }
 
@@ -80,19 +80,27 @@ pub fn encode_request<T: RequestBody>(
 /// Decodes a response frame from [`frame::next_response`]: the client's side. Gives the correlation id too.
 ///
 /// # Errors
-/// [`Error::Malformed`] or [`Error::Decode`].
+/// As for requests.
 pub fn decode_response<T: ResponseBody>(version: i16, mut frame: Bytes) -> Result<(i32, T)> {
-    let correlation_id = frame::take_response_head(&mut frame, T::API.api(), version)?;
+    let api = T::API.api();
+    let correlation_id = frame::take_response_head(&mut frame, api, version)?;
+    bound::check_response(schema::response(T::API), version, api.is_flexible(version), &frame)?;
     Ok((correlation_id, decode(version, frame)?))
 }
 
 fn decode<T: sealed::Codec>(version: i16, mut body: Bytes) -> Result<T> {
-    let message = T::read(&mut body, version).map_err(|error| Error::Decode(error.to_string()))?;
+    let message = T::read(&mut body, version).map_err(|error| Error::Decode(chain(&error)))?;
     if body.is_empty() { Ok(message) } else { Err(frame::malformed("message", "ended early", &body)) }
 }
 
 fn encoding(error: kacrab_protocol::ProtocolError) -> Error {
-    Error::Encode(error.to_string())
+    Error::Encode(chain(&error))
+}
+
+/// An error with all its causes: the codec's own words end at "string codec failed".
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 macro_rules! messages {
@@ -119,7 +127,62 @@ macro_rules! messages {
         }
         messages!(@codec $request);
         messages!(@codec $response);
-    )*};
+    )*
+
+    /// A request of any API, for what treats them all alike: tests, fuzzing, tracing of a simulation.
+    #[derive(Debug, Clone, PartialEq)]
+    #[allow(missing_docs, clippy::large_enum_variant, reason = "one variant for each API, short-lived")]
+    pub enum AnyRequest { $($api($request)),* }
+
+    impl AnyRequest {
+        /// [`decode_request`] of the API's type.
+        ///
+        /// # Errors
+        /// As there.
+        pub fn decode(api: ApiKey, version: i16, body: Bytes) -> Result<Self> {
+            match api {
+                $(ApiKey::$api => decode_request(version, body).map(Self::$api),)*
+            }
+        }
+
+        /// [`encode_request`] of the API's type.
+        ///
+        /// # Errors
+        /// As there.
+        pub fn encode(&self, version: i16, correlation_id: i32, client_id: Option<&str>) -> Result<Bytes> {
+            match self {
+                $(Self::$api(body) => encode_request(version, correlation_id, client_id, body),)*
+            }
+        }
+    }
+
+    /// A response of any API.
+    #[derive(Debug, Clone, PartialEq)]
+    #[allow(missing_docs, clippy::large_enum_variant, reason = "one variant for each API, short-lived")]
+    pub enum AnyResponse { $($api($response)),* }
+
+    impl AnyResponse {
+        /// [`decode_response`] of the API's type.
+        ///
+        /// # Errors
+        /// As there.
+        pub fn decode(api: ApiKey, version: i16, frame: Bytes) -> Result<(i32, Self)> {
+            match api {
+                $(ApiKey::$api => decode_response(version, frame).map(|(id, body)| (id, Self::$api(body))),)*
+            }
+        }
+
+        /// [`encode_response`] of the API's type.
+        ///
+        /// # Errors
+        /// As there.
+        pub fn encode(&self, version: i16, correlation_id: i32) -> Result<Bytes> {
+            match self {
+                $(Self::$api(body) => encode_response(correlation_id, version, body),)*
+            }
+        }
+    }
+    };
     (@codec $message:ident) => {
         impl sealed::Codec for $message {
             fn read(buf: &mut Bytes, version: i16) -> kacrab_protocol::Result<Self> {

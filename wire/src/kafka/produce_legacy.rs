@@ -18,7 +18,7 @@ pub fn refuse(mut request: Bytes) -> Result<Option<Bytes>> {
         return Err(Error::UnsupportedVersion { api: ApiKey::Produce, version, correlation_id });
     }
     frame::take_client_id(&mut request)?;
-    bound::check(schema::of(ApiKey::Produce), version, false, &request)?;
+    bound::check(schema::request(ApiKey::Produce), version, false, &request)?;
     let acks = request.get_i16();
     request.advance(4);
     let mut response = BytesMut::new();
