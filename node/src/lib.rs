@@ -3,9 +3,12 @@
 //! Never a static, never a global: many nodes live in one process in the simulation.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod bench;
+pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod kafka;
 pub mod metrics;
 pub mod seams;
 pub mod telemetry;
