@@ -1,0 +1,173 @@
+//! The only handle that changes a store. Hands every change to the committer's queue in call order, and the tail cache
+//! learns of it in the same step, so that a reader sees a log as if all queued changes were done.
+//! Never blocks and never drops a change silently: each has its `Done`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::GroupId;
+use model::command::Payload;
+use tokio::sync::watch;
+
+use crate::committer::{Change, Closed, Done, Queue};
+use crate::engine::{Op, Table};
+use crate::tail::{Edit, Tails};
+use crate::{RowKind, Stats, keys};
+
+/// One entry of one log. Cloning shares the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Place in the log, from 0 or 1, dense.
+    pub index: u64,
+    /// Raft term of the leader that wrote it.
+    pub term: u64,
+    /// What it says.
+    pub payload: Payload,
+}
+
+impl LogEntry {
+    pub(crate) fn stored_bytes(&self) -> usize {
+        keys::LOG_KEY_BYTES + self.payload.len()
+    }
+}
+
+/// One row of a group's tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Whose row.
+    pub group: GroupId,
+    /// Which table.
+    pub kind: RowKind,
+    /// The rest of the key; empty for a single-row kind.
+    pub suffix: Bytes,
+    /// The value; `None` deletes the row.
+    pub value: Option<Bytes>,
+}
+
+/// Writes to the store. When the last clone is dropped, the committer writes what is queued and ends.
+#[derive(Clone)]
+pub struct Writer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    queue: Arc<Queue>,
+    tails: Arc<Tails>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.end();
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(queue: Arc<Queue>, tails: Arc<Tails>) -> Self {
+        Writer { inner: Arc::new(Inner { queue, tails }) }
+    }
+
+    /// Appends entries whose indexes follow the log's last without a hole (any first index when the log is empty).
+    /// They are readable when this returns and durable at `done`. An append that does not fit is refused alone,
+    /// with the reason in `done`.
+    pub fn append(&self, group: GroupId, entries: Vec<LogEntry>, done: Done) {
+        let Inner { queue, tails } = self.inner.as_ref();
+        refuse(tails.append(group, entries, queue, done));
+    }
+
+    /// Removes every entry above `index` (`None`: all). Durable at `done`.
+    pub fn truncate_after(&self, group: GroupId, index: Option<u64>, done: Done) {
+        let from = index.map_or(0, |index| index.saturating_add(1));
+        let ops = vec![
+            delete_range(Table::Log, keys::log_from(group, from), keys::log_end(group)),
+            delete_range(
+                Table::Meta,
+                keys::meta(RowKind::Size, group, &from.to_be_bytes()),
+                keys::meta_end(RowKind::Size, group),
+            ),
+        ];
+        let change = Change::Ops { ops, sync: true, reclaim: None };
+        self.edit(group, Edit::TruncateAfter(index), change, done);
+    }
+
+    /// Removes every entry up to and including `upto`; its row of kind `Purged` must have been put before. Not synced:
+    /// a crash may bring purged entries back, in a log that says that they are purged.
+    pub fn purge(&self, group: GroupId, upto: u64, done: Done) {
+        let (from, to) = (keys::log_from(group, 0), keys::log_from(group, upto.saturating_add(1)));
+        let ops = vec![
+            delete_range(Table::Log, from.clone(), to.clone()),
+            delete_range(
+                Table::Meta,
+                keys::meta(RowKind::Size, group, &[]),
+                keys::meta(RowKind::Size, group, &upto.saturating_add(1).to_be_bytes()),
+            ),
+        ];
+        let change = Change::Ops { ops, sync: false, reclaim: Some((Table::Log, from, to)) };
+        self.edit(group, Edit::Purge(upto), change, done);
+    }
+
+    /// Writes rows, all or none; visible to `Reader` at `done`. Durable at `done` when any of their kinds needs it
+    /// (`RowKind::synced`), else not later than the next change that is.
+    pub fn put(&self, rows: Vec<Row>, done: Done) {
+        let sync = rows.iter().any(|row| row.kind.synced());
+        let ops = rows
+            .into_iter()
+            .map(|row| {
+                let key = keys::meta(row.kind, row.group, &row.suffix);
+                match row.value {
+                    Some(value) => Op::Put { table: Table::Meta, key, parts: vec![value] },
+                    None => Op::Delete { table: Table::Meta, key },
+                }
+            })
+            .collect();
+        refuse(self.inner.queue.submit(Change::Ops { ops, sync, reclaim: None }, done).map(drop));
+    }
+
+    /// Removes a group: its log and all its rows. Durable at `done`.
+    pub fn destroy(&self, group: GroupId, done: Done) {
+        let (from, to) = (keys::log_from(group, 0), keys::log_end(group));
+        let mut ops = vec![delete_range(Table::Log, from.clone(), to.clone())];
+        ops.extend(
+            RowKind::OF_GROUP
+                .iter()
+                .map(|kind| delete_range(Table::Meta, keys::meta(*kind, group, &[]), keys::meta_end(*kind, group))),
+        );
+        let change = Change::Ops { ops, sync: true, reclaim: Some((Table::Log, from, to)) };
+        self.edit(group, Edit::Destroy, change, done);
+    }
+
+    /// Bytes submitted and not yet completed. Callers apply backpressure before they propose or read more.
+    pub fn queued_bytes(&self) -> usize {
+        self.inner.queue.queued_bytes()
+    }
+
+    /// Waits until fewer than `limit` bytes are queued (at once when closed).
+    pub async fn below(&self, limit: usize) {
+        self.inner.queue.below(limit).await;
+    }
+
+    /// Tells when and why the store stopped taking writes: the node must stop, never retry.
+    pub fn closed(&self) -> watch::Receiver<Option<Closed>> {
+        self.inner.queue.closed()
+    }
+
+    /// Counters of this store.
+    pub fn stats(&self) -> Arc<Stats> {
+        self.inner.queue.stats.clone()
+    }
+
+    fn edit(&self, group: GroupId, edit: Edit, change: Change, done: Done) {
+        let Inner { queue, tails } = self.inner.as_ref();
+        refuse(tails.edit(group, edit, change, queue, done));
+    }
+}
+
+/// Completes a refused submission, outside of every lock.
+fn refuse(submitted: Result<(), (Done, Closed)>) {
+    if let Err((done, closed)) = submitted {
+        done(Err(closed));
+    }
+}
+
+fn delete_range(table: Table, from: Bytes, to: Bytes) -> Op {
+    Op::DeleteRange { table, from, to }
+}

@@ -1,0 +1,58 @@
+//! What the tests of this crate share: entries of known content, and awaiting a `Done`.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::GroupId;
+use model::command::Payload;
+use storage::{Closed, Done, LogEntry, Reader, Writer};
+use tokio::sync::oneshot;
+
+pub const GROUP: GroupId = GroupId(1024);
+
+/// An entry whose payload tells its index and term.
+pub fn entry(index: u64, term: u64, bytes: usize) -> LogEntry {
+    let text = format!("{index}.{term}.");
+    let batch: Vec<u8> = text.bytes().cycle().take(bytes.max(text.len())).collect();
+    LogEntry { index, term, payload: Payload::append(index as i64, vec![Bytes::from(batch)]) }
+}
+
+pub fn entries(range: std::ops::RangeInclusive<u64>, term: u64, bytes: usize) -> Vec<LogEntry> {
+    range.map(|index| entry(index, term, bytes)).collect()
+}
+
+/// Makes a `Done` and what waits for it.
+pub fn done() -> (Done, impl Future<Output = Result<(), Closed>>) {
+    let (send, receive) = oneshot::channel();
+    let wait = async { tokio::time::timeout(Duration::from_secs(30), receive).await.expect("done").expect("called") };
+    (Box::new(move |result| drop(send.send(result))), wait)
+}
+
+pub async fn append(writer: &Writer, group: GroupId, entries: Vec<LogEntry>) -> Result<(), Closed> {
+    let (done, wait) = done();
+    writer.append(group, entries, done);
+    wait.await
+}
+
+pub async fn truncate(writer: &Writer, group: GroupId, index: Option<u64>) -> Result<(), Closed> {
+    let (done, wait) = done();
+    writer.truncate_after(group, index, done);
+    wait.await
+}
+
+pub async fn purge(writer: &Writer, group: GroupId, upto: u64) -> Result<(), Closed> {
+    let (done, wait) = done();
+    writer.purge(group, upto, done);
+    wait.await
+}
+
+/// (index, term) of everything a reader sees of a log.
+pub async fn ids(reader: &Reader, group: GroupId) -> Vec<(u64, u64)> {
+    let entries = reader.entries(group, 0, u64::MAX, usize::MAX).await.expect("entries");
+    for found in &entries {
+        let bytes = found.payload.body[0].len();
+        assert_eq!(*found, entry(found.index, found.term, bytes), "content");
+    }
+    entries.iter().map(|entry| (entry.index, entry.term)).collect()
+}
