@@ -10,6 +10,8 @@ pub use topic::TOPIC_KEYS;
 
 use crate::limits;
 
+const MAX_I32: i64 = i32::MAX as i64;
+
 /// Kafka's ConfigDef.Type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -155,7 +157,7 @@ impl Key {
 
     fn expectation(&self) -> String {
         match (self.rule, self.kind) {
-            (Rule::Range(from, i64::MAX), _) => format!("must be a number of at least {from}"),
+            (Rule::Range(from, i64::MAX | MAX_I32), _) => format!("must be a number of at least {from}"),
             (Rule::Range(from, to), _) => format!("must be a number from {from} to {to}"),
             (Rule::Fraction(from, to), _) => format!("must be a number from {from} to {to}"),
             (Rule::OneOf(words), _) => format!("must be one of {}", words.join(", ")),

@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn topic_id_text_is_kafkas() {
-        // Bytes and text of Kafka's own reserved UUIDs ONE_UUID and METADATA_TOPIC_ID.
+        // Kafka's reserved UUID of the metadata topic, 0x1.
         let mut one = [0u8; 16];
         one[15] = 1;
         assert_eq!(TopicId(one).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");

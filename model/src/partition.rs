@@ -491,3 +491,6 @@ fn digest(before: u64, at: At, header: Option<&Header>, payload: &Payload) -> u6
         _ => payload.parts().fold(chained, |chained, part| mix(chained, crc32c::crc32c(part) as u64)),
     }
 }
+
+#[cfg(test)]
+mod tests;

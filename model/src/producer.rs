@@ -147,9 +147,10 @@ impl Producers {
     pub fn forget_old(&mut self, leader_ts: i64) -> Vec<i64> {
         let mut gone = Vec::new();
         while let Some((last_ts, id)) = self.by_age.first().copied() {
-            let over = self.by_id.len() > limits::PRODUCERS_PER_PARTITION_MAX;
-            let expired = leader_ts.saturating_sub(last_ts) > limits::PRODUCER_EXPIRATION_MS;
-            if !over && !(expired && gone.len() < limits::PRODUCER_EXPIRE_PER_APPLY_MAX) {
+            let crowded = self.by_id.len() > limits::PRODUCERS_PER_PARTITION_MAX;
+            let silent = leader_ts.saturating_sub(last_ts) > limits::PRODUCER_EXPIRATION_MS;
+            let due = crowded || (silent && gone.len() < limits::PRODUCER_EXPIRE_PER_APPLY_MAX);
+            if !due {
                 break;
             }
             self.by_age.pop_first();

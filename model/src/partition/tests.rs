@@ -1,0 +1,414 @@
+//! The partition machine against a naive reference, against its own rows, and against hostile entries.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::machine::WriteKind;
+use crate::record::{sample_batch, sample_facts};
+
+/// A log as storage keeps it: entries by index, and the surviving rows.
+#[derive(Default)]
+struct Log {
+    machine: PartitionMachine,
+    entries: Vec<(u64, u64, Payload)>,
+    rows: BTreeMap<(WriteKind, Vec<u8>), Write>,
+    term: u64,
+    now: i64,
+}
+
+impl Log {
+    fn apply(&mut self, payload: Payload) -> (Reply, Out) {
+        let at = At { index: self.machine.applied().0 + 1, term: self.term, leader_ts: self.now };
+        let mut out = Out::default();
+        let reply = self.machine.apply(at, &payload, &mut out);
+        for write in &out.writes {
+            match write.is_gone() {
+                true => drop(self.rows.remove(&write.key())),
+                false => drop(self.rows.insert(write.key(), write.clone())),
+            }
+        }
+        self.entries.push((at.index, at.term, payload));
+        (reply, out)
+    }
+
+    fn append(&mut self, batches: &[BatchFacts]) -> Vec<AppendReply> {
+        let batches = batches.iter().map(|facts| sample_batch(facts, 0)).collect();
+        match self.apply(Payload::append(self.now, batches)).0 {
+            Reply::Append(replies) => replies,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn walk_from(&self, point: Sparse) -> Vec<LiveBatch> {
+        let mut next_offset = point.base_offset;
+        let mut found = Vec::new();
+        for (index, term, payload) in self.entries.iter().filter(|entry| entry.0 >= point.index) {
+            let mut walk = self.machine.walk(*index, *term, next_offset, payload);
+            found.extend(walk.by_ref());
+            next_offset = walk.next_offset();
+        }
+        assert_eq!(next_offset, self.machine.next_offset());
+        found
+    }
+
+    fn restored(&self) -> PartitionMachine {
+        PartitionMachine::restore(self.rows.values().cloned())
+    }
+}
+
+fn plain(count: i32) -> BatchFacts {
+    sample_facts(count, 0)
+}
+
+fn ok(base_offset: i64) -> AppendReply {
+    AppendReply::Ok { base_offset }
+}
+
+#[test]
+fn offsets_are_dense_and_only_data_takes_them() {
+    let mut log = Log { term: 1, ..Log::default() };
+    assert_eq!(log.apply(Payload::blank(0)).0, Reply::None);
+    assert_eq!(log.append(&[plain(3), plain(2)]), [ok(0), ok(3)]);
+    let membership = Payload::command(Tag::Membership, 0, Bytes::from_static(b"voters"));
+    let (reply, out) = log.apply(membership);
+    assert_eq!((reply, out.writes, out.effects), (Reply::None, vec![Write::State(*log.machine.state())], vec![]));
+    let (_, out) = log.apply(Payload::append(0, vec![sample_batch(&plain(1), 9)]));
+    assert_eq!(out.effects, [Effect::HighWatermark(6)]);
+    let offsets: Vec<_> = log.walk_from(log.machine.locate(0).unwrap()).iter().map(|b| b.base_offset).collect();
+    assert_eq!(offsets, [0, 3, 5]);
+}
+
+#[test]
+fn a_retry_in_the_same_entry_is_answered_with_the_original_offset() {
+    let mut log = Log { term: 1, ..Log::default() };
+    let first = BatchFacts { producer_id: 4, producer_epoch: 0, base_sequence: 0, ..plain(2) };
+    let replies = log.append(&[plain(1), first, first, plain(1)]);
+    assert_eq!(replies, [ok(0), ok(1), AppendReply::Duplicate { base_offset: 1 }, ok(3)]);
+    assert!(log.machine.is_dead(1, 2) && !log.machine.is_dead(1, 1));
+    let live = log.walk_from(log.machine.locate(0).unwrap());
+    assert_eq!(live.iter().map(|b| (b.base_offset, b.next_offset)).collect::<Vec<_>>(), [(0, 1), (1, 3), (3, 4)]);
+}
+
+#[test]
+fn epoch_end_answers_as_kafka_does() {
+    let mut log = Log::default();
+    assert_eq!(log.machine.epoch_end(1), None, "no epoch yet");
+    for (term, records) in [(2, 5), (3, 0), (5, 5), (9, 0)] {
+        log.term = term;
+        log.apply(Payload::blank(0));
+        if records > 0 {
+            log.append(&[plain(records)]);
+        }
+    }
+    // Epoch 3 wrote nothing, so 5 took its place; 9 is the latest and has nothing yet.
+    let epochs: Vec<_> = log.machine.epochs().map(|e| (e.term, e.start_offset)).collect();
+    assert_eq!(epochs, [(2, 0), (5, 5), (9, 10)]);
+    let ends: Vec<_> = [1, 2, 3, 4, 5, 8, 9, 10].iter().map(|term| log.machine.epoch_end(*term)).collect();
+    let want =
+        [Some((1, 0)), Some((2, 5)), Some((2, 5)), Some((2, 5)), Some((5, 10)), Some((5, 10)), Some((9, 10)), None];
+    assert_eq!(ends, want);
+    assert_eq!([0, 4, 5, 9, 10].map(|offset| log.machine.epoch_of(offset)), [Some(2), Some(2), Some(5), Some(5), None]);
+    log.apply(Payload::log_start(0, 7));
+    let epochs: Vec<_> = log.machine.epochs().map(|e| (e.term, e.start_offset)).collect();
+    assert_eq!(epochs, [(5, 7), (9, 10)]);
+    assert_eq!(log.machine.epoch_end(2), Some((2, 7)), "ends where the history begins");
+    assert_eq!(log.restored(), log.machine);
+}
+
+#[test]
+fn log_start_moves_forward_within_the_log_only() {
+    let mut log = Log { term: 1, ..Log::default() };
+    log.append(&[plain(10)]);
+    let (reply, out) = log.apply(Payload::log_start(0, 4));
+    assert_eq!((reply, out.effects), (Reply::LogStart(4), vec![Effect::LogStart(4)]));
+    let (reply, out) = log.apply(Payload::log_start(0, 2));
+    assert_eq!((reply, out.effects), (Reply::LogStart(4), vec![]));
+    let dead = Reply::Dead(DeadReason::LogStartOutOfRange { asked: 11, high_watermark: 10 });
+    assert_eq!(log.apply(Payload::log_start(0, 11)).0, dead);
+    assert!(matches!(log.apply(Payload::log_start(0, -2)).0, Reply::Dead(_)));
+    assert_eq!(log.apply(Payload::log_start(0, -1)).0, Reply::LogStart(10));
+    assert_eq!((log.machine.locate(9), log.machine.offset_for_timestamp(0)), (None, None));
+}
+
+#[test]
+fn passed_points_and_dead_batches_are_forgotten() {
+    let mut log = Log { term: 1, ..Log::default() };
+    let large = sample_batch(&plain(1), limits::SPARSE_BYTES as usize);
+    let dead = Bytes::from_static(b"not a batch");
+    for _ in 0..5 {
+        log.apply(Payload::append(0, vec![large.clone(), dead.clone()]));
+    }
+    assert_eq!((log.machine.sparse.len(), log.machine.dead.len()), (5, 5));
+    assert_eq!(log.machine.size_bytes(), log.machine.state().log_bytes);
+    log.apply(Payload::log_start(0, 3));
+    assert_eq!((log.machine.sparse.len(), log.machine.dead.len()), (2, 2));
+    assert_eq!(log.machine.size_bytes() * 5, log.machine.state().log_bytes * 2);
+    assert_eq!(log.machine.locate(3).map(|point| point.index), Some(4));
+    assert_eq!(log.restored(), log.machine);
+    log.apply(Payload::log_start(0, -1));
+    assert_eq!(log.append(&[plain(1)]), [ok(5)]);
+    assert_eq!(log.walk_from(log.machine.locate(5).unwrap()).last().unwrap().base_offset, 5);
+}
+
+#[test]
+fn unintelligible_entries_change_nothing_but_the_applied_index() {
+    let mut log = Log { term: 1, ..Log::default() };
+    log.append(&[plain(1)]);
+    let before = log.machine.clone();
+    let good = Payload::append(0, vec![sample_batch(&plain(1), 0)]);
+    let mut damaged = good.head.to_vec();
+    damaged[9] ^= 1;
+    let too_many = Payload::append(0, vec![sample_batch(&plain(1), 0); limits::BATCHES_PER_ENTRY_MAX + 1]);
+    let hostile = [
+        Payload { head: Bytes::from(damaged), body: good.body.clone() },
+        Payload { head: good.head.clone(), body: vec![] },
+        Payload::default(),
+        Payload::command(Tag::Controller, 0, Bytes::from_static(b"?")),
+        Payload::command(Tag::LogStart, 0, Bytes::from_static(b"short")),
+        Payload::encode(Tag::LogStart, Default::default(), 0, vec![]),
+        too_many,
+    ];
+    let counted = invariants::broken(InvariantId::DeadEntry);
+    for (place, payload) in hostile.into_iter().enumerate() {
+        let (reply, out) = log.apply(payload);
+        assert!(matches!(reply, Reply::Dead(_)), "{place}: {reply:?}");
+        assert!(out.effects.is_empty());
+        let expected = State {
+            applied_index: log.machine.state.applied_index,
+            digest: log.machine.state.digest,
+            ..*before.state()
+        };
+        assert_eq!(log.machine.state, expected);
+    }
+    assert!(invariants::broken(InvariantId::DeadEntry) >= counted + 7);
+    assert_eq!(log.append(&[plain(1)]), [ok(1)]);
+    assert_eq!(log.walk_from(log.machine.locate(0).unwrap()).len(), 2);
+}
+
+#[test]
+fn offsets_do_not_overflow() {
+    let state = State { next_offset: i64::MAX - 1, log_start: i64::MAX - 1, ..State::default() };
+    let mut log = Log { machine: PartitionMachine::restore([Write::State(state)].into_iter()), ..Log::default() };
+    assert_eq!(log.append(&[plain(2), plain(1)]), [AppendReply::Err(AppendError::OffsetsExhausted), ok(i64::MAX - 1)]);
+}
+
+#[test]
+fn the_digest_tells_logs_apart() {
+    let run = |batches: [i32; 2], term| {
+        let mut log = Log { term, ..Log::default() };
+        batches.iter().for_each(|count| drop(log.append(&[plain(*count)])));
+        log.machine.state().digest
+    };
+    assert_eq!(run([1, 2], 1), run([1, 2], 1));
+    let all = [run([1, 2], 1), run([2, 1], 1), run([1, 2], 2), run([1, 3], 1)];
+    assert!((0..4).all(|i| (0..i).all(|j| all[i] != all[j])), "{all:?}");
+}
+
+#[test]
+fn an_entry_that_is_not_applied_yet_is_not_walked() {
+    let mut log = Log { term: 1, ..Log::default() };
+    log.append(&[plain(1)]);
+    let payload = Payload::append(0, vec![sample_batch(&plain(1), 0)]);
+    assert_eq!(log.machine.walk(2, 1, 1, &payload).count(), 0);
+}
+
+/// What a proptest does to a log.
+#[derive(Clone, Debug)]
+enum Step {
+    Append(Vec<Spec>),
+    Elect(u64),
+    DeleteRecords(f64),
+    Wait(i64),
+    Garbage(Vec<u8>, bool),
+}
+
+/// A batch to append. `sequence` is relative to the producer's next one, so that most batches are in order.
+#[derive(Clone, Debug)]
+struct Spec {
+    count: i32,
+    timestamp: i64,
+    producer: Option<(i64, i16, i32)>,
+    body_bytes: usize,
+    control: bool,
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let relative = prop_oneof![12 => Just(0), 2 => -12..0, 1 => 1..4];
+    let epoch = prop_oneof![20 => Just(0i16), 1 => Just(1i16), 1 => Just(-1i16)];
+    let producer = proptest::option::weighted(0.7, (0i64..3, epoch, relative));
+    let body_bytes = prop_oneof![8 => 0usize..64, 1 => 90_000usize..300_000];
+    (1i32..6, -1i64..1000, producer, body_bytes, proptest::bool::weighted(0.03)).prop_map(
+        |(count, timestamp, producer, body_bytes, control)| Spec { count, timestamp, producer, body_bytes, control },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => proptest::collection::vec(spec(), 1..6).prop_map(Step::Append),
+        2 => (1u64..3).prop_map(Step::Elect),
+        1 => (0.0..1.0).prop_map(Step::DeleteRecords),
+        1 => (0i64..limits::PRODUCER_EXPIRATION_MS).prop_map(Step::Wait),
+        1 => (proptest::collection::vec(any::<u8>(), 0..100), any::<bool>()).prop_map(|(b, raw)| Step::Garbage(b, raw)),
+    ]
+}
+
+/// All that ever happened, from which every answer is recomputed by search.
+#[derive(Default)]
+struct Reference {
+    live: Vec<(i64, i64, u64, i64, Bytes)>, // base, next, term, timestamp, bytes
+    history: BTreeMap<i64, Vec<(i16, i64, i64, i64, i64)>>, // producer -> epoch, first and last sequence unwrapped, base, time
+    next: i64,
+    log_start: i64,
+}
+
+impl Reference {
+    fn newest_epoch(&self, id: i64) -> Option<i16> {
+        self.history.get(&id)?.iter().map(|batch| batch.0).max()
+    }
+
+    fn next_sequence(&self, id: i64, epoch: i16) -> i64 {
+        let batches = self.history.get(&id).into_iter().flatten().filter(|batch| batch.0 == epoch);
+        batches.map(|batch| batch.2 + 1).max().unwrap_or(0)
+    }
+
+    fn append(&mut self, facts: &BatchFacts, bytes: &Bytes, term: u64, now: i64) -> AppendReply {
+        if facts.is_control() {
+            return AppendReply::Err(AppendError::Transactional);
+        }
+        let (id, epoch, first) = (facts.producer_id, facts.producer_epoch, facts.base_sequence as i64);
+        if id >= 0 {
+            if epoch < 0 || first < 0 {
+                return AppendReply::Err(AppendError::InvalidRecord);
+            }
+            let silent = |batches: &Vec<(i16, i64, i64, i64, i64)>| {
+                batches.last().is_some_and(|last| now - last.4 > limits::PRODUCER_EXPIRATION_MS)
+            };
+            if self.history.get(&id).is_some_and(silent) {
+                self.history.remove(&id);
+            }
+            let current = self.newest_epoch(id);
+            let mine: Vec<_> =
+                self.history.get(&id).into_iter().flatten().filter(|batch| batch.0 == epoch).copied().collect();
+            let last = first + facts.record_count as i64 - 1;
+            let same = mine.iter().rev().take(5).find(|batch| (batch.1, batch.2) == (first, last));
+            match (current, same) {
+                (Some(current), _) if epoch < current => {
+                    return AppendReply::Err(AppendError::InvalidProducerEpoch { epoch, current });
+                }
+                (_, Some(same)) => return AppendReply::Duplicate { base_offset: same.3 },
+                (Some(_), _) if mine.is_empty() && first != 0 => {
+                    return AppendReply::Err(AppendError::OutOfOrderSequence { first: first as i32, last: -1 });
+                }
+                _ => {}
+            }
+            if let Some(previous) = mine.last().filter(|previous| previous.2 + 1 != first) {
+                let last = previous.2 as i32;
+                return AppendReply::Err(AppendError::OutOfOrderSequence { first: first as i32, last });
+            }
+            self.history.entry(id).or_default().push((epoch, first, last, self.next, now));
+        }
+        let base_offset = self.next;
+        self.next += facts.record_count as i64;
+        self.live.push((base_offset, self.next, term, facts.max_timestamp, bytes.clone()));
+        AppendReply::Ok { base_offset }
+    }
+}
+
+fn append_step(log: &mut Log, reference: &mut Reference, specs: &[Spec]) -> Result<(), TestCaseError> {
+    let mut batches = Vec::new();
+    let mut expected = Vec::new();
+    for spec in specs {
+        let mut facts = sample_facts(spec.count, spec.timestamp);
+        if let Some((id, epoch_step, relative)) = spec.producer {
+            facts.producer_id = id;
+            facts.producer_epoch = reference.newest_epoch(id).unwrap_or(0).saturating_add(epoch_step);
+            facts.base_sequence = (reference.next_sequence(id, facts.producer_epoch) + relative as i64) as i32;
+        }
+        facts.attributes = if spec.control { 0x20 } else { 0 };
+        let bytes = sample_batch(&facts, spec.body_bytes);
+        expected.push(reference.append(&facts, &bytes, log.term, log.now));
+        batches.push(bytes);
+    }
+    let (reply, out) = log.apply(Payload::append(log.now, batches));
+    prop_assert_eq!(reply, Reply::Append(expected));
+    prop_assert!(out.effects.len() <= 1);
+    Ok(())
+}
+
+fn take(log: &mut Log, reference: &mut Reference, step: &Step) -> Result<(), TestCaseError> {
+    match step {
+        Step::Append(specs) => append_step(log, reference, specs)?,
+        Step::Elect(by) => {
+            log.term += by;
+            log.apply(Payload::blank(log.now));
+        }
+        Step::DeleteRecords(share) => {
+            let before = (reference.next as f64 * share) as i64;
+            reference.log_start = reference.log_start.max(before);
+            let (reply, _) = log.apply(Payload::log_start(log.now, before));
+            prop_assert_eq!(reply, Reply::LogStart(reference.log_start));
+        }
+        Step::Wait(ms) => log.now += ms,
+        Step::Garbage(bytes, true) => {
+            let payload = Payload { head: Bytes::from(bytes.clone()), body: vec![] };
+            prop_assert!(matches!(log.apply(payload).0, Reply::Dead(_)));
+        }
+        Step::Garbage(bytes, false) => {
+            let (reply, _) = log.apply(Payload::append(log.now, vec![Bytes::from(bytes.clone())]));
+            prop_assert_eq!(reply, Reply::Append(vec![AppendReply::Err(AppendError::InvalidRecord)]));
+        }
+    }
+    Ok(())
+}
+
+fn same_as_reference(log: &Log, reference: &Reference, probe: f64) -> Result<(), TestCaseError> {
+    let machine = &log.machine;
+    prop_assert_eq!((machine.log_start(), machine.high_watermark()), (reference.log_start, reference.next));
+    let offset = reference.log_start + ((reference.next - reference.log_start) as f64 * probe) as i64;
+    let Some(point) = machine.locate(offset) else {
+        prop_assert_eq!(offset, reference.next);
+        return Ok(());
+    };
+    let walked = log.walk_from(point);
+    let from = reference.live.iter().filter(|batch| batch.0 >= point.base_offset);
+    let expected: Vec<_> =
+        from.map(|(base, next, term, _, bytes)| (*base, *next, *term as i32, bytes.clone())).collect();
+    let walked: Vec<_> = walked.into_iter().map(|b| (b.base_offset, b.next_offset, b.leader_epoch, b.bytes)).collect();
+    prop_assert_eq!(walked, expected, "the log is read back");
+    prop_assert!(point.base_offset <= offset);
+    let reachable = |next: i64| next > reference.log_start;
+    let timestamp = (1000.0 * probe) as i64;
+    let first = reference.live.iter().find(|batch| batch.3 >= timestamp && reachable(batch.1));
+    if let Some((base, ..)) = first {
+        let hint = machine.offset_for_timestamp(timestamp);
+        prop_assert!(hint.is_some(), "a record has this time");
+        let from_hint = log.walk_from(hint.unwrap()).into_iter().find(|batch| {
+            let facts = BatchFacts::read(&batch.bytes).unwrap();
+            facts.max_timestamp >= timestamp && reachable(batch.next_offset)
+        });
+        prop_assert_eq!(from_hint.map(|batch| batch.base_offset), Some(*base));
+    }
+    let epoch = reference.live.iter().find(|batch| (batch.0..batch.1).contains(&offset)).map(|batch| batch.2);
+    prop_assert_eq!(machine.epoch_of(offset), epoch);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn equals_the_reference_and_its_own_rows(steps in proptest::collection::vec((step(), 0.0..=1.0f64), 1..40)) {
+        let mut log = Log { term: 1, ..Log::default() };
+        let mut reference = Reference::default();
+        for (step, probe) in &steps {
+            take(&mut log, &mut reference, step)?;
+            same_as_reference(&log, &reference, *probe)?;
+            prop_assert_eq!(&log.restored(), &log.machine, "rows");
+            let snapshot = log.machine.snapshot();
+            prop_assert_eq!(&PartitionMachine::restore(snapshot.rows.into_iter().rev()), &log.machine, "snapshot");
+        }
+        prop_assert_eq!(log.machine.snapshot().rows.len(), log.rows.len().max(1));
+    }
+}
