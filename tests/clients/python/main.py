@@ -1,5 +1,6 @@
 """Runs one Python client, or all, against FLOTILLA_BOOTSTRAP: `main.py confluent|kafka-python|aiokafka`."""
 
+import logging
 import sys
 
 from matrix import CHECKS
@@ -19,6 +20,7 @@ def load(name):
 
 
 def main(name):
+    logging.disable(logging.CRITICAL)  # aiokafka warns many times a second while a new topic spreads
     client_class = load(name)
     report = Report(client_class.name, client_class.version)
     client = client_class()

@@ -90,6 +90,7 @@ def too_large(client):
     client.produce(topic, "none", [small])
     expect("read", client.read(topic, client.end_offsets(topic, 1)), {0: [(0, small)]})
     client.delete(topic)
+    topic = topic_name(client.name, "large")
     create(client, topic, 1, {})
     large = Record(b"large", b"x" * (MAX_MESSAGE_BYTES - 1000), (), 1_700_000_000_000)
     client.produce(topic, "none", [large])

@@ -1,0 +1,69 @@
+// Checks a cluster with the Go clients: `clients kafka-go`, `clients franz-go`, or
+// `clients failover kafka-go|franz-go --seconds N` while somebody else stops nodes.
+// Reads FLOTILLA_BOOTSTRAP, FLOTILLA_RF, FLOTILLA_RECORDS and FLOTILLA_LONG.
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sort"
+)
+
+const usage = "usage: clients kafka-go | franz-go | failover kafka-go|franz-go [--seconds N] [--partitions N] [--producers N]"
+
+func main() {
+	if len(os.Args) < 2 {
+		fail(usage)
+	}
+	switch os.Args[1] {
+	case "kafka-go", "franz-go":
+		os.Exit(conformance(os.Args[1]))
+	case "failover":
+		os.Exit(failoverCommand(os.Args[2:]))
+	default:
+		fail(usage)
+	}
+}
+
+func fail(text string) {
+	fmt.Fprintln(os.Stderr, text)
+	os.Exit(2)
+}
+
+func newClient(name string) (Client, string, error) {
+	switch name {
+	case "kafka-go":
+		return newKafkaGo(), "github.com/segmentio/kafka-go", nil
+	case "franz-go":
+		client, err := newFranz()
+		return client, "github.com/twmb/franz-go", err
+	}
+	return nil, "", fmt.Errorf("no client %q", name)
+}
+
+func conformance(name string) int {
+	client, module, err := newClient(name)
+	if err != nil {
+		fail(err.Error())
+	}
+	report := newReport(name, module)
+	m := matrix{name, client, context.Background()}
+	for _, codec := range codecs {
+		report.check(codec, func() (int, error) { return m.roundtrip(codec, recordsPerCodec()) })
+	}
+	checks := m.checks()
+	labels := make([]string, 0, len(checks))
+	for label := range checks {
+		labels = append(labels, label)
+	}
+	sort.Strings(labels)
+	for _, label := range labels {
+		report.check(label, checks[label])
+	}
+	if report.failed {
+		return 1
+	}
+	return 0
+}
