@@ -10,6 +10,8 @@ use bytes::Bytes;
 
 use crate::{Committer, Error};
 
+#[cfg(feature = "rocks")]
+pub mod rocks;
 pub mod sim;
 
 /// A boxed future that owns what it needs.

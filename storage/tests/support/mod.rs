@@ -1,12 +1,14 @@
 //! What the tests of this crate share: entries of known content, and awaiting a `Done`.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use model::GroupId;
 use model::command::Payload;
-use storage::{Closed, Done, LogEntry, Reader, Writer};
+use storage::engine::sim::SimDisk;
+use storage::{Closed, Done, Engine, LogEntry, Reader, Writer};
 use tokio::sync::oneshot;
 
 pub const GROUP: GroupId = GroupId(1024);
@@ -55,4 +57,65 @@ pub async fn ids(reader: &Reader, group: GroupId) -> Vec<(u64, u64)> {
         assert_eq!(*found, entry(found.index, found.term, bytes), "content");
     }
     entries.iter().map(|entry| (entry.index, entry.term)).collect()
+}
+
+/// A disk that an engine can be opened on again and again.
+pub trait Disk {
+    /// Opens it; every engine of an earlier open must be dropped.
+    fn open(&self) -> Arc<dyn Engine>;
+}
+
+impl Disk for SimDisk {
+    fn open(&self) -> Arc<dyn Engine> {
+        SimDisk::open(self)
+    }
+}
+
+#[cfg(feature = "rocks")]
+pub mod rocks {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use storage::engine::rocks::{RocksEngine, RocksOptions};
+    use storage::{Engine, Error};
+    use tempfile::TempDir;
+
+    /// RocksDB in a temporary folder, with memtables so small that tests reach the files.
+    pub struct RocksDisk {
+        pub folder: TempDir,
+    }
+
+    impl RocksDisk {
+        pub fn new() -> Self {
+            RocksDisk { folder: tempfile::tempdir().expect("temporary folder") }
+        }
+
+        pub fn options() -> RocksOptions {
+            RocksOptions { memtable_bytes: 1 << 20, reclaim_delay: Duration::from_millis(50), ..Default::default() }
+        }
+
+        /// Opens once the threads of an earlier engine have let go of it.
+        pub fn engine(&self) -> Arc<RocksEngine> {
+            open(self.folder.path())
+        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "waits for threads in real time")]
+    pub fn open(path: &std::path::Path) -> Arc<RocksEngine> {
+        let started = Instant::now();
+        loop {
+            match RocksEngine::open(path, RocksDisk::options()) {
+                Err(Error::Locked(_)) if started.elapsed() < Duration::from_secs(20) => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => return opened.expect("open"),
+            }
+        }
+    }
+
+    impl super::Disk for RocksDisk {
+        fn open(&self) -> Arc<dyn Engine> {
+            self.engine()
+        }
+    }
 }

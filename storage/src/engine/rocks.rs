@@ -1,0 +1,298 @@
+//! RocksDB as the engine. Owns the crate's only threads: the committer's, a few for blocking reads, one that gives space
+//! back. Every tuned option is in `options`, with its reason.
+//! Invariants: one process has the folder open (RocksDB's lock file); iterators live for one call, since they pin files.
+//! Never used in the simulation.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Builder, JoinHandle, Thread};
+
+use bytes::Bytes;
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{BoxFuture, DiskUsage, Engine, Op, Rows, ScanLimit, Table};
+use crate::{Committer, Error};
+
+mod options;
+mod reclaim;
+
+pub use options::RocksOptions;
+
+/// A scan that may return more than this reads ahead, bytes.
+const READ_AHEAD_FROM: usize = 256 << 10;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A store in a folder.
+pub struct RocksEngine {
+    db: Arc<DB>,
+    path: PathBuf,
+    options: RocksOptions,
+    /// `None` only while dropping, so that the threads end.
+    jobs: Option<Sender<Job>>,
+    reclaims: Option<Sender<reclaim::Range>>,
+    reclaimer: Option<JoinHandle<()>>,
+}
+
+impl RocksEngine {
+    /// Opens the store in `path`, made if missing. Replays what the last process left in the write-ahead log: up to the
+    /// first record that is not whole.
+    ///
+    /// # Errors
+    /// `Locked` when another process has it open, `Corrupt`, `Io`, `Full`.
+    pub fn open(path: &Path, options: RocksOptions) -> Result<Arc<Self>, Error> {
+        std::fs::create_dir_all(path).map_err(|error| Error::Io(format!("{}: {error}", path.display())))?;
+        let direct_io = options.direct_io && direct_io_works(path);
+        let families = [
+            ColumnFamilyDescriptor::new("default", options.unused_family()),
+            ColumnFamilyDescriptor::new(family(Table::Log), options.log_family()),
+            ColumnFamilyDescriptor::new(family(Table::Meta), options.meta_family()),
+        ];
+        let db = DB::open_cf_descriptors(&options.database(direct_io), path, families).map_err(error)?;
+        let db = Arc::new(db);
+        let jobs = start_readers(options.read_threads)?;
+        let (reclaims, ranges) = channel();
+        let reclaimer = reclaim::start(db.clone(), ranges, options.reclaim_delay)?;
+        Ok(Arc::new(RocksEngine {
+            db,
+            path: path.to_owned(),
+            options,
+            jobs: Some(jobs),
+            reclaims: Some(reclaims),
+            reclaimer: Some(reclaimer),
+        }))
+    }
+
+    /// Writes the memtables to disk: for measurements and for tests of what is read from files.
+    ///
+    /// # Errors
+    /// `Io`, `Full`.
+    pub fn flush(&self) -> Result<(), Error> {
+        for table in [Table::Log, Table::Meta] {
+            self.db.flush_cf(self.family(table)?).map_err(error)?;
+        }
+        Ok(())
+    }
+
+    fn family(&self, table: Table) -> Result<&ColumnFamily, Error> {
+        self.db.cf_handle(family(table)).ok_or_else(|| Error::Corrupt(format!("no column family {}", family(table))))
+    }
+
+    fn read_options(&self, limit: ScanLimit) -> ReadOptions {
+        let mut read = ReadOptions::default();
+        if limit.bytes >= READ_AHEAD_FROM {
+            read.set_readahead_size(self.options.read_ahead_bytes);
+        }
+        read
+    }
+}
+
+impl Drop for RocksEngine {
+    fn drop(&mut self) {
+        self.jobs = None;
+        self.reclaims = None;
+        self.db.cancel_all_background_work(false);
+        if let Some(reclaimer) = self.reclaimer.take()
+            && reclaimer.join().is_err()
+        {
+            tracing::error!("the thread that gives space back has panicked");
+        }
+    }
+}
+
+impl Engine for RocksEngine {
+    fn write(&self, ops: &[Op], sync: bool) -> Result<(), Error> {
+        let (log, meta) = (self.family(Table::Log)?, self.family(Table::Meta)?);
+        let family = |table: &Table| if *table == Table::Log { log } else { meta };
+        let mut batch = WriteBatch::with_capacity_bytes(batch_bytes(ops));
+        let mut joined = Vec::new();
+        for op in ops {
+            match op {
+                Op::Put { table, key, parts } => match parts.as_slice() {
+                    [one] => batch.put_cf(family(table), key, one),
+                    parts => {
+                        joined.clear();
+                        parts.iter().for_each(|part| joined.extend_from_slice(part));
+                        batch.put_cf(family(table), key, &joined);
+                    }
+                },
+                Op::Delete { table, key } => batch.delete_cf(family(table), key),
+                Op::DeleteRange { from, to, .. } if from >= to => {}
+                Op::DeleteRange { table, from, to } => batch.delete_range_cf(family(table), from, to),
+            }
+        }
+        let mut write = WriteOptions::default();
+        write.set_sync(sync);
+        self.db.write_opt(batch, &write).map_err(error)
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.db.flush_wal(true).map_err(error)
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        let found = self.db.get_pinned_cf(self.family(table)?, key).map_err(error)?;
+        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], limit: ScanLimit, reverse: bool) -> Result<Rows, Error> {
+        if from >= to {
+            return Ok(Rows::new());
+        }
+        let mut read = self.read_options(limit);
+        read.set_iterate_lower_bound(from);
+        read.set_iterate_upper_bound(to);
+        let mut cursor = self.db.raw_iterator_cf_opt(self.family(table)?, read);
+        if reverse {
+            cursor.seek_to_last()
+        } else {
+            cursor.seek_to_first()
+        }
+        let mut fresh = true;
+        let rows = limit.take(std::iter::from_fn(|| {
+            match (std::mem::take(&mut fresh), reverse) {
+                (true, _) => {}
+                (false, true) => cursor.prev(),
+                (false, false) => cursor.next(),
+            }
+            let (key, value) = cursor.item()?;
+            Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)))
+        }));
+        cursor.status().map_err(error)?;
+        Ok(rows)
+    }
+
+    fn run(&self, job: Job) -> BoxFuture<()> {
+        let (send, receive) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            job();
+            // Nobody waits any more when the read was given up.
+            send.send(()).ok();
+        });
+        if let Some(jobs) = &self.jobs {
+            // A send fails only when every reader thread has panicked; the job is dropped and its caller sees that.
+            drop(jobs.send(job));
+        }
+        Box::pin(async move { drop(receive.await) })
+    }
+
+    fn drive(self: Arc<Self>, mut committer: Committer) {
+        let started = Builder::new().name("storage-commit".into()).spawn(move || {
+            while let Some(batch) = next_batch(&mut committer) {
+                let began = Instant::now();
+                let result = self.write(&batch.ops, batch.sync);
+                committer.finish(batch, result, began.elapsed());
+            }
+            drop(self);
+        });
+        if let Err(error) = started {
+            // The committer went with the closure: every write is refused from the start.
+            tracing::error!(%error, "cannot start the committer's thread");
+        }
+    }
+
+    fn reclaim(&self, table: Table, from: Bytes, to: Bytes) {
+        if let Some(reclaims) = &self.reclaims {
+            // A send fails only when that thread has panicked; space stays taken, nothing else.
+            drop(reclaims.send(reclaim::Range { table, from, to }));
+        }
+    }
+
+    fn disk_usage(&self) -> Result<DiskUsage, Error> {
+        let failed = |error: std::io::Error| Error::Io(format!("{}: {error}", self.path.display()));
+        let mut used = 0;
+        for file in std::fs::read_dir(&self.path).map_err(failed)? {
+            // A file may go between the listing and this.
+            used += file.and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len());
+        }
+        let device = rustix::fs::statvfs(&self.path).map_err(|error| failed(error.into()))?;
+        Ok(DiskUsage { used, free: device.f_bavail * device.f_frsize })
+    }
+}
+
+fn family(table: Table) -> &'static str {
+    match table {
+        Table::Log => "log",
+        Table::Meta => "meta",
+    }
+}
+
+/// An upper bound of the encoded size, so that the batch grows never.
+fn batch_bytes(ops: &[Op]) -> usize {
+    const PER_OP: usize = 16;
+    let bytes = |op: &Op| match op {
+        Op::Put { key, parts, .. } => key.len() + parts.iter().map(Bytes::len).sum::<usize>(),
+        Op::Delete { key, .. } => key.len(),
+        Op::DeleteRange { from, to, .. } => from.len() + to.len(),
+    };
+    PER_OP + ops.iter().map(|op| PER_OP + bytes(op)).sum::<usize>()
+}
+
+fn error(error: rocksdb::Error) -> Error {
+    let kind = error.kind();
+    let text = error.into_string();
+    match kind {
+        ErrorKind::Corruption => Error::Corrupt(text),
+        _ if text.contains("No space left on device") => Error::Full(text),
+        ErrorKind::IOError if text.contains("/LOCK") => Error::Locked(text),
+        _ => Error::Io(text),
+    }
+}
+
+/// Whether the file system of this folder takes O_DIRECT (tmpfs and some overlays do not).
+fn direct_io_works(path: &Path) -> bool {
+    use std::os::unix::fs::OpenOptionsExt;
+    let probe = path.join("DIRECT_IO_PROBE");
+    let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
+    let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(&probe);
+    // Made by the line above, or not at all.
+    drop(std::fs::remove_file(&probe));
+    if let Err(error) = &opened {
+        tracing::warn!(path = %path.display(), %error, "no direct i/o on this file system: flushes go through the page cache, at about half the speed");
+    }
+    opened.is_ok()
+}
+
+/// Waits, without a runtime, for the committer's next batch.
+fn next_batch(committer: &mut Committer) -> Option<crate::committer::Batch> {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match committer.poll_batch(&mut context) {
+            Poll::Ready(batch) => return batch,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// Starts threads that run jobs until the returned sender is dropped.
+fn start_readers(count: usize) -> Result<Sender<Job>, Error> {
+    let (jobs, queue) = channel::<Job>();
+    let queue = Arc::new(Mutex::new(queue));
+    for number in 0..count.max(1) {
+        let queue = queue.clone();
+        Builder::new()
+            .name(format!("storage-read-{number}"))
+            .spawn(move || {
+                while let Some(job) = next_job(&queue) {
+                    job();
+                }
+            })
+            .map_err(|error| Error::Io(format!("cannot start a thread: {error}")))?;
+    }
+    Ok(jobs)
+}
+
+fn next_job(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
