@@ -33,6 +33,22 @@ pub enum Kind {
     Class,
 }
 
+impl Kind {
+    /// The number on Kafka's wire (DescribeConfigs `config_type`).
+    pub const fn kafka(self) -> i8 {
+        match self {
+            Kind::Boolean => 1,
+            Kind::String => 2,
+            Kind::Int => 3,
+            Kind::Long => 5,
+            Kind::Double => 6,
+            Kind::List => 7,
+            Kind::Class => 8,
+            Kind::Password => 9,
+        }
+    }
+}
+
 /// Which values Kafka takes, beyond the type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {

@@ -221,3 +221,6 @@ fn any_ok<T>(
 ) -> (bool, Outcome) {
     (results.iter().any(Result::is_ok), outcome(results))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,3 +16,6 @@ pub mod record;
 
 pub use ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 pub use machine::{At, Effect, Out, Reply, Write};
+
+#[cfg(test)]
+mod transcripts;

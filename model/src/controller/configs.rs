@@ -61,6 +61,7 @@ pub struct ConfigOp {
 
 /// Kafka's AlterConfigOp.OpType; the numbers are those of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(i8)]
 pub enum OpKind {
     /// The value is this.
     Set = 0,
@@ -70,6 +71,28 @@ pub enum OpKind {
     Append = 2,
     /// Take words from a list.
     Subtract = 3,
+}
+
+impl OpKind {
+    /// The kind of this number on Kafka's wire.
+    pub const fn from_kafka(number: i8) -> Option<Self> {
+        match number {
+            0 => Some(OpKind::Set),
+            1 => Some(OpKind::Delete),
+            2 => Some(OpKind::Append),
+            3 => Some(OpKind::Subtract),
+            _ => None,
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            OpKind::Set => "set",
+            OpKind::Delete => "delete",
+            OpKind::Append => "append",
+            OpKind::Subtract => "subtract",
+        }
+    }
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -112,10 +135,8 @@ impl Image {
         }
         let value = op.value.as_deref().ok_or_else(|| invalid(format!("No value was given for {}", op.key)))?;
         if op.kind != OpKind::Set && key.kind != Kind::List {
-            let message = format!("Config value append is not allowed for config key: {}", op.key);
-            return Err(invalid(
-                message.replace("append", if op.kind == OpKind::Append { "append" } else { "subtract" }),
-            ));
+            let message = format!("Config value {} is not allowed for config key: {}", op.kind.word(), op.key);
+            return Err(invalid(message));
         }
         let changed = match op.kind {
             OpKind::Append | OpKind::Subtract => {

@@ -1,5 +1,6 @@
 //! What a config value is, and where it comes from: Kafka's DescribeConfigs and every reader of a setting.
-//! Order of sources: topic, node, cluster default, the node's own config file, the table's default.
+//! Order of sources: topic, node, cluster default, the table's default; of a read-only key the node's config file.
+//! Invariant: what is described is what is in force.
 
 use crate::config::{self, BROKER_KEYS, Key, TOPIC_KEYS};
 use crate::controller::image::Configs;
@@ -77,7 +78,8 @@ impl Image {
         let of_node = node.and_then(|node| self.node_configs.get(&node)).and_then(|configs| configs.get(key.name));
         push(to, key.name, of_node, Source::Node, hidden);
         push(to, key.name, self.cluster_configs.get(key.name), Source::Cluster, hidden);
-        push(to, key.name, statics.get(key.name), Source::Static, hidden);
+        let from_file = statics.get(key.name).filter(|_| key.is_read_only());
+        push(to, key.name, from_file, Source::Static, hidden);
         push(to, key.name, key.default, Source::Default, hidden);
     }
 

@@ -254,65 +254,87 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// One batch that lives.
+#[derive(Clone)]
+struct Live {
+    base: i64,
+    next: i64,
+    term: u64,
+    timestamp: i64,
+    bytes: Bytes,
+}
+
+/// One live batch of a producer; sequences are not wrapped.
+#[derive(Clone, Copy)]
+struct Wrote {
+    epoch: i16,
+    first: i64,
+    last: i64,
+    base: i64,
+    time: i64,
+}
+
 /// All that ever happened, from which every answer is recomputed by search.
 #[derive(Default)]
 struct Reference {
-    live: Vec<(i64, i64, u64, i64, Bytes)>, // base, next, term, timestamp, bytes
-    history: BTreeMap<i64, Vec<(i16, i64, i64, i64, i64)>>, // producer -> epoch, first and last sequence unwrapped, base, time
+    live: Vec<Live>,
+    history: BTreeMap<i64, Vec<Wrote>>,
     next: i64,
     log_start: i64,
 }
 
 impl Reference {
     fn newest_epoch(&self, id: i64) -> Option<i16> {
-        self.history.get(&id)?.iter().map(|batch| batch.0).max()
+        self.history.get(&id)?.iter().map(|wrote| wrote.epoch).max()
+    }
+
+    fn of_epoch(&self, id: i64, epoch: i16) -> Vec<Wrote> {
+        self.history.get(&id).into_iter().flatten().filter(|wrote| wrote.epoch == epoch).copied().collect()
     }
 
     fn next_sequence(&self, id: i64, epoch: i16) -> i64 {
-        let batches = self.history.get(&id).into_iter().flatten().filter(|batch| batch.0 == epoch);
-        batches.map(|batch| batch.2 + 1).max().unwrap_or(0)
+        self.of_epoch(id, epoch).iter().map(|wrote| wrote.last + 1).max().unwrap_or(0)
+    }
+
+    /// The producer's answer, unless the batch is new.
+    fn refuse(&self, facts: &BatchFacts) -> Option<AppendReply> {
+        let (id, epoch, first) = (facts.producer_id, facts.producer_epoch, facts.base_sequence);
+        if epoch < 0 || first < 0 {
+            return Some(AppendReply::Err(AppendError::InvalidRecord));
+        }
+        let current = self.newest_epoch(id)?;
+        if epoch < current {
+            return Some(AppendReply::Err(AppendError::InvalidProducerEpoch { epoch, current }));
+        }
+        let mine = self.of_epoch(id, epoch);
+        let range = (first as i64, first as i64 + facts.record_count as i64 - 1);
+        if let Some(same) = mine.iter().rev().take(5).find(|wrote| (wrote.first, wrote.last) == range) {
+            return Some(AppendReply::Duplicate { base_offset: same.base });
+        }
+        let last = mine.last().map_or(-1, |wrote| wrote.last) as i32;
+        (first != last + 1).then_some(AppendReply::Err(AppendError::OutOfOrderSequence { first, last }))
     }
 
     fn append(&mut self, facts: &BatchFacts, bytes: &Bytes, term: u64, now: i64) -> AppendReply {
         if facts.is_control() {
             return AppendReply::Err(AppendError::Transactional);
         }
-        let (id, epoch, first) = (facts.producer_id, facts.producer_epoch, facts.base_sequence as i64);
+        let (id, base, count) = (facts.producer_id, self.next, facts.record_count as i64);
         if id >= 0 {
-            if epoch < 0 || first < 0 {
-                return AppendReply::Err(AppendError::InvalidRecord);
-            }
-            let silent = |batches: &Vec<(i16, i64, i64, i64, i64)>| {
-                batches.last().is_some_and(|last| now - last.4 > limits::PRODUCER_EXPIRATION_MS)
-            };
-            if self.history.get(&id).is_some_and(silent) {
+            let silent = |last: &Wrote| now - last.time > limits::PRODUCER_EXPIRATION_MS;
+            if self.history.get(&id).and_then(|all| all.last()).is_some_and(silent) {
                 self.history.remove(&id);
             }
-            let current = self.newest_epoch(id);
-            let mine: Vec<_> =
-                self.history.get(&id).into_iter().flatten().filter(|batch| batch.0 == epoch).copied().collect();
-            let last = first + facts.record_count as i64 - 1;
-            let same = mine.iter().rev().take(5).find(|batch| (batch.1, batch.2) == (first, last));
-            match (current, same) {
-                (Some(current), _) if epoch < current => {
-                    return AppendReply::Err(AppendError::InvalidProducerEpoch { epoch, current });
-                }
-                (_, Some(same)) => return AppendReply::Duplicate { base_offset: same.3 },
-                (Some(_), _) if mine.is_empty() && first != 0 => {
-                    return AppendReply::Err(AppendError::OutOfOrderSequence { first: first as i32, last: -1 });
-                }
-                _ => {}
+            if let Some(reply) = self.refuse(facts) {
+                return reply;
             }
-            if let Some(previous) = mine.last().filter(|previous| previous.2 + 1 != first) {
-                let last = previous.2 as i32;
-                return AppendReply::Err(AppendError::OutOfOrderSequence { first: first as i32, last });
-            }
-            self.history.entry(id).or_default().push((epoch, first, last, self.next, now));
+            let (epoch, first) = (facts.producer_epoch, facts.base_sequence as i64);
+            let wrote = Wrote { epoch, first, last: first + count - 1, base, time: now };
+            self.history.entry(id).or_default().push(wrote);
         }
-        let base_offset = self.next;
-        self.next += facts.record_count as i64;
-        self.live.push((base_offset, self.next, term, facts.max_timestamp, bytes.clone()));
-        AppendReply::Ok { base_offset }
+        self.next += count;
+        self.live.push(Live { base, next: self.next, term, timestamp: facts.max_timestamp, bytes: bytes.clone() });
+        AppendReply::Ok { base_offset: base }
     }
 }
 
@@ -364,33 +386,36 @@ fn take(log: &mut Log, reference: &mut Reference, step: &Step) -> Result<(), Tes
 }
 
 fn same_as_reference(log: &Log, reference: &Reference, probe: f64) -> Result<(), TestCaseError> {
-    let machine = &log.machine;
+    let (machine, live) = (&log.machine, &reference.live);
     prop_assert_eq!((machine.log_start(), machine.high_watermark()), (reference.log_start, reference.next));
+    let max = live.iter().map(|batch| batch.timestamp).max();
+    let first_max = live.iter().find(|batch| Some(batch.timestamp) == max).map(|batch| (batch.timestamp, batch.base));
+    prop_assert_eq!(machine.max_timestamp(), first_max.unwrap_or((NO_TIMESTAMP, -1)));
     let offset = reference.log_start + ((reference.next - reference.log_start) as f64 * probe) as i64;
     let Some(point) = machine.locate(offset) else {
         prop_assert_eq!(offset, reference.next);
         return Ok(());
     };
-    let walked = log.walk_from(point);
-    let from = reference.live.iter().filter(|batch| batch.0 >= point.base_offset);
-    let expected: Vec<_> =
-        from.map(|(base, next, term, _, bytes)| (*base, *next, *term as i32, bytes.clone())).collect();
-    let walked: Vec<_> = walked.into_iter().map(|b| (b.base_offset, b.next_offset, b.leader_epoch, b.bytes)).collect();
-    prop_assert_eq!(walked, expected, "the log is read back");
     prop_assert!(point.base_offset <= offset);
+    let walked: Vec<_> =
+        log.walk_from(point).into_iter().map(|b| (b.base_offset, b.next_offset, b.leader_epoch, b.bytes)).collect();
+    let from = live.iter().filter(|batch| batch.base >= point.base_offset);
+    let expected: Vec<_> = from.map(|b| (b.base, b.next, b.term as i32, b.bytes.clone())).collect();
+    prop_assert_eq!(walked, expected, "the log is read back");
     let reachable = |next: i64| next > reference.log_start;
     let timestamp = (1000.0 * probe) as i64;
-    let first = reference.live.iter().find(|batch| batch.3 >= timestamp && reachable(batch.1));
-    if let Some((base, ..)) = first {
+    if let Some(first) = live.iter().find(|batch| batch.timestamp >= timestamp && reachable(batch.next)) {
         let hint = machine.offset_for_timestamp(timestamp);
         prop_assert!(hint.is_some(), "a record has this time");
-        let from_hint = log.walk_from(hint.unwrap()).into_iter().find(|batch| {
-            let facts = BatchFacts::read(&batch.bytes).unwrap();
-            facts.max_timestamp >= timestamp && reachable(batch.next_offset)
+        let found = hint.and_then(|hint| {
+            log.walk_from(hint).into_iter().find(|batch| {
+                let facts = BatchFacts::read(&batch.bytes);
+                facts.is_ok_and(|facts| facts.max_timestamp >= timestamp) && reachable(batch.next_offset)
+            })
         });
-        prop_assert_eq!(from_hint.map(|batch| batch.base_offset), Some(*base));
+        prop_assert_eq!(found.map(|batch| batch.base_offset), Some(first.base));
     }
-    let epoch = reference.live.iter().find(|batch| (batch.0..batch.1).contains(&offset)).map(|batch| batch.2);
+    let epoch = live.iter().find(|batch| (batch.base..batch.next).contains(&offset)).map(|batch| batch.term);
     prop_assert_eq!(machine.epoch_of(offset), epoch);
     Ok(())
 }

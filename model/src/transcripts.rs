@@ -1,0 +1,281 @@
+//! Runs the text transcripts of `src/transcripts`: commands (`> ...`) and, below each, the trace they must give.
+//! `REWRITE=1 cargo test -p model` writes the traces anew; the change is reviewed as a diff.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::command::Payload;
+use crate::controller::*;
+use crate::ids::{NodeId, StoreId, TopicId};
+use crate::machine::{At, Out, Write};
+use crate::partition::PartitionMachine;
+use crate::producer::{Producer, ProducerBatch};
+use crate::record::{BatchFacts, LiveBatch, sample_batch, sample_facts};
+
+/// Replays one transcript with `step` and compares, or rewrites it.
+fn replay(file: &str, mut step: impl FnMut(&str) -> Vec<String>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transcripts").join(file);
+    let recorded = std::fs::read_to_string(&path).unwrap();
+    let mut replayed = String::new();
+    for line in recorded.lines() {
+        if let Some(command) = line.strip_prefix("> ") {
+            replayed += &format!("{line}\n");
+            step(command).iter().for_each(|line| replayed += &format!("  {line}\n"));
+        } else if line.is_empty() || line.starts_with('#') {
+            replayed += &format!("{line}\n");
+        }
+    }
+    if std::env::var_os("REWRITE").is_some() {
+        std::fs::write(&path, &replayed).unwrap();
+        return;
+    }
+    assert!(recorded.contains("\n> "), "{file} has commands");
+    let different = recorded.lines().zip(replayed.lines()).position(|(a, b)| a != b);
+    assert!(recorded == replayed, "{file} line {:?} gives another trace:\n{replayed}", different.map(|line| line + 1));
+}
+
+/// `key=value` words of a command.
+struct Words<'a>(Vec<&'a str>);
+
+impl<'a> Words<'a> {
+    fn of(text: &'a str) -> Self {
+        Words(text.split_whitespace().collect())
+    }
+
+    fn get(&self, key: &str) -> Option<&'a str> {
+        self.0.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    fn number<N: std::str::FromStr>(&self, key: &str, default: N) -> N {
+        self.get(key).map_or(default, |value| value.parse().ok().unwrap_or_else(|| panic!("{key}={value}")))
+    }
+
+    fn plain(&self) -> Vec<&'a str> {
+        self.0.iter().copied().filter(|word| !word.contains('=')).collect()
+    }
+
+    fn pairs(&self) -> BTreeMap<String, String> {
+        self.0.iter().filter_map(|word| word.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+}
+
+#[derive(Default)]
+struct PartitionRun {
+    machine: PartitionMachine,
+    entries: Vec<(u64, Payload)>,
+    term: u64,
+}
+
+fn batch(text: &str) -> Bytes {
+    let words = Words::of(text);
+    if words.plain().contains(&"junk") {
+        return Bytes::from_static(b"junk");
+    }
+    let facts = BatchFacts {
+        producer_id: words.number("pid", -1),
+        producer_epoch: words.number("epoch", if words.get("pid").is_some() { 0 } else { -1 }),
+        base_sequence: words.number("seq", -1),
+        attributes: if words.plain().contains(&"txn") { 0x10 } else { 0 },
+        ..sample_facts(words.number("n", 1), words.number("time", 0))
+    };
+    sample_batch(&facts, words.number("body", 0))
+}
+
+/// `first-last@offset` for each batch remembered.
+fn producer_line(producer: &Producer) -> String {
+    let Producer { id, epoch, batches, last_ts, .. } = producer;
+    let batch = |b: &ProducerBatch| format!(" {}-{}@{}", b.first_sequence, b.last_sequence, b.base_offset);
+    format!("producer {id} epoch {epoch} ts {last_ts}:{}", batches.iter().map(batch).collect::<String>())
+}
+
+impl PartitionRun {
+    fn apply(&mut self, leader_ts: i64, payload: Payload) -> Vec<String> {
+        let at = At { index: self.machine.applied().0 + 1, term: self.term, leader_ts };
+        let mut out = Out::default();
+        let reply = self.machine.apply(at, &payload, &mut out);
+        self.entries.push((self.term, payload));
+        let mut trace = vec![format!("{}: {reply:?}", at.index)];
+        let rows = out.writes.iter().filter(|write| !matches!(write, Write::State(_)));
+        trace.extend(rows.map(|write| match write {
+            Write::Producer(producer) => format!("write {}", producer_line(producer)),
+            other => format!("write {other:?}"),
+        }));
+        trace.extend(out.effects.iter().map(|effect| format!("effect {effect:?}")));
+        trace
+    }
+
+    fn read(&self, from: i64) -> Vec<String> {
+        let Some(point) = self.machine.locate(from) else { return vec!["nothing".to_owned()] };
+        let mut next = point.base_offset;
+        let mut trace = vec![format!("from {point:?}")];
+        for (place, (term, payload)) in self.entries.iter().enumerate().skip(point.index as usize - 1) {
+            let mut walk = self.machine.walk(place as u64 + 1, *term, next, payload);
+            trace.extend(walk.by_ref().map(|LiveBatch { base_offset, next_offset, leader_epoch, .. }| {
+                format!("offsets {base_offset}..{next_offset} epoch {leader_epoch}")
+            }));
+            next = walk.next_offset();
+        }
+        trace
+    }
+
+    fn step(&mut self, command: &str) -> Vec<String> {
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let words = Words::of(rest);
+        let first = words.plain().first().and_then(|word| word.parse::<i64>().ok()).unwrap_or_default();
+        let ts = words.number("ts", 0);
+        match verb {
+            "elect" => {
+                self.term = first as u64;
+                self.apply(ts, Payload::blank(ts))
+            }
+            "append" => {
+                let batches = rest.split('|').skip(1).map(batch).collect();
+                self.apply(ts, Payload::append(ts, batches))
+            }
+            "log-start" => self.apply(ts, Payload::log_start(ts, first)),
+            "damaged" => self.apply(ts, Payload { head: Bytes::from_static(b"\x02junk"), body: vec![] }),
+            "read" => self.read(first),
+            "epoch-end" => vec![format!("{:?}", self.machine.epoch_end(first as u64))],
+            "time" => vec![format!("{:?}", self.machine.offset_for_timestamp(first))],
+            "producers" => self.machine.producers().iter().map(producer_line).collect(),
+            "state" => {
+                let state = crate::partition::State { digest: 0, ..*self.machine.state() };
+                vec![format!("{state:?}")]
+            }
+            other => panic!("unknown command {other}"),
+        }
+    }
+}
+
+#[test]
+fn partition() {
+    let mut run = PartitionRun::default();
+    replay("partition.txt", |command| run.step(command));
+}
+
+#[test]
+fn producer() {
+    let mut run = PartitionRun { term: 1, ..PartitionRun::default() };
+    replay("producer.txt", |command| run.step(command));
+}
+
+fn resource(text: &str) -> ConfigResource {
+    match text.split_once(':') {
+        Some(("topic", name)) => ConfigResource::Topic(name.to_owned()),
+        Some(("node", id)) => ConfigResource::Node(NodeId(id.parse().unwrap())),
+        _ => ConfigResource::Cluster,
+    }
+}
+
+fn new_topics(words: &Words<'_>, image: &Image) -> Vec<NewTopic> {
+    let mut configs = words.pairs();
+    for own in ["p", "rf"] {
+        configs.remove(own);
+    }
+    let next = u128::from(image.version) << 64;
+    let named = words.plain().into_iter().filter(|word| !matches!(*word, "dry" | "auto"));
+    let topic = |(place, name): (usize, &str)| NewTopic {
+        partitions: words.number("p", -1),
+        replication: words.number("rf", -1),
+        configs: configs.clone(),
+        ..NewTopic::named(name, TopicId((next + place as u128).to_be_bytes()))
+    };
+    named.enumerate().map(topic).collect()
+}
+
+fn controller_command(line: &str, image: &Image) -> Command {
+    let (verb, rest) = line.split_once(' ').unwrap();
+    let words = Words::of(rest);
+    let plain = words.plain();
+    let dry = plain.contains(&"dry");
+    match verb {
+        "found" => Command::Found { cluster_id: plain[0].to_owned() },
+        "register" => Command::RegisterNode(Registration {
+            id: NodeId(plain[0].parse().unwrap()),
+            store: StoreId(words.number("store", 0)),
+            listeners: BTreeMap::from([("kafka".to_owned(), Endpoint { host: String::new(), port: 9092 })]),
+            rack: words.get("rack").map(str::to_owned),
+        }),
+        "create" => Command::CreateTopics(CreateTopics {
+            topics: new_topics(&words, image),
+            validate_only: dry,
+            auto: plain.contains(&"auto"),
+        }),
+        "delete" => Command::DeleteTopics(DeleteTopics {
+            topics: plain.iter().map(|n| TopicRef::Name((*n).to_owned())).collect(),
+        }),
+        "grow" => Command::CreatePartitions(CreatePartitions {
+            topics: vec![MorePartitions { topic: plain[0].to_owned(), count: words.number("p", 0), assignments: None }],
+            validate_only: dry,
+        }),
+        "configs" => Command::AlterConfigs(AlterConfigs {
+            changes: vec![(resource(plain[0]), words.pairs())],
+            validate_only: dry,
+        }),
+        "set" | "append" | "subtract" | "unset" => {
+            let kind = match verb {
+                "set" => OpKind::Set,
+                "append" => OpKind::Append,
+                "subtract" => OpKind::Subtract,
+                _ => OpKind::Delete,
+            };
+            let ops =
+                words.pairs().into_iter().map(|(key, value)| ConfigOp { key, kind, value: Some(value) }).collect();
+            let changes = vec![IncrementalChange { resource: resource(plain[0]), ops }];
+            Command::IncrementalAlterConfigs(IncrementalAlterConfigs { changes, validate_only: dry })
+        }
+        "producer-ids" => Command::AllocateProducerIds(AllocateProducerIds {
+            node: NodeId(plain[0].parse().unwrap()),
+            count: words.number("count", crate::limits::PRODUCER_ID_BLOCK),
+        }),
+        other => panic!("unknown command {other}"),
+    }
+}
+
+fn outcome_lines(outcome: &Outcome) -> Vec<String> {
+    fn each<T: std::fmt::Debug>(results: &[Result<T, Error>]) -> Vec<String> {
+        results.iter().map(one).collect()
+    }
+    fn one<T: std::fmt::Debug>(result: &Result<T, Error>) -> String {
+        match result {
+            Ok(done) => format!("ok {done:?}"),
+            Err(error) => format!("{:?} ({}): {error}", error.code, error.code.kafka()),
+        }
+    }
+    match outcome {
+        Outcome::Cluster(name) => vec![format!("cluster {name}")],
+        Outcome::Node(result) => vec![one(result)],
+        Outcome::Created(results) => each(results),
+        Outcome::Deleted(results) => each(results),
+        Outcome::Each(results) => each(results),
+        Outcome::ProducerIds(result) => vec![one(result)],
+    }
+}
+
+fn show(image: &Image, name: &str) -> Vec<String> {
+    let Some(topic) = image.topic(name) else { return vec!["no such topic".to_owned()] };
+    let mut trace = vec![format!("{} {:?}", topic.id, topic.configs)];
+    trace.extend(topic.partitions.iter().enumerate().map(|(index, partition)| {
+        let replicas: Vec<String> = partition.replicas.iter().map(NodeId::to_string).collect();
+        format!("{index}: group {} revision {} on {}", partition.group, partition.revision, replicas.join(","))
+    }));
+    trace
+}
+
+#[test]
+fn controller() {
+    let mut machine = ControllerMachine::new();
+    replay("controller.txt", |line| {
+        let image = machine.image();
+        if let Some(name) = line.strip_prefix("show ") {
+            return show(&image, name);
+        }
+        let mut out = Out::default();
+        let reply = machine.apply(At { index: 1, term: 1, leader_ts: 0 }, controller_command(line, &image), &mut out);
+        let mut trace = outcome_lines(&reply.outcome);
+        trace.push(format!("version {} effects {:?}", reply.version, out.effects));
+        trace
+    });
+}
