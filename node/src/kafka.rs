@@ -1,20 +1,87 @@
 //! The Kafka listener: translates the Kafka protocol to the broker's verbs.
+//! Owns connections, their memory budget and the table of APIs; one file per API in `api`.
 //! Never names another protocol, never reaches below the broker.
 use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, ListenerKind, TokenBucket};
+use crate::config::Limits;
+use crate::metrics::{ListenerLabel, Metrics};
 use crate::seams::{Listener, Stop};
+use model::NodeId;
+
+mod api;
+mod budget;
+mod connection;
+mod errors;
+mod listener;
+mod response;
+mod table;
+mod view;
+
+/// The metric label of this listener.
+const LISTENER: ListenerLabel = ListenerLabel { listener: "kafka" };
 
 /// Serves Kafka clients on `listener` until `stop`; returns once every connection is closed.
 ///
 /// # Errors
 /// The listener itself failed.
-pub async fn serve(broker: Broker, mut listener: Box<dyn Listener>, stop: Stop) -> io::Result<()> {
-    let _ = broker;
-    loop {
-        tokio::select! {
-            () = stop.stopped() => return Ok(()),
-            accepted = listener.accept() => drop(accepted),
-        }
+pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> io::Result<()> {
+    let shared = Arc::new(Shared::new(broker));
+    listener::run(listener, shared, stop).await;
+    Ok(())
+}
+
+/// What all connections of a node share.
+struct Shared {
+    broker: Broker,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+    budget: budget::Budget,
+}
+
+impl Shared {
+    fn new(broker: Broker) -> Self {
+        let limits = broker.config().limits.clone();
+        let budget = budget::Budget::new(limits.request_memory_bytes);
+        Self { metrics: broker.metrics().clone(), broker, limits, budget }
+    }
+}
+
+/// One connection's other side.
+struct Client {
+    /// The address the client connected to: what it is told about this node.
+    via: SocketAddr,
+    peer: SocketAddr,
+    /// How many topics it may still create by naming them.
+    topics: TokenBucket,
+}
+
+impl Client {
+    fn new(broker: &Broker, via: SocketAddr, peer: SocketAddr) -> Self {
+        Self { via, peer, topics: broker.token_bucket() }
+    }
+}
+
+/// One request being answered: everything its API may look at.
+#[derive(Clone)]
+struct Call {
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    version: i16,
+    correlation_id: i32,
+}
+
+impl Call {
+    fn broker(&self) -> &Broker {
+        &self.shared.broker
+    }
+
+    /// Host, port and rack of a node as this client shall reach it.
+    fn endpoint(&self, node: NodeId) -> Option<(String, u16, Option<String>)> {
+        let (host, port) = self.broker().node_address(node, ListenerKind::Kafka, self.client.via)?;
+        let rack = self.broker().image().nodes.get(&node).and_then(|node| node.rack.clone());
+        Some((host, port, rack))
     }
 }

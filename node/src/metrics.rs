@@ -69,6 +69,10 @@ pub struct Metrics {
     pub request_errors: Family<ApiLabel, Counter>,
     /// Open connections by listener.
     pub connections: Family<ListenerLabel, Gauge>,
+    /// Connections closed at once, over the bound, by listener.
+    pub connections_refused: Family<ListenerLabel, Counter>,
+    /// Connections closed for what came on them, by listener.
+    pub connections_failed: Family<ListenerLabel, Counter>,
     /// Produced and fetched bytes and records.
     pub traffic: Traffic,
     /// Durability: commits, fsyncs, group commit.
@@ -134,6 +138,8 @@ impl Metrics {
             requests: Family::new_with_constructor(Latency),
             request_errors: Family::default(),
             connections: Family::default(),
+            connections_refused: Family::default(),
+            connections_failed: Family::default(),
             traffic: Traffic::default(),
             storage: Storage::new(),
             raft: Raft::default(),
@@ -171,6 +177,8 @@ impl Metrics {
         registry.register_with_unit("request", "Requests by API", Unit::Seconds, self.requests.clone());
         registry.register("request_errors", "Errors answered by API", self.request_errors.clone());
         registry.register("connections", "Open connections by listener", self.connections.clone());
+        registry.register("connections_refused", "Closed at once, over the bound", self.connections_refused.clone());
+        registry.register("connections_failed", "Closed for what came on them", self.connections_failed.clone());
     }
 
     fn register_traffic(&mut self) {

@@ -1,0 +1,50 @@
+//! ApiVersions (18): what this node speaks, and which cluster features are final.
+//! Invariant: the list is the table's, whatever was asked (KIP-511: also in the refusal).
+use bytes::Bytes;
+use wire::kafka::messages::{self, ApiVersionsRequest, ApiVersionsResponse};
+use wire::kafka::{ErrorCode, versions};
+
+use crate::kafka::Call;
+
+/// Longest `client.software.name` or version; Kafka allows what matches its pattern, of any length.
+const SOFTWARE_BYTES_MAX: usize = 256;
+
+/// Answers a version that is served.
+pub(in crate::kafka) async fn answer(call: Call, request: ApiVersionsRequest) -> ApiVersionsResponse {
+    let names = [&request.client_software_name, &request.client_software_version];
+    if call.version >= 3 && !names.iter().all(|name| is_software_name(name.as_str())) {
+        return versions::api_versions_response(ErrorCode::InvalidRequest);
+    }
+    versions::api_versions_response(ErrorCode::None)
+}
+
+/// Answers a version that is too new, in version 0, so that the client can fall back to one we speak.
+pub(in crate::kafka) fn unsupported(correlation_id: i32) -> wire::Result<Bytes> {
+    let body = versions::api_versions_response(ErrorCode::UnsupportedVersion);
+    messages::encode_response(correlation_id, 0, &body)
+}
+
+/// Kafka's rule (KIP-511): letters, digits, dots and dashes, beginning and ending with a letter or digit.
+fn is_software_name(name: &str) -> bool {
+    let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    name.len() <= SOFTWARE_BYTES_MAX
+        && edge(name.bytes().next())
+        && edge(name.bytes().next_back())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_kafkas_pattern() {
+        for good in ["librdkafka", "apache-kafka-java", "4.3.0", "a"] {
+            assert!(is_software_name(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "a b", "a\n", "ä"] {
+            assert!(!is_software_name(bad), "{bad}");
+        }
+        assert!(!is_software_name(&"a".repeat(257)));
+    }
+}

@@ -1,0 +1,43 @@
+//! CreatePartitions (37): a topic grows (KIP-195).
+use model::controller::{Command, CreatePartitions, MorePartitions, Outcome};
+use wire::kafka::messages::create_partitions::{CreatePartitionsTopic, CreatePartitionsTopicResult};
+use wire::kafka::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+
+use super::control::{self, patience, refuse_twice};
+use crate::kafka::Call;
+use crate::kafka::errors::Refusal;
+
+/// Answers every version.
+pub(in crate::kafka) async fn answer(call: Call, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let validate_only = request.validate_only;
+    let names: Vec<_> = request.topics.iter().map(|asked| asked.name.clone()).collect();
+    let keyed = request.topics.into_iter().map(|asked| (asked.name.as_str().to_owned(), asked)).collect();
+    let items = refuse_twice(keyed, |name| format!("Duplicate topic '{name}' in request."));
+    let items = items.into_iter().map(|item| more(item?.1)).collect();
+    let command = |topics| Command::CreatePartitions(CreatePartitions { topics, validate_only });
+    let results = control::each(&call, patience(request.timeout_ms), items, command, |outcome| match outcome {
+        Outcome::Each(results) => Some(results),
+        _ => None,
+    });
+    let results = names.into_iter().zip(results.await).map(|(name, result)| {
+        let refusal = result.err();
+        CreatePartitionsTopicResult {
+            name,
+            error_code: Refusal::code_of(refusal.as_ref()),
+            error_message: refusal.as_ref().and_then(Refusal::text),
+            ..Default::default()
+        }
+    });
+    CreatePartitionsResponse { results: results.collect(), ..Default::default() }
+}
+
+fn more(asked: CreatePartitionsTopic) -> Result<MorePartitions, Refusal> {
+    let assignments = asked.assignments.map(|assignments| {
+        assignments.iter().map(|assignment| super::nodes(&assignment.broker_ids)).collect::<Result<_, _>>()
+    });
+    Ok(MorePartitions {
+        topic: asked.name.as_str().to_owned(),
+        count: asked.count,
+        assignments: assignments.transpose()?,
+    })
+}

@@ -1,0 +1,125 @@
+//! Memory of requests and responses on the wire: one byte budget per node, taken before bytes are read or fetched.
+//! Owns the bound "client requests being read or answered, all connections together" of the configuration.
+//! Invariant: small frames never wait behind large ones, so a peer that claims 100 MB cannot stall everybody.
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Frames up to here draw on their own share: metadata, heartbeats, small produces.
+const SMALL_BYTES: usize = 64 << 10;
+/// One permit stands for this many bytes, so that any budget fits the semaphore's u32 requests.
+const UNIT_BYTES: usize = 1 << 10;
+
+/// The node's budgets. Cheap to clone.
+#[derive(Clone)]
+pub struct Budget {
+    small: Share,
+    large: Share,
+    fetch: Share,
+}
+
+/// Bytes taken from a [`Budget`], given back on drop.
+#[derive(Debug)]
+pub struct Taken(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+#[derive(Clone)]
+struct Share {
+    permits: Arc<Semaphore>,
+    units: usize,
+}
+
+impl Budget {
+    /// `bytes` are divided: one quarter for small requests, one for responses of Fetch, half for large requests.
+    pub fn new(bytes: usize) -> Self {
+        Self { small: Share::new(bytes / 4), large: Share::new(bytes / 2), fetch: Share::new(bytes / 4) }
+    }
+
+    /// The longest frame that can be read at all.
+    pub fn frame_bytes_max(&self) -> usize {
+        self.large.units * UNIT_BYTES
+    }
+
+    /// Waits for room for a frame of `bytes`.
+    pub async fn frame(&self, bytes: usize) -> Taken {
+        let share = if bytes <= SMALL_BYTES { &self.small } else { &self.large };
+        share.take(bytes).await
+    }
+
+    /// Waits for room for up to `bytes` of fetched records. Gives less than asked for, never more: the second value
+    /// is how many bytes may be read.
+    pub async fn fetch(&self, bytes: usize) -> (Taken, usize) {
+        let bytes = bytes.clamp(1, (self.fetch.units / FETCH_PARTS).max(1) * UNIT_BYTES);
+        (self.fetch.take(bytes).await, bytes)
+    }
+}
+
+/// One Fetch takes at most this part of the share, so that a few slow readers leave room for others.
+const FETCH_PARTS: usize = 4;
+
+impl Taken {
+    /// Gives back what was taken beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let surplus = self.0.num_permits().saturating_sub(units(bytes));
+        drop(self.0.split(surplus));
+    }
+}
+
+impl Share {
+    fn new(bytes: usize) -> Self {
+        let units = (bytes / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
+        Self { permits: Arc::new(Semaphore::new(units)), units }
+    }
+
+    async fn take(&self, bytes: usize) -> Taken {
+        let wanted = units(bytes).min(self.units);
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        match self.permits.clone().acquire_many_owned(wanted).await {
+            Ok(permit) => Taken(permit),
+            Err(_closed) => unreachable!("the semaphore is never closed"),
+        }
+    }
+}
+
+fn units(bytes: usize) -> usize {
+    bytes.div_ceil(UNIT_BYTES).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free(share: &Share) -> usize {
+        share.permits.available_permits() * UNIT_BYTES
+    }
+
+    #[tokio::test]
+    async fn large_frames_wait_and_small_ones_pass() {
+        let budget = Budget::new(4 << 20);
+        let held = budget.frame(2 << 20).await;
+        let mut second = Box::pin(budget.frame(1 << 20));
+        assert!(futures::poll!(&mut second).is_pending());
+        let _small = budget.frame(100).await;
+        drop(held);
+        let _second = second.await;
+        assert_eq!(free(&budget.large), 1 << 20);
+    }
+
+    #[tokio::test]
+    async fn a_frame_above_the_budget_takes_all_of_it_and_no_more() {
+        let budget = Budget::new(1 << 20);
+        assert_eq!(budget.frame_bytes_max(), 512 << 10);
+        drop(budget.frame(usize::MAX / 2).await);
+        assert_eq!(free(&budget.large), 512 << 10);
+    }
+
+    #[tokio::test]
+    async fn fetch_gives_back_what_it_did_not_read() {
+        let budget = Budget::new(16 << 20);
+        let (mut taken, bytes) = budget.fetch(50 << 20).await;
+        assert_eq!(bytes, 1 << 20, "a part of the share");
+        taken.shrink_to(10 << 10);
+        assert_eq!(free(&budget.fetch), (4 << 20) - (10 << 10));
+        drop(taken);
+        assert_eq!(free(&budget.fetch), 4 << 20);
+    }
+}

@@ -1,0 +1,96 @@
+//! The one place where an API key meets the code that answers it. Versions and names come from `wire::kafka::versions`.
+//! Invariant: the match is exhaustive, so an API is advertised only with code behind it.
+//! Never: decides what an answer means.
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wire::kafka::messages::{self, RequestBody};
+use wire::kafka::{ApiKey, frame, produce_legacy};
+
+use super::api;
+use super::connection::{Answer, Error};
+use super::{Call, Client, Shared};
+
+/// A request with its answer in the making.
+pub(super) struct Begun {
+    pub(super) api: ApiKey,
+    pub(super) answer: Answer,
+    /// Whether it was handed on already; otherwise it begins when its answer is first polled.
+    pub(super) under_way: bool,
+}
+
+/// Reads the header of a frame and begins the request. With `at_once` a produce is handed to its logs before this
+/// returns; everything else begins when it is first polled.
+///
+/// # Errors
+/// The frame is no request that is served: the connection is to be closed.
+pub(super) fn begin(shared: &Arc<Shared>, client: &Arc<Client>, frame: Bytes, at_once: bool) -> Result<Begun, Error> {
+    let request = match frame::parse_request(frame.clone()) {
+        Ok(request) => request,
+        Err(refused) => return refuse(refused, frame),
+    };
+    let api = request.api;
+    let call = Call {
+        shared: shared.clone(),
+        client: client.clone(),
+        version: request.version,
+        correlation_id: request.correlation_id,
+    };
+    let under_way = api == ApiKey::Produce && at_once;
+    let answer = if under_way { api::produce::begin(call, request.body)? } else { answer(api, call, request.body) };
+    Ok(Begun { api, answer, under_way })
+}
+
+/// Versions we do not serve but answer: ApiVersions (KIP-511) and the Produce versions that are only advertised.
+fn refuse(error: wire::Error, frame: Bytes) -> Result<Begun, Error> {
+    let wire::Error::UnsupportedVersion { api, version, correlation_id } = error else { return Err(error.into()) };
+    let refusal = match api {
+        ApiKey::ApiVersions => api::api_versions::unsupported(correlation_id)?,
+        ApiKey::Produce if (0..=2).contains(&version) => match produce_legacy::refuse(frame)? {
+            Some(refusal) => refusal,
+            None => return Err(Error::Refused("a produce of an old version without acks cannot be answered")),
+        },
+        _ => return Err(error.into()),
+    };
+    let answer: Answer = Box::pin(std::future::ready(Ok(Some(refusal.into()))));
+    Ok(Begun { api, answer, under_way: false })
+}
+
+fn answer(api: ApiKey, call: Call, body: Bytes) -> Answer {
+    match api {
+        ApiKey::Produce => Box::pin(async move { api::produce::begin(call, body)?.await }),
+        ApiKey::Fetch => Box::pin(api::fetch::answer(call, body)),
+        ApiKey::ApiVersions => typed(call, body, api::api_versions::answer),
+        ApiKey::Metadata => typed(call, body, api::metadata::answer),
+        ApiKey::ListOffsets => typed(call, body, api::list_offsets::answer),
+        ApiKey::OffsetForLeaderEpoch => typed(call, body, api::offset_for_leader_epoch::answer),
+        ApiKey::InitProducerId => typed(call, body, api::init_producer_id::answer),
+        ApiKey::CreateTopics => typed(call, body, api::create_topics::answer),
+        ApiKey::DeleteTopics => typed(call, body, api::delete_topics::answer),
+        ApiKey::CreatePartitions => typed(call, body, api::create_partitions::answer),
+        ApiKey::DeleteRecords => typed(call, body, api::delete_records::answer),
+        ApiKey::DescribeConfigs => typed(call, body, api::describe_configs::answer),
+        ApiKey::AlterConfigs => typed(call, body, api::alter_configs::answer),
+        ApiKey::IncrementalAlterConfigs => typed(call, body, api::incremental_alter_configs::answer),
+        ApiKey::ListConfigResources => typed(call, body, api::list_config_resources::answer),
+        ApiKey::DescribeCluster => typed(call, body, api::describe_cluster::answer),
+        ApiKey::DescribeTopicPartitions => typed(call, body, api::describe_topic_partitions::answer),
+        ApiKey::DescribeLogDirs => typed(call, body, api::describe_log_dirs::answer),
+    }
+}
+
+/// Decodes the body, answers it, encodes the answer: all of it in its turn.
+fn typed<Q, A, F>(call: Call, body: Bytes, answer: A) -> Answer
+where
+    Q: RequestBody + Send + 'static,
+    Q::Response: Send,
+    A: FnOnce(Call, Q) -> F + Send + 'static,
+    F: Future<Output = Q::Response> + Send,
+{
+    Box::pin(async move {
+        let (version, correlation_id) = (call.version, call.correlation_id);
+        let request = messages::decode_request::<Q>(version, body)?;
+        let response = answer(call, request).await;
+        Ok(Some(messages::encode_response(correlation_id, version, &response)?.into()))
+    })
+}
