@@ -47,6 +47,12 @@ impl ReplicaId {
     }
 }
 
+impl From<u64> for ReplicaId {
+    fn from(id: u64) -> Self {
+        ReplicaId(id)
+    }
+}
+
 impl GroupId {
     /// The metadata group.
     pub const CONTROLLER: GroupId = GroupId(0);

@@ -1,1 +1,50 @@
-//! Placeholder.
+//! Many Raft groups under one roof: openraft over `storage`'s committer and a `Transport` that the node brings.
+//! Owns openraft (no type of it is public) and the only `storage::Writer`: nothing reaches the disk without agreement.
+//! Must never name a socket, an address or a client protocol.
+#![forbid(unsafe_code)]
+
+mod error;
+mod group;
+mod groups;
+mod log_store;
+mod network;
+mod settings;
+mod snapshot;
+mod state_machine;
+mod status;
+mod transport;
+mod types;
+mod wire;
+
+#[cfg(test)]
+mod suite_tests;
+
+use std::sync::Arc;
+
+use model::{Effect, GroupId};
+
+pub use error::{Error, ProposeError};
+pub use group::{Group, Proposed};
+pub use groups::Groups;
+pub use status::{Metrics, Status};
+pub use transport::{Frame, Lane, Transport, TransportError};
+
+/// Which machine a group replicates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The cluster's metadata; ordinary snapshots.
+    Controller,
+    /// The log of a topic partition; purged at the log start only.
+    Partition,
+}
+
+/// Told what the entries just applied have changed. Called on every replica, in order, from the group's own task:
+/// it must return at once. The node decides who is the leader and acts.
+pub type Effects = Arc<dyn Fn(GroupId, &[Effect]) + Send + Sync>;
+
+/// How a node hosts its groups.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Where effects go; `None` drops them.
+    pub effects: Option<Effects>,
+}

@@ -1,0 +1,303 @@
+//! All Raft groups of one node: opens, closes and destroys them, and answers what their peers ask.
+//! Owns the `storage::Writer`. Invariants: a group is open at most once; it is founded only by founders of revision 1
+//! on a log never used; requests reach a group in the order of the calls of `handle`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use model::{GroupId, NodeId, ReplicaId};
+use openraft::raft::{AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
+use storage::{Reader, Writer};
+use tokio::task::unconstrained;
+
+use crate::log_store::{LogStore, awaited};
+use crate::network::Network;
+use crate::settings::{self, ELECTION_MAX};
+use crate::snapshot;
+use crate::state_machine::StateMachine;
+use crate::types::{Ballot, LogId, Raft, Snapshot};
+use crate::wire::{Answer, Call, Refusal, Request};
+use crate::{Error, Frame, Group, Kind, Options, Transport};
+
+/// The groups of one node. Clones share them.
+#[derive(Clone)]
+pub struct Groups {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    writer: Writer,
+    reader: Reader,
+    transport: Arc<dyn Transport>,
+    open: Mutex<BTreeMap<GroupId, Slot>>,
+}
+
+/// A group that is open, or reserved while it opens or closes.
+#[derive(Clone)]
+enum Slot {
+    Busy,
+    Open(Group),
+}
+
+/// Frees the slot of a group whose opening or closing ends, however it ends.
+struct Reservation<'a> {
+    inner: &'a Inner,
+    group: GroupId,
+    becomes: Option<Group>,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let mut open = self.inner.open();
+        match self.becomes.take() {
+            Some(group) => drop(open.insert(self.group, Slot::Open(group))),
+            None => drop(open.remove(&self.group)),
+        }
+    }
+}
+
+impl Inner {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<GroupId, Slot>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Groups {
+    /// Hosts groups on one store and one transport.
+    pub fn new(options: Options, writer: Writer, reader: Reader, transport: Arc<dyn Transport>) -> Self {
+        let inner = Inner { options, writer, reader, transport, open: Mutex::new(BTreeMap::new()) };
+        Groups { inner: Arc::new(inner) }
+    }
+
+    /// Opens a replica with what is on disk, or empty. `founders` are the replicas of a group that may be new: the
+    /// first of them founds it at once, the others if it did not; only replicas of revision 1 with a log never used.
+    ///
+    /// # Errors
+    /// `AlreadyOpen`; `Quarantined` when the disk contradicts itself; `Stopped` when it cannot be read.
+    pub async fn open(
+        &self,
+        group: GroupId,
+        kind: Kind,
+        replica: ReplicaId,
+        founders: Option<Vec<ReplicaId>>,
+    ) -> Result<Group, Error> {
+        let mut reservation = self.reserve(group)?;
+        let Inner { options, writer, reader, transport, .. } = &*self.inner;
+        let quarantined = |error: io::Error| match error.kind() {
+            io::ErrorKind::InvalidData => Error::Quarantined { group, reason: error.to_string() },
+            _ => Error::Stopped { group, reason: error.to_string() },
+        };
+        let log = LogStore::open(group, writer.clone(), reader.clone()).map_err(quarantined)?;
+        let stores = (writer.clone(), reader.clone());
+        let machine = StateMachine::open(group, kind, stores, options.effects.clone()).map_err(quarantined)?;
+        let published = machine.published();
+        let last = log.last().map_err(quarantined)?;
+        if published.last() > last {
+            let reason = format!("applied {:?} is beyond the last entry {last:?}", published.last());
+            return Err(Error::Quarantined { group, reason });
+        }
+        let is_new = log.is_new().map_err(quarantined)?;
+        let stopped = |error: &dyn std::fmt::Display| Error::Stopped { group, reason: error.to_string() };
+        let config = settings::config(kind).map_err(|error| stopped(&error))?;
+        let network = Network { transport: transport.clone(), group, replica };
+        let raft = Raft::new(replica, config, network, log, machine).await.map_err(|error| stopped(&error))?;
+        let founders = founders.filter(|founders| is_new && may_found(replica, founders)).unwrap_or_default();
+        found(&raft, replica, founders).await;
+        let opened = Group::new((group, kind, replica), raft, reader.clone(), published);
+        reservation.becomes = Some(opened.clone());
+        Ok(opened)
+    }
+
+    fn reserve(&self, group: GroupId) -> Result<Reservation<'_>, Error> {
+        let mut open = self.inner.open();
+        if open.contains_key(&group) {
+            return Err(Error::AlreadyOpen(group));
+        }
+        open.insert(group, Slot::Busy);
+        Ok(Reservation { inner: &self.inner, group, becomes: None })
+    }
+
+    /// The group, if it is open here.
+    pub fn get(&self, group: GroupId) -> Option<Group> {
+        match self.inner.open().get(&group) {
+            Some(Slot::Open(group)) => Some(group.clone()),
+            Some(Slot::Busy) | None => None,
+        }
+    }
+
+    /// Every open group, by id.
+    pub fn all(&self) -> Vec<Group> {
+        let open = self.inner.open();
+        open.values()
+            .filter_map(|slot| match slot {
+                Slot::Open(group) => Some(group.clone()),
+                Slot::Busy => None,
+            })
+            .collect()
+    }
+
+    /// Stops a replica and returns when everything it wrote can be read. What is on disk stays.
+    ///
+    /// # Errors
+    /// `NotOpen`; `Stopped` when storage has failed (the replica is closed all the same).
+    pub async fn close(&self, group: GroupId) -> Result<(), Error> {
+        let _reservation = self.shut_down(group).await?;
+        let (done, wait) = awaited();
+        self.inner.writer.put(Vec::new(), done);
+        wait.await.map_err(|error| Error::Stopped { group, reason: error.to_string() })
+    }
+
+    /// Stops a replica and removes its log and tables. Afterwards the node may hold the group again under a new
+    /// replica id only.
+    ///
+    /// # Errors
+    /// `NotOpen`; `Stopped` when storage has failed.
+    pub async fn destroy(&self, group: GroupId) -> Result<(), Error> {
+        let _reservation = self.shut_down(group).await?;
+        let (done, wait) = awaited();
+        self.inner.writer.destroy(group, done);
+        wait.await.map_err(|error| Error::Stopped { group, reason: error.to_string() })
+    }
+
+    async fn shut_down(&self, group: GroupId) -> Result<Reservation<'_>, Error> {
+        let closing = {
+            let mut open = self.inner.open();
+            match open.get(&group).cloned() {
+                Some(Slot::Open(closing)) => {
+                    open.insert(group, Slot::Busy);
+                    closing
+                }
+                Some(Slot::Busy) | None => return Err(Error::NotOpen(group)),
+            }
+        };
+        let reservation = Reservation { inner: &self.inner, group, becomes: None };
+        if let Err(error) = closing.raft().shutdown().await {
+            tracing::warn!(%group, %error, "a raft group ended in a panic");
+        }
+        Ok(reservation)
+    }
+
+    /// Bytes that are submitted to the disk and not there yet: a peer listener reads its next append frame only when
+    /// they are within its budget.
+    pub fn queued_bytes(&self) -> usize {
+        self.inner.writer.queued_bytes()
+    }
+
+    /// Waits until fewer than `limit` bytes are on their way to the disk.
+    pub async fn below(&self, limit: usize) {
+        self.inner.writer.below(limit).await;
+    }
+
+    /// Answers a request of a peer. The request is on its way into the group when this returns, before the future is
+    /// polled: call it in the order of arrival.
+    ///
+    /// # Errors
+    /// `BadFrame`: close the connection.
+    pub fn handle(&self, from: NodeId, group: GroupId, frame: Frame) -> BoxFuture<'static, Result<Frame, Error>> {
+        let bad = |reason: String| futures::future::ready(Err(Error::BadFrame { from, reason })).boxed();
+        let request = match Request::from_frame(&frame) {
+            Ok(request) if request.from.node() == from => request,
+            Ok(request) => return bad(format!("it speaks for replica {}", request.from)),
+            Err(error) => return bad(error.to_string()),
+        };
+        let Some(open) = self.get(group) else { return refuse(Refusal::NotOpen) };
+        if open.replica() != request.to {
+            return refuse(Refusal::OtherReplica(open.replica()));
+        }
+        let raft = open.raft().clone();
+        match request.call {
+            Call::Append(head) => match head.into_raft(frame.joined()) {
+                Ok(append) => started(async move {
+                    answer(raft.append_entries(append).await.map(|response| match response {
+                        AppendEntriesResponse::Success => Answer::Appended,
+                        AppendEntriesResponse::Conflict => Answer::Conflict,
+                        AppendEntriesResponse::HigherVote(vote) => Answer::HigherVote(Ballot::from(&vote)),
+                        AppendEntriesResponse::PartialSuccess(_) => {
+                            Answer::Refused(Refusal::Malformed("partly appended".to_owned()))
+                        }
+                    }))
+                }),
+                Err(error) => bad(error.to_string()),
+            },
+            Call::Vote(candidacy) => {
+                started(async move { answer(raft.vote(VoteRequest::from(candidacy)).await.map(Answer::from)) })
+            }
+            Call::PreVote(candidacy) => {
+                started(async move { answer(raft.pre_vote(VoteRequest::from(candidacy)).await.map(Answer::from)) })
+            }
+            Call::Transfer { leader, target, last } => started(async move {
+                let request = TransferLeaderRequest::new(leader.into(), target, last.map(LogId::from));
+                answer(raft.handle_transfer_leader(request).await.map(|taken| match taken {
+                    Ok(()) => Answer::Transferred,
+                    Err(error) => Answer::NotTransferred(error.to_string()),
+                }))
+            }),
+            Call::Snapshot { leader, last, members } => match snapshot::meta(last, &members) {
+                Ok(meta) => started(async move {
+                    let snapshot = Snapshot { meta, snapshot: frame.joined() };
+                    let installed = raft.install_full_snapshot(leader.into(), snapshot).await;
+                    answer(installed.map(|response| Answer::Snapshot(Ballot::from(&response.vote))))
+                }),
+                Err(error) => bad(error.to_string()),
+            },
+        }
+    }
+}
+
+/// Only the very first replicas of a group may found it.
+fn may_found(replica: ReplicaId, founders: &[ReplicaId]) -> bool {
+    founders.contains(&replica) && founders.iter().all(|founder| founder.revision() == 1)
+}
+
+/// The first founder founds and campaigns at once, so that a new group has a leader within a round trip. The others
+/// write the same first entry if they have heard nothing for two election timeouts.
+async fn found(raft: &Raft, replica: ReplicaId, founders: Vec<ReplicaId>) {
+    let Some(first) = founders.first().copied() else { return };
+    let members: BTreeSet<ReplicaId> = founders.into_iter().collect();
+    if first == replica {
+        initialize(raft, members).await;
+        return;
+    }
+    let raft = raft.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(2 * ELECTION_MAX).await;
+        if let Ok(false) = raft.is_initialized().await {
+            initialize(&raft, members).await;
+        }
+    });
+}
+
+async fn initialize(raft: &Raft, members: BTreeSet<ReplicaId>) {
+    if let Err(error) = raft.initialize(members).await {
+        tracing::info!(replica = %raft.node_id(), %error, "the group is founded already");
+    }
+}
+
+fn refuse(refusal: Refusal) -> BoxFuture<'static, Result<Frame, Error>> {
+    futures::future::ready(Ok(Answer::Refused(refusal).to_frame())).boxed()
+}
+
+fn answer<E: std::fmt::Display>(result: Result<Answer, E>) -> Result<Frame, Error> {
+    let answer = result.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a group that has stopped was asked");
+        Answer::Refused(Refusal::Stopped)
+    });
+    Ok(answer.to_frame())
+}
+
+/// Polls the future once now, which is when openraft queues the request.
+fn started<F>(future: F) -> BoxFuture<'static, Result<Frame, Error>>
+where
+    F: Future<Output = Result<Frame, Error>> + Send + 'static,
+{
+    let mut future = Box::pin(unconstrained(future));
+    match (&mut future).now_or_never() {
+        Some(ready) => futures::future::ready(ready).boxed(),
+        None => future,
+    }
+}

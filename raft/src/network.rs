@@ -1,0 +1,232 @@
+//! openraft's network over our `Transport`: pipelined appends on one lane, heartbeats and votes on the other.
+//! Invariants: appends are handed to the transport in the order openraft makes them; after the first answer that is
+//! not a success the pipeline ends; every request has a deadline. Must never retry an append by itself.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt};
+use model::{GroupId, ReplicaId};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+
+use crate::settings::{FRAMES_IN_FLIGHT, RPC_DEADLINE, SNAPSHOT_DEADLINE};
+use crate::types::{Ballot, LogId, Position, SetMembers, Snapshot, TypeConfig, Vote};
+use crate::wire::{self, Answer, Call, Candidacy, Refusal, Request};
+use crate::{Lane, Transport, TransportError};
+
+/// Wait before a vote is asked again of a node that has not opened the group yet: a group is founded on all its
+/// nodes at once, and one of them is always first.
+const NOT_OPEN_PAUSE: Duration = Duration::from_millis(25);
+
+type RpcError = RPCError<TypeConfig>;
+type AppendResult = Result<StreamAppendResult<TypeConfig>, RpcError>;
+
+/// Makes the connections of one replica of one group.
+pub(crate) struct Network {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) group: GroupId,
+    pub(crate) replica: ReplicaId,
+}
+
+/// The way to one other replica.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    transport: Arc<dyn Transport>,
+    group: GroupId,
+    from: ReplicaId,
+    to: ReplicaId,
+    appends: Lane,
+}
+
+impl Network {
+    fn peer(&self, to: ReplicaId, appends: Lane) -> Peer {
+        Peer { transport: self.transport.clone(), group: self.group, from: self.replica, to, appends }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: ReplicaId, (): &()) -> Peer {
+        self.peer(target, Lane::Append)
+    }
+
+    /// A heartbeat names an entry that the follower has acknowledged, so it may overtake appends.
+    async fn new_heartbeat_client(&mut self, target: ReplicaId, (): &()) -> Peer {
+        self.peer(target, Lane::Control)
+    }
+}
+
+impl Peer {
+    /// Hands the request to the transport now; what is returned waits for the answer, which may be a refusal.
+    fn send(
+        &self,
+        (lane, action): (Lane, RPCTypes),
+        deadline: Duration,
+        call: Call,
+        body: Vec<Bytes>,
+    ) -> impl Future<Output = Result<Answer, RpcError>> + Send + 'static {
+        let (from, to) = (self.from, self.to);
+        let frame = Request { from, to, call }.to_frame(body);
+        let answer = self.transport.call(to.node(), lane, self.group, frame);
+        async move {
+            let frame = match tokio::time::timeout(deadline, answer).await {
+                Ok(frame) => frame.map_err(|error| match error {
+                    TransportError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(&error)),
+                    TransportError::Broken { .. } => RPCError::Network(NetworkError::new(&error)),
+                })?,
+                Err(_) => return Err(RPCError::Timeout(Timeout { action, id: from, target: to, timeout: deadline })),
+            };
+            Answer::from_frame(&frame).map_err(|error| RPCError::Network(NetworkError::new(&error)))
+        }
+    }
+
+    fn append(&self, request: AppendEntriesRequest<TypeConfig>) -> impl Future<Output = AppendResult> + Send + 'static {
+        let previous = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+        let (head, body) = wire::append(request);
+        let sent = self.send((self.appends, RPCTypes::AppendEntries), RPC_DEADLINE, Call::Append(head), body);
+        async move { append_result(sent.await?, previous, last) }
+    }
+
+    async fn ask_vote(&self, call: Call, option: RPCOption) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let until = tokio::time::Instant::now() + option.soft_ttl();
+        loop {
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            match self.send((Lane::Control, RPCTypes::Vote), left, call.clone(), Vec::new()).await? {
+                Answer::Vote { vote, granted, last } => {
+                    return Ok(VoteResponse::new(Vote::from(vote), last.map(LogId::from), granted));
+                }
+                Answer::Refused(Refusal::NotOpen) if left > NOT_OPEN_PAUSE => {
+                    tokio::time::sleep(NOT_OPEN_PAUSE).await;
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+}
+
+fn unexpected(answer: &Answer) -> RpcError {
+    match answer {
+        Answer::Refused(refusal) => RPCError::Unreachable(Unreachable::new(refusal)),
+        other => RPCError::Network(NetworkError::from_string(format!("an answer to another question: {other:?}"))),
+    }
+}
+
+fn append_result(answer: Answer, previous: Option<LogId>, last: Option<LogId>) -> AppendResult {
+    match (answer, previous) {
+        (Answer::Appended, _) => Ok(Ok(last)),
+        (Answer::Conflict, Some(previous)) => Ok(Err(StreamAppendError::Conflict(previous))),
+        (Answer::HigherVote(vote), _) => Ok(Err(StreamAppendError::HigherVote(vote.into()))),
+        (other, _) => Err(unexpected(&other)),
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
+    type SnapshotData = Bytes;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        self.append(request).await.map(AppendEntriesResponse::from)
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, AppendResult>, RpcError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        let answers = input.map(|request| self.append(request)).buffered(FRAMES_IN_FLIGHT);
+        let until_failure = futures::stream::unfold(Some(answers), |answers| async move {
+            let mut answers = answers?;
+            let answer = answers.next().await?;
+            let goes_on = matches!(answer, Ok(Ok(_)));
+            Some((answer, goes_on.then_some(answers)))
+        });
+        futures::future::ready(Ok(until_failure.boxed())).boxed()
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.ask_vote(Call::Vote(Candidacy::from(&request)), option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        self.ask_vote(Call::PreVote(Candidacy::from(&request)), option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let call = Call::Snapshot {
+            leader: Ballot::from(&vote),
+            last: snapshot.meta.last_log_id.as_ref().map(Position::from),
+            members: SetMembers::from(&snapshot.meta.last_membership),
+        };
+        let answer =
+            self.send((Lane::Append, RPCTypes::InstallSnapshot), SNAPSHOT_DEADLINE, call, vec![snapshot.snapshot]);
+        tokio::select! {
+            biased;
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            answer = answer => match answer {
+                Ok(Answer::Snapshot(vote)) => Ok(SnapshotResponse::new(vote.into())),
+                Ok(other) => Err(streaming(unexpected(&other))),
+                Err(error) => Err(streaming(error)),
+            },
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        let call = Call::Transfer {
+            leader: Ballot::from(request.from_leader()),
+            target: *request.to_node_id(),
+            last: request.last_log_id().map(Position::from),
+        };
+        match self.send((Lane::Control, RPCTypes::TransferLeader), option.soft_ttl(), call, Vec::new()).await? {
+            Answer::Transferred => Ok(Ok(())),
+            Answer::NotTransferred(reason) => {
+                tracing::info!(group = %self.group, to = %self.to, reason, "leadership was not taken over");
+                Ok(Err(TransferLeaderError::LogNotFlushed { expected: request.last_log_id().copied(), actual: None }))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn streaming(error: RpcError) -> StreamingError<TypeConfig> {
+    match error {
+        RPCError::Timeout(error) => StreamingError::Timeout(error),
+        RPCError::Unreachable(error) => StreamingError::Unreachable(error),
+        RPCError::Network(error) => StreamingError::Network(error),
+        RPCError::RemoteError(error) => match error.source {},
+    }
+}

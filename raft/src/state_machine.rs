@@ -1,0 +1,354 @@
+//! openraft's state machine over `model`'s two machines, and their applied state as others read it.
+//! Invariants: a run of entries is applied, its rows and the applied id are ONE put behind the log, then replies go out;
+//! a partition recovers from exactly its rows, a controller from its snapshot and the committed log.
+//! Must never panic on replicated bytes, never wait for a sync, never hold the lock across an await.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use model::command::{Payload, Tag};
+use model::controller::{ControllerMachine, Image};
+use model::machine::{DeadReason, WriteKind};
+use model::partition::{PartitionMachine, PartitionSnapshot};
+use model::{At, Effect, GroupId, Out, Reply, Write};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use serde::{Deserialize, Serialize};
+use storage::{Reader, Row, RowKind, Writer, codec};
+use tokio::sync::{Notify, watch};
+
+use crate::log_store::{failed, unwatched};
+use crate::settings::SNAPSHOT_BYTES;
+use crate::snapshot::{SnapshotBuilder, Snapshots};
+use crate::types::{
+    EntryPayload, LogId, Position, SMALL_BYTES_MAX, SetMembers, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
+    invalid, to_payload,
+};
+use crate::{Effects, Kind};
+
+/// Entries applied under one lock and stored in one batch.
+const RUN_ENTRIES: usize = 256;
+/// Bytes that one row or the state of a controller may have.
+const STATE_BYTES_MAX: usize = codec::LIMIT_MAX;
+/// The tables of a partition.
+const PARTITION_ROWS: [RowKind; 5] =
+    [RowKind::State, RowKind::Sparse, RowKind::Epoch, RowKind::Dead, RowKind::Producer];
+
+/// The replicated machine of a group.
+#[derive(Debug)]
+pub(crate) enum Machine {
+    Partition(Box<PartitionMachine>),
+    Controller(Box<ControllerMachine>),
+}
+
+/// A machine and what it has applied.
+#[derive(Debug)]
+struct State {
+    machine: Machine,
+    last: Option<LogId>,
+    members: StoredMembership,
+}
+
+/// The applied state of a group, read by anybody, written by its state machine only.
+pub(crate) struct Published {
+    state: RwLock<State>,
+    index: watch::Sender<u64>,
+    bytes_since_snapshot: AtomicU64,
+    /// Told when a controller has applied enough bytes for a snapshot.
+    pub(crate) snapshot_due: Notify,
+}
+
+/// The row behind every run: what the machine's rows are the state of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct AppliedRow {
+    last: Option<Position>,
+    members: SetMembers,
+}
+
+impl Published {
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the partition machine; `None` in a group of another kind.
+    pub(crate) fn partition<R>(&self, read: impl FnOnce(&PartitionMachine) -> R) -> Option<R> {
+        match &self.read().machine {
+            Machine::Partition(machine) => Some(read(machine)),
+            Machine::Controller(_) => None,
+        }
+    }
+
+    /// The controller's image; `None` in a group of another kind.
+    pub(crate) fn image(&self) -> Option<Arc<Image>> {
+        match &self.read().machine {
+            Machine::Partition(_) => None,
+            Machine::Controller(machine) => Some(machine.image()),
+        }
+    }
+
+    /// Last applied log id.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.read().last
+    }
+
+    /// Index of the last applied entry, and when it changes.
+    pub(crate) fn index(&self) -> watch::Receiver<u64> {
+        self.index.subscribe()
+    }
+}
+
+/// The state machine of one group.
+pub(crate) struct StateMachine {
+    group: GroupId,
+    snapshots: Snapshots,
+    published: Arc<Published>,
+    effects: Option<Effects>,
+}
+
+impl StateMachine {
+    /// Recovers the group's machine. May block on the device.
+    ///
+    /// # Errors
+    /// `InvalidData` when the rows contradict each other: quarantine the replica.
+    pub(crate) fn open(
+        group: GroupId,
+        kind: Kind,
+        (writer, reader): (Writer, Reader),
+        effects: Option<Effects>,
+    ) -> io::Result<Self> {
+        let state = match kind {
+            Kind::Partition => recover_partition(group, &reader)?,
+            Kind::Controller => {
+                State { machine: Machine::Controller(Box::default()), last: None, members: StoredMembership::default() }
+            }
+        };
+        let (index, _) = watch::channel(state.last.map_or(0, |id| id.index));
+        let published = Published {
+            state: RwLock::new(state),
+            index,
+            bytes_since_snapshot: AtomicU64::new(0),
+            snapshot_due: Notify::new(),
+        };
+        let snapshots = Snapshots { group, writer, reader };
+        Ok(StateMachine { group, snapshots, published: Arc::new(published), effects })
+    }
+
+    pub(crate) fn published(&self) -> Arc<Published> {
+        self.published.clone()
+    }
+
+    /// Applies a run of entries, stores what it changed, publishes, answers.
+    fn apply_run(&self, run: Vec<EntryResponder<TypeConfig>>) {
+        let mut out = Out::default();
+        let mut replies = Vec::with_capacity(run.len());
+        let mut state = self.published.write();
+        let mut bytes = 0;
+        for (entry, responder) in run {
+            if let EntryPayload::Membership(membership) = &entry.payload {
+                state.members = StoredMembership::new(Some(entry.log_id), membership.clone());
+            }
+            let payload = to_payload(entry.payload);
+            bytes += payload.len() as u64;
+            let reply = state.machine.apply(entry.log_id, &payload, &mut out);
+            state.last = Some(entry.log_id);
+            replies.push((responder, reply));
+        }
+        let last = state.last;
+        if let Machine::Partition(_) = state.machine {
+            self.store(&out.writes, last, &state.members);
+        } else {
+            self.count(bytes);
+        }
+        drop(state);
+        self.published.index.send_replace(last.map_or(0, |id| id.index));
+        for (responder, reply) in replies {
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        self.announce(&out.effects);
+    }
+
+    fn announce(&self, effects: &[Effect]) {
+        if let (Some(sink), false) = (&self.effects, effects.is_empty()) {
+            sink(self.group, effects);
+        }
+    }
+
+    /// One put for the whole run. The counters' row is written by every apply: only its last value is stored.
+    fn store(&self, writes: &[Write], last: Option<LogId>, members: &StoredMembership) {
+        let newest = writes.iter().rposition(|write| matches!(write, Write::State(_)));
+        let mut rows = Vec::with_capacity(8);
+        for (place, write) in writes.iter().enumerate() {
+            if !matches!(write, Write::State(_)) || newest == Some(place) {
+                rows.push(self.row(write));
+            }
+        }
+        rows.push(self.applied_row(last, members));
+        self.snapshots.writer.put(rows, unwatched());
+    }
+
+    fn row(&self, write: &Write) -> Row {
+        let (kind, key) = write.key();
+        let kind = match kind {
+            WriteKind::State => RowKind::State,
+            WriteKind::Sparse => RowKind::Sparse,
+            WriteKind::Epoch => RowKind::Epoch,
+            WriteKind::Dead => RowKind::Dead,
+            WriteKind::Producer => RowKind::Producer,
+        };
+        let value = (!write.is_gone()).then(|| codec::encode(write));
+        Row { group: self.group, kind, suffix: Bytes::from(key), value }
+    }
+
+    fn applied_row(&self, last: Option<LogId>, members: &StoredMembership) -> Row {
+        let row = AppliedRow { last: last.as_ref().map(Position::from), members: SetMembers::from(members) };
+        Row { group: self.group, kind: RowKind::Applied, suffix: Bytes::new(), value: Some(codec::encode(&row)) }
+    }
+
+    fn count(&self, bytes: u64) {
+        let before = self.published.bytes_since_snapshot.fetch_add(bytes, Ordering::Relaxed);
+        if before < SNAPSHOT_BYTES && before + bytes >= SNAPSHOT_BYTES {
+            self.published.snapshot_due.notify_one();
+        }
+    }
+
+    fn snapshot(&self) -> SnapshotBuilder {
+        let state = self.published.read();
+        let data = match &state.machine {
+            Machine::Partition(machine) => codec::encode(&machine.snapshot()),
+            Machine::Controller(machine) => codec::encode(&machine.snapshot()),
+        };
+        let meta = SnapshotMeta { last_log_id: state.last, last_membership: state.members.clone() };
+        drop(state);
+        self.published.bytes_since_snapshot.store(0, Ordering::Relaxed);
+        SnapshotBuilder { snapshots: self.snapshots.clone(), meta, data }
+    }
+
+    /// The rows that turn what is stored into exactly `rows`.
+    fn replacing(&self, writes: &[Write]) -> io::Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for kind in PARTITION_ROWS {
+            let old = self.snapshots.reader.rows(self.group, kind).map_err(|error| failed(&error))?;
+            rows.extend(old.into_iter().map(|(suffix, _)| Row { group: self.group, kind, suffix, value: None }));
+        }
+        rows.extend(writes.iter().map(|write| self.row(write)));
+        Ok(rows)
+    }
+}
+
+impl Machine {
+    /// Entry 0 is the founding membership, written by openraft before any leader: it means nothing to a machine.
+    fn apply(&mut self, id: LogId, payload: &Payload, out: &mut Out) -> Reply {
+        let leader_ts = payload.header().map_or(0, |header| header.leader_ts);
+        let at = At { index: id.index, term: id.leader_id.term, leader_ts };
+        match self {
+            Machine::Partition(_) if id.index == 0 => Reply::None,
+            Machine::Partition(machine) => machine.apply(at, payload, out),
+            Machine::Controller(machine) => apply_controller(machine, at, payload, out),
+        }
+    }
+}
+
+fn apply_controller(machine: &mut ControllerMachine, at: At, payload: &Payload, out: &mut Out) -> Reply {
+    let header = match payload.header() {
+        Ok(header) => header,
+        Err(error) => return Reply::Dead(error.into()),
+    };
+    match (header.tag, payload.body.as_slice()) {
+        (Tag::Blank | Tag::Membership, _) => Reply::None,
+        (Tag::Controller, [body]) => match codec::decode(body, model::limits::ENTRY_BYTES_MAX) {
+            Ok(command) => Reply::Controller(machine.apply(at, command, out)),
+            Err(_) => Reply::Dead(DeadReason::Body),
+        },
+        (Tag::Controller, _) => Reply::Dead(DeadReason::Body),
+        (tag, _) => Reply::Dead(DeadReason::Foreign(tag as u8)),
+    }
+}
+
+fn recover_partition(group: GroupId, reader: &Reader) -> io::Result<State> {
+    let mut writes = Vec::new();
+    for kind in PARTITION_ROWS {
+        for (_, value) in reader.rows(group, kind).map_err(|error| failed(&error))? {
+            let write: Write = codec::decode(&value, STATE_BYTES_MAX).map_err(|error| invalid("row", error))?;
+            writes.push(write);
+        }
+    }
+    let machine = PartitionMachine::restore(writes.into_iter());
+    let row = reader.row(group, RowKind::Applied).map_err(|error| failed(&error))?;
+    let row: Option<AppliedRow> = row
+        .map(|bytes| codec::decode(&bytes, SMALL_BYTES_MAX).map_err(|error| invalid("applied row", error)))
+        .transpose()?;
+    let (last, members) = row.map_or((None, SetMembers::default()), |row| (row.last, row.members));
+    let (said, is) = (last.map_or(0, |last| last.index), machine.applied().0);
+    if said != is {
+        return Err(invalid("applied row", format_args!("it says {said}, the machine's rows say {is}")));
+    }
+    Ok(State {
+        machine: Machine::Partition(Box::new(machine)),
+        last: last.map(LogId::from),
+        members: members.to_raft()?,
+    })
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let state = self.published.read();
+        Ok((state.last, state.members.clone()))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
+    {
+        let mut runs = entries.ready_chunks(RUN_ENTRIES);
+        while let Some(run) = runs.next().await {
+            self.apply_run(run.into_iter().collect::<Result<_, _>>()?);
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<SnapshotBuilder> {
+        Some(self.snapshot())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        self.snapshot()
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> Result<(), io::Error> {
+        let mut rows = self.snapshots.rows(meta, snapshot.clone());
+        let machine = match &self.published.read().machine {
+            Machine::Partition(_) => {
+                let state: PartitionSnapshot =
+                    codec::decode(&snapshot, STATE_BYTES_MAX).map_err(|error| invalid("snapshot", error))?;
+                rows.extend(self.replacing(&state.rows)?);
+                rows.push(self.applied_row(meta.last_log_id, &meta.last_membership));
+                Machine::Partition(Box::new(PartitionMachine::restore(state.rows.into_iter())))
+            }
+            Machine::Controller(_) => {
+                let state = codec::decode(&snapshot, STATE_BYTES_MAX).map_err(|error| invalid("snapshot", error))?;
+                Machine::Controller(Box::new(ControllerMachine::restore(state)))
+            }
+        };
+        let (done, wait) = crate::log_store::awaited();
+        self.snapshots.writer.put(rows, done);
+        wait.await?;
+        *self.published.write() = State { machine, last: meta.last_log_id, members: meta.last_membership.clone() };
+        self.published.index.send_replace(meta.last_log_id.map_or(0, |id| id.index));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        self.snapshots.read()
+    }
+}

@@ -1,0 +1,166 @@
+//! What a group says about itself: `Status` when its role changes, `Metrics` when it is asked.
+//! Invariant: a leader that has not heard from a quorum for two election timeouts says so within a tick.
+//! Must never wake for every entry: a status changes with the role, not with the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{NodeId, ReplicaId};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant as _, ServerState};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::settings::QUORUM_CONTACT;
+use crate::state_machine::Published;
+use crate::types::{Raft, TypeConfig};
+
+/// How often a leader out of contact looks whether the quorum is back.
+const CONTACT_TICK: Duration = Duration::from_millis(100);
+
+type RaftMetrics = openraft::RaftMetrics<TypeConfig>;
+
+/// The role of this replica and the members of its group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The leader, as far as this replica knows.
+    pub leader: Option<NodeId>,
+    /// The current Raft term: the leader epoch.
+    pub term: u64,
+    /// Whether this replica is the leader.
+    pub is_leader: bool,
+    /// Of a leader: whether a quorum answered within two election timeouts. Without it answer NOT_LEADER.
+    pub quorum_contact: bool,
+    /// Replicas that vote.
+    pub voters: BTreeSet<ReplicaId>,
+    /// Replicas that only receive.
+    pub learners: BTreeSet<ReplicaId>,
+    /// Why the group has stopped; it acknowledges nothing any more.
+    pub stopped: Option<String>,
+}
+
+impl Status {
+    /// Whether clients may be served as by a leader.
+    pub fn leads(&self) -> bool {
+        self.is_leader && self.quorum_contact && self.stopped.is_none()
+    }
+}
+
+/// Where the logs of a group stand, from this replica's point of view. Indexes are of Raft entries; `None` is before
+/// the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Role and members.
+    pub status: Status,
+    /// Last entry in the log, durable or not.
+    pub last: Option<u64>,
+    /// Last entry known to be on a majority.
+    pub committed: Option<u64>,
+    /// Last entry applied to the machine.
+    pub applied: Option<u64>,
+    /// Last entry of the snapshot.
+    pub snapshot: Option<u64>,
+    /// Last entry removed from the log's start.
+    pub purged: Option<u64>,
+    /// Of a leader: the last entry that each replica is known to hold.
+    pub matched: BTreeMap<ReplicaId, Option<u64>>,
+    /// Of a leader: time since a quorum last answered.
+    pub quorum_acked_ago: Option<Duration>,
+}
+
+fn acked_ago(metrics: &RaftMetrics) -> Option<Duration> {
+    metrics.last_quorum_acked.map(|at| at.elapsed())
+}
+
+fn status(metrics: &RaftMetrics, contact: bool) -> Status {
+    let membership = metrics.membership_config.membership();
+    Status {
+        leader: metrics.current_leader.map(ReplicaId::node),
+        term: metrics.current_term,
+        is_leader: metrics.state == ServerState::Leader,
+        quorum_contact: contact,
+        voters: membership.voter_ids().collect(),
+        learners: membership.learner_ids().collect(),
+        stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
+    }
+}
+
+/// The full picture, now.
+pub(crate) fn metrics(raft: &Raft, known: Status) -> Metrics {
+    let receiver = raft.metrics();
+    let metrics = receiver.borrow_watched();
+    let index = |id: &Option<crate::types::LogId>| id.as_ref().map(|id| id.index);
+    Metrics {
+        status: status(&metrics, known.quorum_contact),
+        last: metrics.last_log_index,
+        committed: index(&metrics.local_committed),
+        applied: index(&metrics.last_applied),
+        snapshot: index(&metrics.snapshot),
+        purged: index(&metrics.purged),
+        matched: metrics.replication.iter().flatten().map(|(id, log_id)| (*id, index(log_id))).collect(),
+        quorum_acked_ago: acked_ago(&metrics),
+    }
+}
+
+/// Keeps a group's status current until the group ends, and asks for the snapshots that are due.
+pub(crate) async fn watch(raft: Raft, published: Arc<Published>, sender: watch::Sender<Status>) {
+    let mut roles = raft.server_metrics();
+    let mut led_since = None;
+    loop {
+        let (now, next) = look(&raft, &mut led_since);
+        sender.send_if_modified(|status| {
+            *status != now && {
+                *status = now.clone();
+                true
+            }
+        });
+        tokio::select! {
+            biased;
+            changed = roles.changed() => if changed.is_err() { break },
+            () = published.snapshot_due.notified() => {
+                raft.trigger().snapshot().await.ok();
+            }
+            () = sleep_until(next) => {}
+        }
+    }
+    let end = raft.metrics().borrow_watched().running_state.clone();
+    let why = end.err().map_or_else(|| "closed".to_owned(), |fatal| fatal.to_string());
+    sender.send_modify(|status| {
+        status.is_leader = false;
+        status.leader = None;
+        status.quorum_contact = false;
+        status.stopped = Some(why);
+    });
+}
+
+/// The status now, and when to look again without being told: only a leader needs to.
+fn look(raft: &Raft, led_since: &mut Option<(u64, Instant)>) -> (Status, Option<Instant>) {
+    let receiver = raft.metrics();
+    let metrics = receiver.borrow_watched();
+    let mut now = status(&metrics, true);
+    if !now.is_leader {
+        *led_since = None;
+        now.quorum_contact = now.leader.is_some();
+        return (now, None);
+    }
+    let since = match *led_since {
+        Some((term, since)) if term == now.term => since,
+        _ => Instant::now(),
+    };
+    *led_since = Some((now.term, since));
+    if now.voters.len() <= 1 {
+        return (now, None);
+    }
+    let silent = acked_ago(&metrics).map_or(since.elapsed(), |ago| ago.min(since.elapsed()));
+    let left = QUORUM_CONTACT.saturating_sub(silent);
+    now.quorum_contact = left > Duration::ZERO;
+    (now, Some(Instant::now() + left.max(CONTACT_TICK)))
+}
+
+async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
