@@ -87,3 +87,67 @@ impl<L: Fn(GroupId) -> Leader> View<L> {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use model::controller::{Command, ControllerMachine, CreateTopics, NewTopic, Registration};
+    use model::{At, Out, StoreId, TopicId};
+
+    /// Three nodes, of which `alive` live, and these topics of so many partitions; every group is led by its first
+    /// replica in epoch 7.
+    pub(in crate::kafka) fn view(alive: &[u32], topics: &[(&str, i32)]) -> View<impl Fn(GroupId) -> Leader + use<>> {
+        let mut machine = ControllerMachine::new();
+        let mut index = 0;
+        let mut apply = |command| {
+            index += 1;
+            machine.apply(At { index, term: 1, leader_ts: 0 }, command, &mut Out::default());
+        };
+        for id in 1..=3 {
+            let (id, store) = (NodeId(id), StoreId(id.into()));
+            apply(Command::RegisterNode(Registration { id, store, listeners: BTreeMap::new(), rack: None }));
+        }
+        let topics = (1..).zip(topics).map(|(id, (name, partitions))| NewTopic {
+            partitions: *partitions,
+            ..NewTopic::named(*name, TopicId([id; 16]))
+        });
+        let topics = topics.collect();
+        apply(Command::CreateTopics(CreateTopics { topics, validate_only: false, auto: false }));
+        let image = machine.image();
+        let leaders = image.clone();
+        let leader = move |group| {
+            let placed = leaders.partition_of_group(group).and_then(|(topic, index)| topic.partition(index));
+            Leader { node: placed.map(|placed| placed.replicas[0]), epoch: 7 }
+        };
+        View { image, alive: alive.iter().map(|id| NodeId(*id)).collect(), leader }
+    }
+
+    #[test]
+    fn a_partition_names_its_leader_and_replicas() {
+        let view = view(&[1, 2, 3], &[("t", 1)]);
+        let partition = view.partitions(view.image.topic("t").unwrap()).next().unwrap();
+        assert_eq!((partition.error, partition.epoch, partition.replicas.len()), (ErrorCode::None, 7, 3));
+        assert_eq!(partition.leader, partition.replicas[0]);
+        assert_eq!((partition.in_sync.len(), partition.offline.len()), (3, 0));
+    }
+
+    #[test]
+    fn a_dead_leader_is_no_leader() {
+        let everyone = view(&[1, 2, 3], &[("t", 1)]);
+        let leader = everyone.partitions(everyone.image.topic("t").unwrap()).next().unwrap().leader;
+        let rest: Vec<u32> = (1..=3).filter(|id| i32::try_from(*id) != Ok(leader)).collect();
+        let view = view(&rest, &[("t", 1)]);
+        let partition = view.partitions(view.image.topic("t").unwrap()).next().unwrap();
+        assert_eq!((partition.error, partition.leader), (ErrorCode::LeaderNotAvailable, -1));
+        assert_eq!(partition.offline, [leader]);
+        assert!(!partition.in_sync.contains(&leader));
+        assert_eq!(view.living().count(), 2);
+    }
+
+    #[test]
+    fn operations_are_kafkas_bits() {
+        assert_eq!((TOPIC_OPERATIONS, CLUSTER_OPERATIONS), (3576, 8096));
+    }
+}

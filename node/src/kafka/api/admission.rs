@@ -41,3 +41,78 @@ fn check_attributes(batch: &Batch, version: i16) -> Result<(), Refusal> {
 fn refusal(error: &BatchError) -> Refusal {
     Refusal::new(error.error_code(), error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use wire::kafka::batch::BatchBuilder;
+
+    const MAX_BYTES: usize = 1 << 20;
+    /// Where the attributes begin, which is also where the CRC does.
+    const ATTRIBUTES: usize = 21;
+
+    fn batch(compression: Compression) -> Bytes {
+        let mut builder = BatchBuilder::new(compression);
+        builder.push(1, Some(b"k"), Some(b"v"));
+        builder.build().unwrap()
+    }
+
+    /// Sets attribute bits and mends the CRC, as a wrong client would.
+    fn with_attributes(bits: u8) -> Bytes {
+        let mut bytes = BytesMut::from(&batch(Compression::None)[..]);
+        bytes[ATTRIBUTES + 1] |= bits;
+        let crc = crc32c::crc32c(&bytes[ATTRIBUTES..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        bytes.freeze()
+    }
+
+    fn code(records: Option<Bytes>, version: i16) -> ErrorCode {
+        admit(records, version, MAX_BYTES).map_or_else(|refusal| refusal.code, |_| ErrorCode::None)
+    }
+
+    #[test]
+    fn a_good_batch_passes_untouched() {
+        let batch = batch(Compression::None);
+        let admitted = admit(Some(batch.clone()), 9, MAX_BYTES).unwrap();
+        assert_eq!(admitted, batch);
+        assert_eq!(admitted.as_ptr(), batch.as_ptr(), "no copy");
+    }
+
+    #[test]
+    fn exactly_one_batch_is_wanted() {
+        let one = batch(Compression::None);
+        let two = Bytes::from([&one[..], &one[..]].concat());
+        assert_eq!(code(None, 9), ErrorCode::InvalidRecord);
+        assert_eq!(code(Some(Bytes::new()), 9), ErrorCode::InvalidRecord);
+        assert_eq!(code(Some(two), 9), ErrorCode::InvalidRecord);
+    }
+
+    #[test]
+    fn zstd_needs_a_client_that_knows_it() {
+        assert_eq!(code(Some(batch(Compression::Zstd)), 6), ErrorCode::UnsupportedCompressionType);
+        assert_eq!(code(Some(batch(Compression::Zstd)), 7), ErrorCode::None);
+        assert_eq!(code(Some(batch(Compression::Gzip)), 3), ErrorCode::None);
+    }
+
+    #[test]
+    fn what_only_brokers_or_transactions_write_is_refused() {
+        assert_eq!(code(Some(with_attributes(1 << 4)), 9), ErrorCode::InvalidTxnState);
+        assert_eq!(code(Some(with_attributes(1 << 5)), 9), ErrorCode::InvalidRecord);
+    }
+
+    #[test]
+    fn damage_and_size_have_kafkas_codes() {
+        let good = batch(Compression::None);
+        let damaged = |at: usize| {
+            let mut bytes = BytesMut::from(&good[..]);
+            bytes[at] ^= 0x40;
+            Some(bytes.freeze())
+        };
+        assert_eq!(code(damaged(good.len() - 1), 9), ErrorCode::CorruptMessage);
+        assert_eq!(code(damaged(16), 9), ErrorCode::CorruptMessage, "unknown magic");
+        assert_eq!(code(Some(good.slice(..good.len() - 1)), 9), ErrorCode::CorruptMessage);
+        assert_eq!(admit(Some(good.clone()), 9, good.len() - 1).unwrap_err().code, ErrorCode::MessageTooLarge);
+        assert!(admit(Some(good.clone()), 9, good.len()).is_ok());
+    }
+}

@@ -112,3 +112,55 @@ fn partition(view: PartitionView) -> DescribeTopicPartitionsResponsePartition {
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::view::tests::view;
+
+    /// Follows the cursor; gives (topic, partition) in the order shown and the number of pages.
+    fn walk(asked: &[&str], limit: usize) -> (Vec<(String, i32)>, usize) {
+        let view = view(&[1, 2, 3], &[("a", 3), ("b", 1), ("c", 4)]);
+        let asked = asked.iter().map(|name| (*name).to_owned()).collect();
+        let (mut shown, mut from, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let answer = page(&view, &asked, from.take(), limit);
+            pages += 1;
+            for topic in &answer.topics {
+                let name = topic.name.as_ref().unwrap().to_string();
+                assert!(topic.partitions.len() <= limit);
+                shown.extend(topic.partitions.iter().map(|partition| (name.clone(), partition.partition_index)));
+            }
+            match answer.next_cursor {
+                Some(cursor) => from = Some((cursor.topic_name.to_string(), cursor.partition_index)),
+                None => return (shown, pages),
+            }
+        }
+    }
+
+    #[test]
+    fn pages_show_every_partition_once() {
+        let (all, pages) = walk(&[], 2000);
+        assert_eq!((all.len(), pages), (8, 1));
+        for limit in 1..=8 {
+            let (shown, pages) = walk(&[], limit);
+            assert_eq!(shown, all, "limit {limit}");
+            assert!(pages <= 8, "limit {limit}");
+        }
+    }
+
+    #[test]
+    fn only_the_topics_asked_for_in_order_of_name() {
+        let (shown, _) = walk(&["c", "b"], 2);
+        let names: Vec<&str> = shown.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["b", "c", "c", "c", "c"]);
+    }
+
+    #[test]
+    fn unknown_and_illegal_names_are_told_apart() {
+        let view = view(&[1], &[]);
+        let asked = ["nope".to_owned(), "bad name".to_owned()].into();
+        let codes: Vec<i16> = page(&view, &asked, None, 10).topics.iter().map(|topic| topic.error_code).collect();
+        assert_eq!(codes, [ErrorCode::InvalidTopic.code(), ErrorCode::UnknownTopicOrPartition.code()]);
+    }
+}
