@@ -32,6 +32,8 @@ pub enum Command {
     Found {
         /// Kafka's cluster id.
         cluster_id: String,
+        /// Nodes that found it: topics get their default replicas only once so many are registered.
+        founders: u32,
     },
     /// A node says where it is; on every start.
     RegisterNode(Registration),
@@ -196,8 +198,8 @@ impl Image {
     /// Applies a command to this draft; tells whether anything changed.
     fn apply(&mut self, command: Command) -> (bool, Outcome) {
         match command {
-            Command::Found { cluster_id } => {
-                let (changed, name) = self.found(cluster_id);
+            Command::Found { cluster_id, founders } => {
+                let (changed, name) = self.found(cluster_id, founders);
                 (changed, Outcome::Cluster(name))
             }
             Command::RegisterNode(registration) => self.register_node(registration),

@@ -191,7 +191,7 @@ fn controller_command(line: &str, image: &Image) -> Command {
     let plain = words.plain();
     let dry = plain.contains(&"dry");
     match verb {
-        "found" => Command::Found { cluster_id: plain[0].to_owned() },
+        "found" => Command::Found { cluster_id: plain[0].to_owned(), founders: words.number("founders", 1) },
         "register" => Command::RegisterNode(Registration {
             id: NodeId(plain[0].parse().unwrap()),
             store: StoreId(words.number("store", 0)),

@@ -65,6 +65,8 @@ struct GroupBlock {
 pub struct Image {
     /// Kafka's cluster id; empty until the cluster is founded.
     pub cluster_id: String,
+    /// How many nodes founded it; 0 until then.
+    pub founders: u32,
     /// Raised by one with each change.
     pub version: u64,
     /// Registered nodes.
@@ -89,6 +91,8 @@ pub struct Snapshot {
     /// See [`Image`].
     pub cluster_id: String,
     /// See [`Image`].
+    pub founders: u32,
+    /// See [`Image`].
     pub version: u64,
     /// See [`Image`].
     pub nodes: Vec<Node>,
@@ -108,6 +112,7 @@ impl Default for Image {
     fn default() -> Self {
         Image {
             cluster_id: String::new(),
+            founders: 0,
             version: 0,
             nodes: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -216,6 +221,7 @@ impl Image {
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             cluster_id: self.cluster_id.clone(),
+            founders: self.founders,
             version: self.version,
             nodes: self.nodes.values().map(|node| (**node).clone()).collect(),
             topics: self.by_id.values().map(|topic| (**topic).clone()).collect(),
@@ -229,6 +235,7 @@ impl Image {
     pub(super) fn restore(snapshot: Snapshot) -> Self {
         let mut image = Image {
             cluster_id: snapshot.cluster_id,
+            founders: snapshot.founders,
             version: snapshot.version,
             nodes: snapshot.nodes.into_iter().map(|node| (node.id, Arc::new(node))).collect(),
             cluster_configs: snapshot.cluster_configs,

@@ -51,10 +51,11 @@ impl Registration {
 }
 
 impl Image {
-    pub(super) fn found(&mut self, cluster_id: String) -> (bool, String) {
+    pub(super) fn found(&mut self, cluster_id: String, founders: u32) -> (bool, String) {
         let first = self.cluster_id.is_empty() && !cluster_id.is_empty() && cluster_id.len() <= limits::NAME_BYTES_MAX;
         if first {
             self.cluster_id = cluster_id;
+            self.founders = founders;
         }
         (first, self.cluster_id.clone())
     }

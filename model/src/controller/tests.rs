@@ -294,7 +294,7 @@ fn command() -> impl Strategy<Value = Command> {
         2 => (proptest::collection::vec(change, 1..3), any::<bool>()).prop_map(|(changes, validate_only)| Command::AlterConfigs(AlterConfigs { changes, validate_only })),
         2 => (proptest::collection::vec(step, 1..3), any::<bool>()).prop_map(|(changes, validate_only)| Command::IncrementalAlterConfigs(IncrementalAlterConfigs { changes, validate_only })),
         1 => (0u32..6, -1i64..3000).prop_map(|(node, count)| Command::AllocateProducerIds(AllocateProducerIds { node: NodeId(node), count })),
-        1 => "[a-c]{0,2}".prop_map(|cluster_id| Command::Found { cluster_id }),
+        1 => "[a-c]{0,2}".prop_map(|cluster_id| Command::Found { cluster_id, founders: 2 }),
     ]
 }
 

@@ -219,10 +219,12 @@ impl Image {
         self.broker_value("num.partitions", None).parse().unwrap_or(limits::DEFAULT_PARTITIONS)
     }
 
-    /// Replicas of a topic made without a number: what is configured, but never more than there are nodes.
+    /// Replicas of a topic made without a number: what is configured, but not more than there are nodes. While founders
+    /// are missing they count as well: a topic must not be weaker for ever because it was made a second too early.
     pub fn default_replication(&self) -> usize {
         let configured = self.broker_value("default.replication.factor", None);
-        configured.parse().unwrap_or(limits::DEFAULT_REPLICATION).min(self.nodes.len()).max(1)
+        let nodes = self.nodes.len().max(self.founders as usize);
+        configured.parse().unwrap_or(limits::DEFAULT_REPLICATION).min(nodes).max(1)
     }
 
     pub(super) fn delete_topics(&mut self, delete: DeleteTopics) -> Vec<Result<DeletedTopic, Error>> {
