@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
 use crate::machine::WriteKind;
-use crate::record::{sample_batch, sample_facts};
+use crate::record::{LiveBatch, sample_batch, sample_facts};
 
 /// A log as storage keeps it: entries by index, and the surviving rows.
 #[derive(Default)]
@@ -212,6 +213,26 @@ fn an_entry_that_is_not_applied_yet_is_not_walked() {
     log.append(&[plain(1)]);
     let payload = Payload::append(0, vec![sample_batch(&plain(1), 0)]);
     assert_eq!(log.machine.walk(2, 1, 1, &payload).count(), 0);
+}
+
+#[test]
+fn rows_that_cannot_belong_together_are_told() {
+    let mut log = Log { term: 3, ..Log::default() };
+    log.append(&[BatchFacts { producer_id: 1, producer_epoch: 0, base_sequence: 0, ..plain(5) }]);
+    log.apply(Payload::append(0, vec![Bytes::from_static(b"junk")]));
+    let good = log.machine.snapshot().rows;
+    let state = *log.machine.state();
+    let with = |row: Write| PartitionMachine::restore(good.iter().cloned().chain([row])).breach();
+    assert_eq!(with(Write::State(state)), None);
+    assert_eq!(with(Write::State(State { log_start: 6, ..state })), Some(InvariantId::LogStartMonotonic));
+    assert_eq!(with(Write::State(State { next_offset: 0, ..state })), Some(InvariantId::SparseOrdered));
+    assert_eq!(with(Write::SparseGone(1)), Some(InvariantId::SparseOrdered));
+    assert_eq!(with(Write::State(State { applied_term: 2, ..state })), Some(InvariantId::EpochMonotonic));
+    assert_eq!(with(Write::State(State { applied_index: 1, ..state })), Some(InvariantId::AppliedMonotonic));
+    assert_eq!(with(Write::State(State { next_offset: 1, ..state })), None);
+    let mut producer = log.machine.producers().get(1).unwrap().clone();
+    producer.batches[0].base_offset = 5;
+    assert_eq!(with(Write::Producer(producer)), Some(InvariantId::ProducerSequenceGapless));
 }
 
 /// What a proptest does to a log.
@@ -431,6 +452,7 @@ proptest! {
             take(&mut log, &mut reference, step)?;
             same_as_reference(&log, &reference, *probe)?;
             prop_assert_eq!(&log.restored(), &log.machine, "rows");
+            prop_assert_eq!(log.machine.breach(), None);
             let snapshot = log.machine.snapshot();
             prop_assert_eq!(&PartitionMachine::restore(snapshot.rows.into_iter().rev()), &log.machine, "snapshot");
         }
