@@ -50,9 +50,9 @@ mod rocks {
     impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for OnRocks {
         async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
             let folder = tempfile::tempdir().unwrap();
-            let options = storage::engine::rocks::Options::default();
+            let options = storage::engine::rocks::RocksOptions::default();
             let engine = storage::engine::rocks::RocksEngine::open(folder.path(), options).unwrap();
-            let (log, machine) = stores(Arc::new(engine), self.0);
+            let (log, machine) = stores(engine, self.0);
             Ok((folder, log, machine))
         }
     }
