@@ -53,7 +53,7 @@ final class AdminChecks {
     checks.put("admin/list-offsets", this::listOffsets);
     checks.put("admin/delete-records", this::deleteRecords);
     checks.put("admin/log-dirs", this::logDirs);
-    checks.put("admin/producers", this::producers);
+    checks.put("later/producers", this::producers);
     checks.put("admin/features", this::features);
     return checks;
   }
