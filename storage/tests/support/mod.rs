@@ -91,7 +91,12 @@ pub mod rocks {
         }
 
         pub fn options() -> RocksOptions {
-            RocksOptions { memtable_bytes: 1 << 20, reclaim_delay: Duration::from_millis(50), ..Default::default() }
+            RocksOptions {
+                memtable_bytes: 1 << 20,
+                wal_bytes_max: 4 << 20,
+                reclaim_delay: Duration::from_millis(50),
+                ..Default::default()
+            }
         }
 
         /// Opens once the threads of an earlier engine have let go of it.

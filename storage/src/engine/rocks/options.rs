@@ -14,7 +14,8 @@ pub struct RocksOptions {
     pub memtables: i32,
     /// Write-ahead log files kept to be overwritten: appending to a file that has its blocks needs no inode update.
     pub recycled_wal_files: usize,
-    /// Above this, the oldest write-ahead log is freed by flushing whatever still needs it, bytes.
+    /// Above this, the oldest write-ahead log is freed by flushing whatever still needs it (the rows, mostly), bytes.
+    /// About all memtables of the log: so many files are freed at once, and recycled.
     pub wal_bytes_max: u64,
     /// Flush and compact with O_DIRECT, which keeps the page cache for reads; ignored where it does not work.
     pub direct_io: bool,
@@ -39,7 +40,7 @@ impl Default for RocksOptions {
             memtable_bytes: 32 << 20,
             memtables: 4,
             recycled_wal_files: 4,
-            wal_bytes_max: 192 << 20,
+            wal_bytes_max: 128 << 20,
             direct_io: true,
             flush_bytes_per_second: 0,
             blob_bytes_min: 512,
