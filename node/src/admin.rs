@@ -1,20 +1,85 @@
-//! The HTTP listener: admin API, metrics, health.
-//! Never reaches below the broker.
+//! The HTTP listener: metrics, health and read-only JSON about the cluster, on one port.
+//! Owns the connections of that port: `CONNECTIONS_MAX` at once, each at most `CONNECTION_LIFE` long.
+//! Never changes anything, never reaches below the broker.
+
+mod listener;
+mod views;
+
 use std::io;
 
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+
 use crate::broker::Broker;
+use crate::metrics::GroupLabel;
 use crate::seams::{Listener, Stop};
 
 /// Serves HTTP on `listener` until `stop`; returns once every connection is closed.
 ///
 /// # Errors
 /// The listener itself failed.
-pub async fn serve(broker: Broker, mut listener: Box<dyn Listener>, stop: Stop) -> io::Result<()> {
-    let _ = broker;
-    loop {
-        tokio::select! {
-            () = stop.stopped() => return Ok(()),
-            accepted = listener.accept() => drop(accepted),
-        }
+pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> io::Result<()> {
+    let connections = listener::Connections::new(listener, broker.metrics().clone());
+    let signal = stop.clone();
+    let server = axum::serve(connections, routes(broker)).with_graceful_shutdown(async move { signal.stopped().await });
+    let grace = async {
+        stop.stopped().await;
+        tokio::time::sleep(listener::GRACE).await;
+    };
+    tokio::select! {
+        result = async { server.await } => result,
+        () = grace => Ok(()),
+    }
+}
+
+fn routes(broker: Broker) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/v1/cluster", get(async |State(broker): State<Broker>| Json(views::cluster(&broker))))
+        .route("/v1/nodes", get(async |State(broker): State<Broker>| Json(broker.nodes())))
+        .route("/v1/rafts", get(async |State(broker): State<Broker>| Json(broker.groups())))
+        .route("/v1/topics", get(async |State(broker): State<Broker>| Json(views::topics(&broker))))
+        .fallback(async || {
+            (
+                StatusCode::NOT_FOUND,
+                "no such page; there are /metrics /livez /readyz /v1/cluster /v1/nodes /v1/rafts /v1/topics\n",
+            )
+        })
+        .with_state(broker)
+}
+
+/// 200 once this node is caught up on every raft it holds a replica of; 503 with the reason otherwise.
+async fn ready(State(broker): State<Broker>) -> (StatusCode, String) {
+    let readiness = broker.readiness();
+    match readiness.ready {
+        true => (StatusCode::OK, "ready\n".to_owned()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, readiness.reason + "\n"),
+    }
+}
+
+async fn metrics(State(broker): State<Broker>) -> Response {
+    refresh_groups(&broker);
+    let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    (kind, broker.metrics().encode()).into_response()
+}
+
+/// Leader and term of each raft are read when asked for, so that a group that left leaves the page too.
+fn refresh_groups(broker: &Broker) {
+    let raft = &broker.metrics().raft;
+    let (term, leader, is_leader) = (&raft.term, &raft.leader, &raft.is_leader);
+    term.clear();
+    leader.clear();
+    is_leader.clear();
+    for report in broker.groups() {
+        let label = GroupLabel { group: report.group.0 };
+        let leads = report.leader == Some(broker.node_id());
+        term.get_or_create(&label).set(i64::try_from(report.term).unwrap_or(i64::MAX));
+        leader.get_or_create(&label).set(report.leader.map_or(0, |node| node.0.into()));
+        is_leader.get_or_create(&label).set(leads.into());
     }
 }
