@@ -1,1 +1,120 @@
-//! The command line.
+//! The command line: noun, then verb; one file per noun. Owns parsing, the runtime of a command and its exit code.
+//! Tables for people, `-o json` for programs, errors on standard error with exit code 1 (2 for a bad command line).
+
+pub mod check;
+pub mod client;
+pub mod cluster;
+pub mod dev;
+mod http;
+pub mod node;
+pub mod output;
+pub mod raft;
+pub mod server;
+pub mod topic;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+pub use http::{Response, get};
+use output::Format;
+
+use crate::bench;
+
+/// Flotilla: one log, every client. A distributed queue cluster in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "flotilla", version, propagate_version = true, max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a cluster of real processes on this machine
+    Dev(dev::Options),
+    /// Run one node
+    Server(server::Options),
+    /// Topics: ls, create, describe, alter, rm, produce, consume
+    Topic(topic::Options),
+    /// The cluster as a whole: info, health
+    Cluster(cluster::Options),
+    /// Nodes: ls
+    Node(node::Options),
+    /// Raft groups of one node: ls
+    Raft(raft::Options),
+    /// Measure: produce, consume, e2e
+    Bench(bench::Options),
+    /// Check a configuration file
+    Check(check::Options),
+    /// Print a completion script
+    Completion {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to reach a cluster by the Kafka protocol.
+#[derive(Clone, Debug, Args)]
+pub struct Bootstrap {
+    /// Kafka addresses, with commas
+    #[arg(long, short = 'b', env = "FLOTILLA_BOOTSTRAP", default_value = "127.0.0.1:9092", global = true)]
+    pub bootstrap: String,
+}
+
+/// How to reach a node's HTTP listener.
+#[derive(Clone, Debug, Args)]
+pub struct Admin {
+    /// HTTP address of any node
+    #[arg(long, env = "FLOTILLA_ADMIN", default_value = "127.0.0.1:9640", global = true)]
+    pub admin: String,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// How to print
+    #[arg(long, short = 'o', value_enum, default_value_t = Format::Table, global = true)]
+    pub output: Format,
+}
+
+/// Parses the command line and runs it.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Dev(options) => on_runtime(dev::run(options)),
+        Command::Server(options) => server::run(options),
+        Command::Topic(options) => on_runtime(topic::run(options)),
+        Command::Cluster(options) => on_runtime(cluster::run(options)),
+        Command::Node(options) => on_runtime(node::run(options)),
+        Command::Raft(options) => on_runtime(raft::run(options)),
+        Command::Bench(options) => on_runtime(bench::run(options)),
+        Command::Check(options) => check::run(&options),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "flotilla", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Runs a command to its end; what it leaves behind (a read of standard input) does not hold the process back.
+fn on_runtime(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(Box::pin(command));
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,3 +12,13 @@ pub mod kafka;
 pub mod metrics;
 pub mod seams;
 pub mod telemetry;
+
+/// One node, until `stop`.
+///
+/// # Errors
+/// The node cannot go on.
+pub async fn run(config: config::Config, seams: seams::Seams, stop: seams::Stop) -> std::io::Result<()> {
+    let _ = (config, seams);
+    stop.stopped().await;
+    Ok(())
+}

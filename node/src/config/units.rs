@@ -65,8 +65,10 @@ impl From<ByteSize> for usize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, unit) =
-            SIZE_UNITS.into_iter().find(|(_, unit)| self.0 % unit == 0 && self.0 >= *unit).unwrap_or(("B", 1));
+        let (name, unit) = SIZE_UNITS
+            .into_iter()
+            .find(|(_, unit)| self.0.is_multiple_of(*unit) && self.0 >= *unit)
+            .unwrap_or(("B", 1));
         write!(f, "{} {name}", self.0 / unit)
     }
 }
@@ -117,7 +119,7 @@ pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     let (unit, size) = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
         .into_iter()
-        .find(|(_, size)| millis > 0 && millis % size == 0)
+        .find(|(_, size)| millis > 0 && millis.is_multiple_of(*size))
         .unwrap_or(("ms", 1));
     format!("{}{unit}", millis / size)
 }

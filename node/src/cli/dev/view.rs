@@ -1,0 +1,256 @@
+//! The live view: a table of the nodes, keys to kill and restart them, and what happened. Plain ANSI, redrawn in place.
+//! Owns the terminal's raw mode, given back when dropped.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crossterm::terminal;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use super::checker::Checker;
+use super::fleet::{Event, Fleet, Order, State};
+use super::{Home, Options, stop};
+use crate::cli::cluster::Cluster;
+use crate::cli::get;
+use crate::cli::output::{bytes, table};
+
+const REDRAW: Duration = Duration::from_millis(250);
+const HISTORY: usize = 8;
+
+/// Shows the cluster until the user quits.
+pub async fn run(mut fleet: Fleet, options: &Options, home: &Home) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    eprintln!("  starting {} nodes ...", options.nodes);
+    tokio::select! {
+        ready = fleet.ready() => drop(ready?),
+        _ = terminate.recv() => return Ok(stop_all(fleet).await),
+        _ = interrupt.recv() => return Ok(stop_all(fleet).await),
+    }
+    let mut screen = Screen::new(&fleet, home)?;
+    let mut keys = tokio::io::stdin();
+    let mut buffer = [0; 16];
+    let mut tick = tokio::time::interval(REDRAW);
+    loop {
+        tokio::select! {
+            event = fleet.next() => match event {
+                Some(event) => screen.tell(&event),
+                None => break,
+            },
+            read = keys.read(&mut buffer) => match read {
+                Ok(count) if count > 0 => screen.keys(&buffer[..count], &mut fleet),
+                _ => drop(fleet.order(Order::Stop)),
+            },
+            _ = tick.tick() => screen.refresh(&fleet).await,
+            _ = terminate.recv() => drop(fleet.order(Order::Stop)),
+            _ = interrupt.recv() => drop(fleet.order(Order::Stop)),
+        }
+        screen.draw(&fleet)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn stop_all(fleet: Fleet) -> ExitCode {
+    stop(fleet).await;
+    ExitCode::SUCCESS
+}
+
+struct Screen {
+    headline: String,
+    home: std::path::PathBuf,
+    bootstrap: String,
+    checker: Option<Checker>,
+    cluster: Option<Cluster>,
+    history: VecDeque<String>,
+    shown_lines: usize,
+    quitting: bool,
+    started: Instant,
+}
+
+impl Screen {
+    fn new(fleet: &Fleet, home: &Home) -> anyhow::Result<Self> {
+        terminal::enable_raw_mode()?;
+        let kept =
+            if home.is_kept() { format!("data kept in {}", home.path().display()) } else { "data not kept".to_owned() };
+        let seconds = fleet.started().elapsed().as_secs_f64();
+        let headline =
+            format!("  flotilla {} dev cluster  ready in {seconds:.1} s  ·  {kept}", env!("CARGO_PKG_VERSION"));
+        Ok(Self {
+            headline,
+            home: home.path().to_owned(),
+            bootstrap: fleet.bootstrap(),
+            checker: None,
+            cluster: None,
+            history: VecDeque::new(),
+            shown_lines: 0,
+            quitting: false,
+            started: fleet.started(),
+        })
+    }
+
+    fn note(&mut self, text: String) {
+        self.history.push_back(format!("{:>7.1} s  {text}", self.started.elapsed().as_secs_f64()));
+        while self.history.len() > HISTORY {
+            self.history.pop_front();
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        let text = match event {
+            Event::Ready { .. } => return,
+            Event::Killed { id } => format!("node {id} was killed by SIGKILL"),
+            Event::Restarted { id, pid } => format!("node {id} is back and caught up (pid {pid})"),
+            Event::Stopped { id } => format!("node {id} stopped"),
+            Event::Exited { id, log, .. } => format!("node {id} died by itself; see {}", log.display()),
+            Event::Refused { command, reason } => format!("{command}: {reason}"),
+        };
+        self.note(text);
+    }
+
+    fn keys(&mut self, keys: &[u8], fleet: &mut Fleet) {
+        for key in keys {
+            match key {
+                b'q' | 3 => {
+                    self.quitting = true;
+                    drop(fleet.order(Order::Stop));
+                }
+                b'k' => match self.busiest(fleet) {
+                    Some(id) => self.kill(id, fleet),
+                    None => self.note("no node is up".to_owned()),
+                },
+                b'r' => {
+                    let down = fleet.states().into_iter().filter(|(_, state)| *state == State::Down);
+                    for (id, _) in down.collect::<Vec<_>>() {
+                        self.order(Order::Restart(id), fleet);
+                    }
+                }
+                b'l' => self.toggle_load(),
+                digit @ b'1'..=b'9' => {
+                    let id = u32::from(digit - b'0');
+                    match fleet.states().into_iter().find(|(node, _)| *node == id) {
+                        Some((_, State::Down)) => self.order(Order::Restart(id), fleet),
+                        Some(_) => self.kill(id, fleet),
+                        None => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The live node that leads most; the controller's node among equals.
+    fn busiest(&self, fleet: &Fleet) -> Option<u32> {
+        let up = fleet.states().into_iter().filter(|(_, state)| *state == State::Up).map(|(id, _)| id);
+        up.max_by_key(|id| {
+            let node = self.cluster.iter().flat_map(|cluster| &cluster.nodes).find(|node| node.id == *id);
+            node.map_or((0, false), |node| (node.leads, node.controller))
+        })
+    }
+
+    fn kill(&mut self, id: u32, fleet: &mut Fleet) {
+        if self.checker.is_none() {
+            self.toggle_load();
+        }
+        self.order(Order::Kill(id), fleet);
+    }
+
+    fn order(&mut self, order: Order, fleet: &mut Fleet) {
+        if let Err(reason) = fleet.order(order) {
+            self.note(reason);
+        }
+    }
+
+    fn toggle_load(&mut self) {
+        match self.checker.take() {
+            Some(_) => self.note("load off".to_owned()),
+            None => {
+                self.checker = Some(Checker::start(&self.bootstrap));
+                self.note("load on: records are written with acks=all and read back".to_owned());
+            }
+        }
+    }
+
+    async fn refresh(&mut self, fleet: &Fleet) {
+        let up = fleet.states().into_iter().filter(|(_, state)| *state == State::Up).map(|(id, _)| id);
+        let up: Vec<u32> = up.collect();
+        for member in fleet.members().into_iter().filter(|member| up.contains(&member.id)) {
+            let asked = tokio::time::timeout(REDRAW, get(&member.admin, "/v1/cluster")).await;
+            if let Some(cluster) = asked.ok().and_then(Result::ok).and_then(|answer| answer.json().ok()) {
+                self.cluster = Some(cluster);
+                return;
+            }
+        }
+    }
+
+    fn draw(&mut self, fleet: &Fleet) -> std::io::Result<()> {
+        let text = self.text(fleet);
+        let mut out = std::io::stdout().lock();
+        if self.shown_lines > 0 {
+            write!(out, "\x1b[{}A\r\x1b[J", self.shown_lines)?;
+        }
+        self.shown_lines = text.lines().count();
+        write!(out, "{}", text.replace('\n', "\r\n"))?;
+        out.flush()
+    }
+
+    fn text(&self, fleet: &Fleet) -> String {
+        let states = fleet.states();
+        let rows: Vec<_> = fleet
+            .members()
+            .iter()
+            .zip(states)
+            .map(|(member, (id, state))| {
+                let node = self.cluster.iter().flat_map(|cluster| &cluster.nodes).find(|node| node.id == id);
+                let up = state == State::Up;
+                let role = if up { node.map_or("member", |node| node.role()) } else { "" };
+                [
+                    id.to_string(),
+                    format!("{state:?}").to_lowercase(),
+                    role.to_owned(),
+                    member.kafka.clone(),
+                    member.admin.clone(),
+                    node.filter(|_| up).map_or_else(|| "-".to_owned(), |node| node.leads.to_string()),
+                    bytes(folder_bytes(&self.home.join(format!("node-{id}")))),
+                    member.pid.to_string(),
+                ]
+            })
+            .collect();
+        let nodes = table(["NODE", "STATE", "ROLE", "KAFKA", "ADMIN", "LEADS", "DISK", "PID"], &rows);
+        let first = self.bootstrap.split(',').next().unwrap_or_default();
+        let mut text = format!("{}\n\n{}", self.headline, indent(&nodes));
+        text.push_str(&format!("\n  try:  flotilla topic produce hello -b {first}  ·  kcat -b {first} -L\n"));
+        text.push_str("  keys: [k]ill the leader of most  [1-9] kill or restart that node  [r]estart what is down  [l]oad on/off  [q]uit\n");
+        if let Some(checker) = &self.checker {
+            text.push_str(&format!("\n  {}\n", checker.report()));
+        }
+        text.push('\n');
+        self.history.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        if self.quitting {
+            text.push_str("  stopping ...\n");
+        }
+        text
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        drop(terminal::disable_raw_mode());
+    }
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+/// Bytes of the files right in a folder and one level below.
+fn folder_bytes(folder: &Path) -> u64 {
+    let size = |entry: std::fs::DirEntry| {
+        entry.metadata().map_or(0, |meta| if meta.is_dir() { folder_bytes(&entry.path()) } else { meta.len() })
+    };
+    std::fs::read_dir(folder).map_or(0, |entries| entries.flatten().map(size).sum())
+}

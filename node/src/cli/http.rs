@@ -1,0 +1,76 @@
+//! One HTTP GET to a node's admin listener. HTTP/1.1 with `Connection: close`, bodies bounded; no TLS, no redirects.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const DEADLINE: Duration = Duration::from_secs(5);
+const RESPONSE_BYTES_MAX: u64 = 64 << 20;
+
+/// Status and body of an answer.
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Body as text.
+    pub body: String,
+}
+
+impl Response {
+    /// The body as JSON, if the status is 200.
+    pub fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        if self.status != 200 {
+            bail!("HTTP status {}: {}", self.status, self.body.trim());
+        }
+        serde_json::from_str(&self.body).context("the answer is not the JSON that was expected")
+    }
+}
+
+/// Gets `path` from `address`, which is `host:port`, with or without `http://`.
+pub async fn get(address: &str, path: &str) -> anyhow::Result<Response> {
+    let address = address.trim_start_matches("http://").trim_end_matches('/');
+    let exchange = tokio::time::timeout(DEADLINE, exchange(address, path)).await;
+    exchange.with_context(|| format!("http://{address}{path}: no answer within {DEADLINE:?}"))?
+}
+
+async fn exchange(address: &str, path: &str) -> anyhow::Result<Response> {
+    let mut stream = TcpStream::connect(address)
+        .await
+        .with_context(|| format!("cannot connect to http://{address} (is a node running?)"))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut raw = Vec::new();
+    stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut raw).await?;
+    let text = String::from_utf8_lossy(&raw);
+    let (head, body) = text.split_once("\r\n\r\n").context("not an HTTP answer")?;
+    let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).context("not an HTTP answer")?;
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunk(body).context("bad chunked body")? } else { body.to_owned() };
+    Ok(Response { status, body })
+}
+
+fn unchunk(mut rest: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, after) = rest.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.push_str(after.get(..size)?);
+        rest = after.get(size..)?.strip_prefix("\r\n")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_joined() {
+        assert_eq!(unchunk("3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n").as_deref(), Some("abcde"));
+        assert_eq!(unchunk("9\r\nabc\r\n"), None);
+    }
+}

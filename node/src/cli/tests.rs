@@ -1,0 +1,56 @@
+//! The command line as people type it: every form of the issue parses, mistakes are refused.
+
+use clap::{CommandFactory, Parser};
+
+use super::Cli;
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_documented_command_parses() {
+    let lines = [
+        "dev --nodes 5 --data d --kafka-port 1 --amqp-port 2 --admin-port 3 --peer-port 4 --plain",
+        "dev --ephemeral",
+        "server --config node.toml --print-config",
+        "server --node-id 2 --data d --set raft.heartbeat=300ms --insecure",
+        "topic ls",
+        "topic ls -o json --bootstrap 127.0.0.1:9093",
+        "topic create a --partitions 3 --replication 3 --config retention.ms=1000",
+        "topic describe a",
+        "topic alter a --set retention.ms=1 --unset cleanup.policy --partitions 9",
+        "topic rm a b",
+        "topic produce hello -",
+        "topic produce hello --key-separator : -z zstd",
+        "topic consume hello --start latest -n 3 --format %k:%v\\n -o json",
+        "cluster info",
+        "cluster health --wait --timeout 5s",
+        "node ls -o json",
+        "raft ls --admin 127.0.0.1:9641",
+        "bench produce --dev --seconds 10 --batch 16KiB --acks all -o json",
+        "bench consume --record-size 100B --topics 2 --partitions 3 --clients 4 --in-flight 5",
+        "bench e2e --rate 1000",
+        "check config node.toml",
+        "completion bash",
+    ];
+    for line in lines {
+        let arguments = std::iter::once("flotilla").chain(line.split(' '));
+        Cli::try_parse_from(arguments).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn mistakes_are_refused() {
+    for line in [
+        "dev --nodes 0",
+        "dev --ephemeral --data d",
+        "topic consume a --start soon",
+        "bench produce --acks none",
+        "topic create a -c x",
+    ] {
+        let arguments = std::iter::once("flotilla").chain(line.split(' '));
+        assert!(Cli::try_parse_from(arguments).is_err(), "{line}");
+    }
+}
