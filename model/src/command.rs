@@ -251,6 +251,8 @@ impl Payload {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn joined(payload: &Payload) -> Bytes {
@@ -315,5 +317,44 @@ mod tests {
         assert_eq!(payload.header(), Err(Error::Parts(2)));
         payload.body = vec![Bytes::from_static(b"longer")];
         assert_eq!(payload.header(), Err(Error::Parts(1)));
+    }
+
+    /// A header of hostile fields under a right checksum, and bytes after it.
+    fn forged(head: &[u8], lengths: &[u32], rest: &[u8]) -> Bytes {
+        let mut bytes = head.to_vec();
+        bytes[0] = FORMAT;
+        bytes[1] %= 6;
+        bytes[6..8].copy_from_slice(&(lengths.len() as u16).to_le_bytes());
+        bytes.extend(lengths.iter().flat_map(|length| length.to_le_bytes()));
+        bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+        bytes.extend(rest);
+        Bytes::from(bytes)
+    }
+
+    proptest! {
+        #![proptest_config(crate::testing::config())]
+
+        #[test]
+        fn whatever_is_split_is_whole(
+            head in proptest::collection::vec(any::<u8>(), FIXED_BYTES),
+            lengths in proptest::collection::vec(prop_oneof![3 => 0u32..9, 1 => any::<u32>()], 0..5),
+            rest in proptest::collection::vec(any::<u8>(), 0..40),
+            fitting in any::<bool>(),
+        ) {
+            let wanted: usize = lengths.iter().map(|length| *length as usize).sum();
+            let rest = if fitting && wanted < 64 { vec![7; wanted] } else { rest };
+            let stored = forged(&head, &lengths, &rest);
+            let split = Payload::from_bytes(stored.clone());
+            prop_assert_eq!(split.is_ok(), wanted == rest.len() && head[1] % 6 < 5);
+            if let Ok(payload) = split {
+                prop_assert_eq!(joined(&payload), stored);
+                prop_assert!(payload.header().is_ok());
+            }
+        }
+
+        #[test]
+        fn noise_is_never_an_entry(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Payload::from_bytes(Bytes::from(bytes)).is_err());
+        }
     }
 }

@@ -18,4 +18,6 @@ pub use ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 pub use machine::{At, Effect, Out, Reply, Write};
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod transcripts;

@@ -340,7 +340,7 @@ fn sound(image: &Image, groups: &mut BTreeMap<GroupId, (TopicId, i32)>) -> Resul
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::testing::config())]
 
     #[test]
     fn any_commands_leave_a_sound_image(commands in proptest::collection::vec(command(), 1..60)) {

@@ -442,7 +442,7 @@ fn same_as_reference(log: &Log, reference: &Reference, probe: f64) -> Result<(),
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::testing::config())]
 
     #[test]
     fn equals_the_reference_and_its_own_rows(steps in proptest::collection::vec((step(), 0.0..=1.0f64), 1..40)) {
