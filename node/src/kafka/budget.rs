@@ -45,16 +45,24 @@ impl Budget {
         share.take(bytes).await
     }
 
-    /// Waits for room for up to `bytes` of fetched records. Gives less than asked for, never more: the second value
-    /// is how many bytes may be read.
+    /// Room for up to `bytes` of fetched records: at once, as much of it as there is, else waits for a little.
+    /// The second value is how many bytes may be read.
     pub async fn fetch(&self, bytes: usize) -> (Taken, usize) {
-        let bytes = bytes.clamp(1, (self.fetch.units / FETCH_PARTS).max(1) * UNIT_BYTES);
+        let mut bytes = bytes.clamp(1, (self.fetch.units / FETCH_PARTS).max(1) * UNIT_BYTES);
+        while bytes > FETCH_LITTLE_BYTES {
+            if let Some(taken) = self.fetch.try_take(bytes) {
+                return (taken, bytes);
+            }
+            bytes /= 2;
+        }
         (self.fetch.take(bytes).await, bytes)
     }
 }
 
-/// One Fetch takes at most this part of the share, so that a few slow readers leave room for others.
-const FETCH_PARTS: usize = 4;
+/// One Fetch takes at most this part of the share, so that a few readers that do not read leave room for others.
+const FETCH_PARTS: usize = 8;
+/// What a Fetch waits for rather than doing with less.
+const FETCH_LITTLE_BYTES: usize = 64 << 10;
 
 impl Taken {
     /// Gives back what was taken beyond `bytes`.
@@ -68,6 +76,11 @@ impl Share {
     fn new(bytes: usize) -> Self {
         let units = (bytes / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         Self { permits: Arc::new(Semaphore::new(units)), units }
+    }
+
+    fn try_take(&self, bytes: usize) -> Option<Taken> {
+        let wanted = u32::try_from(units(bytes)).ok()?;
+        self.permits.clone().try_acquire_many_owned(wanted).ok().map(Taken)
     }
 
     async fn take(&self, bytes: usize) -> Taken {
@@ -116,10 +129,23 @@ mod tests {
     async fn fetch_gives_back_what_it_did_not_read() {
         let budget = Budget::new(16 << 20);
         let (mut taken, bytes) = budget.fetch(50 << 20).await;
-        assert_eq!(bytes, 1 << 20, "a part of the share");
+        assert_eq!(bytes, 512 << 10, "a part of the share");
         taken.shrink_to(10 << 10);
         assert_eq!(free(&budget.fetch), (4 << 20) - (10 << 10));
         drop(taken);
         assert_eq!(free(&budget.fetch), 4 << 20);
+    }
+
+    #[tokio::test]
+    async fn readers_that_do_not_read_leave_less_and_less_but_not_nothing() {
+        let budget = Budget::new(16 << 20);
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            held.push(budget.fetch(512 << 10).await);
+        }
+        let mut next = Box::pin(budget.fetch(512 << 10));
+        assert!(futures::poll!(&mut next).is_pending());
+        held[0].0.shrink_to(400 << 10);
+        assert_eq!(next.await.1, 64 << 10);
     }
 }

@@ -25,7 +25,7 @@ const PIPELINE_DEPTH: usize = 16;
 /// Kafka's `connections.max.idle.ms`.
 const IDLE: Duration = Duration::from_secs(600);
 /// What a started transfer may take at least, whatever its size ...
-const TRANSFER_MIN: Duration = Duration::from_secs(30);
+const TRANSFER_MIN: Duration = Duration::from_secs(10);
 /// ... plus its bytes at this rate: slower peers are closed, since they hold memory that others wait for.
 const TRANSFER_BYTES_PER_SECOND: usize = 128 << 10;
 /// How long the answers to what was read may take once no more requests come.
@@ -193,6 +193,9 @@ async fn write_responses(
         drop((_held, _turn));
         let label = ApiLabel { protocol: LISTENER.listener, api: api.name() };
         shared.metrics.requests.get_or_create(&label).observe(read_at.elapsed().as_secs_f64());
+        if answered.is_err() {
+            shared.metrics.request_errors.get_or_create(&label).inc();
+        }
         let Some(mut response) = answered? else { continue };
         let bytes = bytes::Buf::remaining(&response);
         in_time(bytes, async {

@@ -135,7 +135,7 @@ fn append(
     data: PartitionProduceData,
     timeout: Duration,
 ) -> Pending {
-    let admitted = find(call.version, image, asked, data.index).and_then(|(partition, max_bytes)| {
+    let admitted = find(call, image, asked, data.index).and_then(|(partition, max_bytes)| {
         let batch = admission::admit(data.records, call.version, max_bytes)?;
         Ok(AppendRequest { partition, batches: vec![batch], timeout })
     });
@@ -150,16 +150,16 @@ fn append(
 
 /// The partition and its `max.message.bytes`.
 fn find(
-    version: i16,
+    call: &Call,
     image: &Image,
     asked: &TopicProduceData,
     index: i32,
 ) -> Result<(crate::broker::PartitionRef, usize), Refusal> {
-    if version >= TOPIC_IDS_FROM && asked.topic_id == Uuid::ZERO {
+    if call.version >= TOPIC_IDS_FROM && asked.topic_id == Uuid::ZERO {
         return Err(ErrorCode::UnknownTopicId.into());
     }
     let topic = topic(image, &asked.name, asked.topic_id)?;
-    Ok((partition(topic, index)?, image.max_message_bytes(topic, None)))
+    Ok((partition(topic, index)?, image.max_message_bytes(topic, Some(call.broker().node_id()))))
 }
 
 fn respond(call: &Call, topics: &mut [Answered]) -> ProduceResponse {
