@@ -12,7 +12,7 @@ pub mod versions;
 
 pub use batch::{Batch, BatchError, BatchHeader};
 pub use error_code::ErrorCode;
-pub use kacrab_protocol::{KafkaString as Str, KafkaUuid as Uuid, RawTaggedField};
+pub use kacrab_protocol::{KafkaString as Str, KafkaUuid as Uuid};
 pub use versions::{Api, ApiKey};
 
 #[cfg(test)]

@@ -49,6 +49,11 @@ pub fn decode_request<T: RequestBody>(version: i16, body: Bytes) -> Result<T> {
 
 /// Encodes a response with its length and header. Records in it are copied: use the Fetch writer for those.
 ///
+/// A field that a version does not have is left out, as Kafka does, but for these, which must keep their default there:
+/// Metadata `topic_authorized_operations` (from 8) and `cluster_authorized_operations` (8-10), ListOffsets
+/// `leader_epoch` (from 4), DescribeCluster `endpoint_type` (from 1) and `is_fenced` (from 2), InitProducerId
+/// `ongoing_txn_*` (from 6), Fetch `session_id` (from 7) and `preferred_read_replica` (from 11).
+///
 /// # Errors
 /// [`Error::Encode`] if a field is set that this version does not have and that cannot be left out.
 pub fn encode_response<T: ResponseBody>(correlation_id: i32, version: i16, body: &T) -> Result<Bytes> {

@@ -2,9 +2,12 @@
 
 use bytes::Bytes;
 
-use super::super::messages::{AnyRequest, AnyResponse};
+use super::super::messages::{
+    AnyRequest, AnyResponse, DescribeClusterResponse, FetchResponse, InitProducerIdResponse, ListOffsetsResponse,
+    MetadataResponse, list_offsets, metadata,
+};
 use super::super::versions::APIS;
-use super::super::{ApiKey, schema};
+use super::super::{ApiKey, Str, Uuid, schema};
 use super::rounds;
 use crate::bound::generate::{Random, message};
 use crate::{Error, bound};
@@ -110,4 +113,43 @@ fn records_of_a_produce_request_are_slices_of_the_frame() {
     let Ok(AnyRequest::Produce(request)) = AnyRequest::decode(ApiKey::Produce, 3, body.clone()) else { panic!() };
     let decoded = request.topic_data[0].partition_data[0].records.as_ref().unwrap();
     assert_eq!((decoded, decoded.as_ptr_range().end), (&records, body.as_ptr_range().end));
+}
+
+#[test]
+fn fields_that_cannot_be_left_out_are_those_in_the_docs() {
+    let refuses = |version: i16, response: &AnyResponse| matches!(response.encode(version, 1), Err(Error::Encode(_)));
+    let mut list_offsets = ListOffsetsResponse { topics: vec![Default::default()], ..Default::default() };
+    list_offsets.topics[0].partitions =
+        vec![list_offsets::ListOffsetsPartitionResponse { leader_epoch: 3, ..Default::default() }];
+    let mut metadata = MetadataResponse { topics: vec![Default::default()], ..Default::default() };
+    metadata.topics[0].topic_authorized_operations = 7;
+    let fetch = FetchResponse { session_id: 1, ..Default::default() };
+    let cluster = DescribeClusterResponse { endpoint_type: 2, ..Default::default() };
+    let producer = InitProducerIdResponse { ongoing_txn_producer_id: 5, ..Default::default() };
+    for (response, from) in [
+        (AnyResponse::ListOffsets(list_offsets), 4),
+        (AnyResponse::Metadata(metadata), 8),
+        (AnyResponse::Fetch(fetch), 7),
+        (AnyResponse::DescribeCluster(cluster), 1),
+        (AnyResponse::InitProducerId(producer), 6),
+    ] {
+        assert!(refuses(from - 1, &response) && !refuses(from, &response), "{response:?}");
+    }
+    let everything_else = MetadataResponse {
+        throttle_time_ms: 1,
+        cluster_id: Some(Str::from_static("c")),
+        controller_id: 1,
+        topics: vec![metadata::MetadataResponseTopic {
+            name: Some(Str::from_static("t")),
+            topic_id: Uuid::ONE,
+            partitions: vec![metadata::MetadataResponsePartition {
+                leader_epoch: 4,
+                offline_replicas: vec![1],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    assert!((0..=13).all(|version| !refuses(version, &AnyResponse::Metadata(everything_else.clone()))));
 }
