@@ -39,13 +39,14 @@ struct Shared {
     metrics: Arc<Metrics>,
     limits: Limits,
     budget: budget::Budget,
+    rules: api::rules::Known,
 }
 
 impl Shared {
     fn new(broker: Broker) -> Self {
         let limits = broker.config().limits.clone();
         let budget = budget::Budget::new(limits.request_memory_bytes);
-        Self { metrics: broker.metrics().clone(), broker, limits, budget }
+        Self { metrics: broker.metrics().clone(), broker, limits, budget, rules: Default::default() }
     }
 }
 

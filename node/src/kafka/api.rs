@@ -32,6 +32,7 @@ pub(super) mod list_offsets;
 pub(super) mod metadata;
 pub(super) mod offset_for_leader_epoch;
 pub(super) mod produce;
+pub(super) mod rules;
 
 /// Node, leader and epoch numbers that are unknown.
 pub(super) const NONE: i32 = -1;

@@ -5,21 +5,23 @@ use wire::compression::Compression;
 use wire::kafka::batch::{self, Batch};
 use wire::kafka::{BatchError, ErrorCode};
 
+use super::rules::Rules;
 use crate::kafka::errors::Refusal;
 
 /// From this Produce version on a client may use zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
 
-/// The one batch of a partition's records, checked: structure, CRC, counts, compression, size, attributes.
-pub(super) fn admit(records: Option<Bytes>, version: i16, max_bytes: usize) -> Result<Bytes, Refusal> {
+/// The one batch of a partition's records, checked: structure, CRC, counts, compression, size, attributes, times.
+pub(super) fn admit(records: Option<Bytes>, version: i16, rules: Rules, now_ms: i64) -> Result<Bytes, Refusal> {
     let batches = batch::split_batches(records.unwrap_or_default()).map_err(|error| refusal(&error))?;
     let [batch] = batches.as_slice() else {
         let words =
             format!("a produce request must have exactly one record batch per partition, not {}", batches.len());
         return Err(Refusal::new(ErrorCode::InvalidRecord, words));
     };
-    batch.check_size(max_bytes).map_err(|error| refusal(&error))?;
+    batch.check_size(rules.bytes_max).map_err(|error| refusal(&error))?;
     check_attributes(batch, version)?;
+    check_times(batch, rules, now_ms)?;
     Ok(batch.bytes().clone())
 }
 
@@ -38,6 +40,17 @@ fn check_attributes(batch: &Batch, version: i16) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// By the header alone: the first and the largest timestamp of the batch.
+fn check_times(batch: &Batch, rules: Rules, now_ms: i64) -> Result<(), Refusal> {
+    let (first, newest) = (batch.header().base_timestamp, batch.header().max_timestamp);
+    if rules.allow_times(first.min(newest), newest, now_ms) {
+        return Ok(());
+    }
+    let words =
+        format!("a timestamp from {first} to {newest} is too far from the broker's clock, which is at {now_ms}");
+    Err(Refusal::new(ErrorCode::InvalidTimestamp, words))
+}
+
 fn refusal(error: &BatchError) -> Refusal {
     Refusal::new(error.error_code(), error.to_string())
 }
@@ -48,7 +61,7 @@ mod tests {
     use bytes::BytesMut;
     use wire::kafka::batch::BatchBuilder;
 
-    const MAX_BYTES: usize = 1 << 20;
+    const RULES: Rules = Rules { bytes_max: 1 << 20, clock_ms: Some((i64::MAX, 1000)) };
     /// Where the attributes begin, which is also where the CRC does.
     const ATTRIBUTES: usize = 21;
 
@@ -68,13 +81,13 @@ mod tests {
     }
 
     fn code(records: Option<Bytes>, version: i16) -> ErrorCode {
-        admit(records, version, MAX_BYTES).map_or_else(|refusal| refusal.code, |_| ErrorCode::None)
+        admit(records, version, RULES, 0).map_or_else(|refusal| refusal.code, |_| ErrorCode::None)
     }
 
     #[test]
     fn a_good_batch_passes_untouched() {
         let batch = batch(Compression::None);
-        let admitted = admit(Some(batch.clone()), 9, MAX_BYTES).unwrap();
+        let admitted = admit(Some(batch.clone()), 9, RULES, 0).unwrap();
         assert_eq!(admitted, batch);
         assert_eq!(admitted.as_ptr(), batch.as_ptr(), "no copy");
     }
@@ -112,7 +125,15 @@ mod tests {
         assert_eq!(code(damaged(good.len() - 1), 9), ErrorCode::CorruptMessage);
         assert_eq!(code(damaged(16), 9), ErrorCode::CorruptMessage, "unknown magic");
         assert_eq!(code(Some(good.slice(..good.len() - 1)), 9), ErrorCode::CorruptMessage);
-        assert_eq!(admit(Some(good.clone()), 9, good.len() - 1).unwrap_err().code, ErrorCode::MessageTooLarge);
-        assert!(admit(Some(good.clone()), 9, good.len()).is_ok());
+        let limited = |bytes_max| admit(Some(good.clone()), 9, Rules { bytes_max, ..RULES }, 0);
+        assert_eq!(limited(good.len() - 1).unwrap_err().code, ErrorCode::MessageTooLarge);
+        assert!(limited(good.len()).is_ok());
+    }
+
+    #[test]
+    fn times_far_from_the_clock_are_refused() {
+        let at = |now_ms| admit(Some(batch(Compression::Gzip)), 9, RULES, now_ms).map_err(|refusal| refusal.code);
+        assert!(at(-999).is_ok());
+        assert_eq!(at(-1000).unwrap_err(), ErrorCode::InvalidTimestamp);
     }
 }

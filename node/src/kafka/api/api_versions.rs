@@ -1,11 +1,18 @@
 //! ApiVersions (18): what this node speaks, and which cluster features are final.
 //! Invariant: the list is the table's, whatever was asked (KIP-511: also in the refusal).
 use bytes::Bytes;
+use wire::kafka::messages::api_versions::{FinalizedFeatureKey, SupportedFeatureKey};
 use wire::kafka::messages::{self, ApiVersionsRequest, ApiVersionsResponse};
-use wire::kafka::{ErrorCode, versions};
+use wire::kafka::{ErrorCode, Str, versions};
 
 use crate::kafka::Call;
 
+/// The feature that tells clients and tools which Kafka this is like: 25 is 4.0. No other feature is final until the
+/// groups and transactions behind it work.
+const METADATA_VERSION: Str = Str::from_static("metadata.version");
+const METADATA_VERSION_LEVEL: i16 = 25;
+/// The lowest that KRaft ever had (3.3).
+const METADATA_VERSION_MIN: i16 = 7;
 /// Longest `client.software.name` or version; Kafka allows what matches its pattern, of any length.
 const SOFTWARE_BYTES_MAX: usize = 256;
 
@@ -15,7 +22,21 @@ pub(in crate::kafka) async fn answer(call: Call, request: ApiVersionsRequest) ->
     if call.version >= 3 && !names.iter().all(|name| is_software_name(name.as_str())) {
         return versions::api_versions_response(ErrorCode::InvalidRequest);
     }
-    versions::api_versions_response(ErrorCode::None)
+    let mut answer = versions::api_versions_response(ErrorCode::None);
+    answer.supported_features = vec![SupportedFeatureKey {
+        name: METADATA_VERSION,
+        min_version: METADATA_VERSION_MIN,
+        max_version: METADATA_VERSION_LEVEL,
+        ..Default::default()
+    }];
+    answer.finalized_features = vec![FinalizedFeatureKey {
+        name: METADATA_VERSION,
+        min_version_level: METADATA_VERSION_LEVEL,
+        max_version_level: METADATA_VERSION_LEVEL,
+        ..Default::default()
+    }];
+    answer.finalized_features_epoch = i64::try_from(call.broker().image().version).unwrap_or(i64::MAX);
+    answer
 }
 
 /// Answers a version that is too new, in version 0, so that the client can fall back to one we speak.

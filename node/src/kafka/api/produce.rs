@@ -16,8 +16,9 @@ use wire::kafka::messages::{self, ProduceRequest, ProduceResponse};
 use wire::kafka::{ErrorCode, Str, Uuid};
 
 use super::admission;
+use super::rules::Rules;
 use super::{endpoints, node, partition, topic};
-use crate::broker::{AppendRequest, Appended, Error as BrokerError, Leader};
+use crate::broker::{AppendRequest, Appended, Error as BrokerError, Leader, PartitionRef};
 use crate::kafka::Call;
 use crate::kafka::connection::{Answer, Error};
 use crate::kafka::errors::{Refusal, Verb};
@@ -135,8 +136,8 @@ fn append(
     data: PartitionProduceData,
     timeout: Duration,
 ) -> Pending {
-    let admitted = find(call, image, asked, data.index).and_then(|(partition, max_bytes)| {
-        let batch = admission::admit(data.records, call.version, max_bytes)?;
+    let admitted = find(call, image, asked, data.index).and_then(|(partition, rules)| {
+        let batch = admission::admit(data.records, call.version, rules, call.broker().clock().wall_ms())?;
         Ok(AppendRequest { partition, batches: vec![batch], timeout })
     });
     match admitted {
@@ -148,18 +149,13 @@ fn append(
     }
 }
 
-/// The partition and its `max.message.bytes`.
-fn find(
-    call: &Call,
-    image: &Image,
-    asked: &TopicProduceData,
-    index: i32,
-) -> Result<(crate::broker::PartitionRef, usize), Refusal> {
+/// The partition and what its topic asks of a batch.
+fn find(call: &Call, image: &Image, asked: &TopicProduceData, index: i32) -> Result<(PartitionRef, Rules), Refusal> {
     if call.version >= TOPIC_IDS_FROM && asked.topic_id == Uuid::ZERO {
         return Err(ErrorCode::UnknownTopicId.into());
     }
     let topic = topic(image, &asked.name, asked.topic_id)?;
-    Ok((partition(topic, index)?, image.max_message_bytes(topic, Some(call.broker().node_id()))))
+    Ok((partition(topic, index)?, call.shared.rules.rules(image, topic, call.broker().node_id())))
 }
 
 fn respond(call: &Call, topics: &mut [Answered]) -> ProduceResponse {
