@@ -20,7 +20,7 @@ use storage::{LogEntry, Options, Writer};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word.contains('=')).collect();
-    let variants = words.iter().map(|word| word.split('/').count()).max().unwrap_or(1);
+    let variants = words.iter().map(|word| values(word).len()).max().unwrap_or(1);
     let rounds = Settings::parse(&words, 0).rounds;
     for round in 0..rounds {
         for variant in 0..variants {
@@ -64,8 +64,7 @@ impl Settings {
             differing: String::new(),
         };
         for word in words {
-            let (key, values) = word.split_once('=').expect("key=value");
-            let values: Vec<&str> = if key == "folder" { vec![values] } else { values.split('/').collect() };
+            let (key, values) = (word.split('=').next().expect("key"), values(word));
             let value = values[variant.min(values.len() - 1)];
             if values.len() > 1 {
                 settings.differing += &format!("{key}={value} ");
@@ -95,6 +94,12 @@ impl Settings {
             other => panic!("unknown setting {other}"),
         }
     }
+}
+
+/// The values of `key=value/value`, one for each variant; a folder is one value.
+fn values(word: &str) -> Vec<&str> {
+    let (key, values) = word.split_once('=').expect("key=value");
+    if key == "folder" { vec![values] } else { values.split('/').collect() }
 }
 
 fn number<T: FromStr>(text: &str) -> T {

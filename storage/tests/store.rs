@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::GroupId;
-use storage::engine::sim::SimDisk;
-use storage::{Error, Options, Reader, Row, RowKind, Writer};
+use storage::engine::sim::{SimDisk, SimEngine};
+use storage::engine::{BoxFuture, DiskUsage, Rows};
+use storage::{Committer, Engine, Error, Op, Options, Reader, Row, RowKind, ScanLimit, Table, Writer};
+use tokio::sync::Semaphore;
+
 use support::{GROUP, append, done, entries, entry, ids, purge, truncate};
 
 fn start(disk: &SimDisk, tail_bytes: usize) -> (Writer, Reader) {
@@ -280,12 +283,12 @@ async fn a_damaged_or_doubled_entry_is_an_error() {
     assert_eq!(reader.entries(GROUP, 3, 4, usize::MAX).await.unwrap().len(), 1);
     // What a truncation bug would leave: index 3 of two terms; and a hole at 5.
     let engine = disk.open();
-    let double = |index, term| storage::Op::Put {
-        table: storage::Table::Log,
+    let double = |index, term| Op::Put {
+        table: Table::Log,
         key: storage::keys::log(GROUP, index, term),
         parts: vec![entry(index, term, 50).payload.head, entry(index, term, 50).payload.body[0].clone()],
     };
-    storage::Engine::write(engine.as_ref(), &[double(3, 2), double(4, 2), double(6, 2)], true).unwrap();
+    engine.write(&[double(3, 2), double(4, 2), double(6, 2)], true).unwrap();
     let (_writer, reader) = start(&disk, 0);
     let broken = reader.entries(GROUP, 3, 7, usize::MAX).await.unwrap_err();
     assert!(matches!(broken, Error::Broken { index: 3, .. }), "{broken}");
@@ -319,4 +322,58 @@ async fn a_write_error_of_a_crashed_process_cannot_touch_the_disk() {
     let closed = append(&writer, GROUP, entries(2..=2, 1, 50)).await.unwrap_err();
     assert!(closed.why.contains("gone"), "{closed}");
     assert_eq!(disk.durable_last(GROUP), Some((1, 1)));
+}
+
+/// A simulated engine whose blocking reads wait for a permit.
+struct Gated {
+    inner: Arc<SimEngine>,
+    gate: Arc<Semaphore>,
+}
+
+impl Engine for Gated {
+    fn write(&self, ops: &[Op], sync: bool) -> Result<(), Error> {
+        self.inner.write(ops, sync)
+    }
+    fn sync(&self) -> Result<(), Error> {
+        self.inner.sync()
+    }
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.inner.get(table, key)
+    }
+    fn scan(&self, table: Table, from: &[u8], to: &[u8], limit: ScanLimit, reverse: bool) -> Result<Rows, Error> {
+        self.inner.scan(table, from, to, limit, reverse)
+    }
+    fn run(&self, job: Box<dyn FnOnce() + Send>) -> BoxFuture<()> {
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            gate.acquire().await.expect("gate").forget();
+            job();
+        })
+    }
+    fn drive(self: Arc<Self>, committer: Committer) {
+        self.inner.clone().drive(committer);
+    }
+    fn reclaim(&self, _table: Table, _from: Bytes, _to: Bytes) {}
+    fn disk_usage(&self) -> Result<DiskUsage, Error> {
+        self.inner.disk_usage()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_cut_during_a_read_is_read_again() {
+    let gate = Arc::new(Semaphore::new(0));
+    let engine = Arc::new(Gated { inner: SimDisk::new(1).open(), gate: gate.clone() });
+    // Room for about four cached entries: 1..=5 are read from the engine.
+    let (writer, reader) = storage::open(engine, Options { tail_bytes: 5_000, ..Options::default() }).unwrap();
+    append(&writer, GROUP, entries(1..=9, 1, 1_000)).await.unwrap();
+    let racing = reader.clone();
+    let read = tokio::spawn(async move { racing.entries(GROUP, 1, 10, usize::MAX).await });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    truncate(&writer, GROUP, Some(3)).await.unwrap();
+    append(&writer, GROUP, entries(4..=12, 2, 1_000)).await.unwrap();
+    gate.add_permits(2);
+    let found = read.await.unwrap().unwrap();
+    let found: Vec<(u64, u64)> = found.iter().map(|entry| (entry.index, entry.term)).collect();
+    assert_eq!(found, [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2), (7, 2), (8, 2), (9, 2)]);
+    assert_eq!(gate.available_permits(), 0, "it was read twice");
 }

@@ -47,7 +47,7 @@ impl Default for RocksOptions {
             block_cache_bytes: 8 << 20,
             read_ahead_bytes: 1 << 20,
             read_threads: 2,
-            reclaim_delay: Duration::from_secs(10),
+            reclaim_delay: Duration::from_secs(30),
         }
     }
 }

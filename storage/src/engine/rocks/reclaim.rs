@@ -2,6 +2,7 @@
 //! dead values; when many logs with other retentions keep too much garbage alive, rewrites the oldest blob files.
 //! Invariant: runs on its own thread, one range at a time, and ends when the engine is dropped.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{Builder, JoinHandle};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use rocksdb::{ColumnFamily, CompactOptions, DB};
 use tokio::time::Instant;
 
+use super::family;
 use crate::{Error, Table};
 
 /// Blob files are rewritten when at least half of their bytes, and this many, are garbage.
@@ -28,38 +30,47 @@ pub(super) struct Range {
 pub(super) fn start(db: Arc<DB>, ranges: Receiver<Range>, delay: Duration) -> Result<JoinHandle<()>, Error> {
     Builder::new()
         .name("storage-reclaim".into())
-        .spawn(move || while gather(&ranges, delay).is_some_and(|found| reclaim(&db, found)) {})
+        .spawn(move || {
+            while let Some(found) = gather(&ranges, delay) {
+                reclaim(&db, &found);
+            }
+        })
         .map_err(|error| Error::Io(format!("cannot start a thread: {error}")))
 }
 
+/// Deleted ranges by where they begin: a log is deleted from its start again and again.
+type Gathered = BTreeMap<(Table, Bytes), Bytes>;
+
 /// The ranges of one delay after the first; `None` when the engine is gone.
-fn gather(ranges: &Receiver<Range>, delay: Duration) -> Option<Vec<Range>> {
-    let mut found = vec![ranges.recv().ok()?];
+fn gather(ranges: &Receiver<Range>, delay: Duration) -> Option<Gathered> {
+    let mut found = Gathered::new();
+    let mut note = |Range { table, from, to }: Range| {
+        let end = found.entry((table, from)).or_default();
+        *end = to.max(std::mem::take(end));
+    };
+    note(ranges.recv().ok()?);
     let until = Instant::now() + delay;
     loop {
         match ranges.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(range) => found.push(range),
+            Ok(range) => note(range),
             Err(RecvTimeoutError::Timeout) => return Some(found),
             Err(RecvTimeoutError::Disconnected) => return None,
         }
     }
 }
 
-/// Compacts from the lowest to the highest deleted key of each table. A failure costs space only.
-fn reclaim(db: &DB, ranges: Vec<Range>) -> bool {
-    for (table, name) in [(Table::Log, "log"), (Table::Meta, "meta")] {
-        let here = || ranges.iter().filter(|range| range.table == table);
-        let Some(family) = db.cf_handle(name) else { continue };
-        let (Some(from), Some(to)) = (here().map(|range| &range.from).min(), here().map(|range| &range.to).max())
-        else {
-            continue;
-        };
-        compact(db, family, Some(from), Some(to));
-        if table == Table::Log && mostly_garbage(db, family) {
-            rewrite(db, family);
+/// Compacts each range by itself, so that only the tables that hold its keys are rewritten. A failure costs space only.
+fn reclaim(db: &DB, ranges: &Gathered) {
+    for ((table, from), to) in ranges {
+        if let Some(family) = db.cf_handle(family(*table)) {
+            compact(db, family, Some(from), Some(to));
         }
     }
-    true
+    if let Some(log) = db.cf_handle(family(Table::Log))
+        && mostly_garbage(db, log)
+    {
+        rewrite(db, log);
+    }
 }
 
 fn compact(db: &DB, family: &ColumnFamily, from: Option<&Bytes>, to: Option<&Bytes>) {
