@@ -1,4 +1,4 @@
-// Checks a cluster with the Go clients: `clients kafka-go`, `clients franz-go`, or
+// Checks a cluster with the Go clients: `clients kafka-go`, `clients franz-go`, `clients wire` (raw requests), or
 // `clients failover kafka-go|franz-go --seconds N` while somebody else stops nodes.
 // Reads FLOTILLA_BOOTSTRAP, FLOTILLA_RF, FLOTILLA_RECORDS and FLOTILLA_LONG.
 
@@ -11,7 +11,7 @@ import (
 	"sort"
 )
 
-const usage = "usage: clients kafka-go | franz-go | failover kafka-go|franz-go [--seconds N] [--partitions N] [--producers N]"
+const usage = "usage: clients kafka-go | franz-go | wire | failover kafka-go|franz-go [--seconds N] [--partitions N] [--producers N]"
 
 func main() {
 	if len(os.Args) < 2 {
@@ -20,6 +20,8 @@ func main() {
 	switch os.Args[1] {
 	case "kafka-go", "franz-go":
 		os.Exit(conformance(os.Args[1]))
+	case "wire":
+		os.Exit(wireCommand())
 	case "failover":
 		os.Exit(failoverCommand(os.Args[2:]))
 	default:
