@@ -102,7 +102,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(options) => on_runtime(bench::run(options)),
         Command::Check(options) => check::run(&options),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "flotilla", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "flotilla", &mut script);
+            output::write(&script)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -103,6 +103,13 @@ impl Cluster {
         }
     }
 
+    /// The event of a child that died by itself; for tests that make it die.
+    pub fn expect_exit(&mut self, within: Duration) -> Value {
+        let event = self.events.recv_timeout(within).unwrap_or_else(|_| panic!("no event within {within:?}"));
+        assert_eq!(event["event"], "exited", "{event}");
+        event
+    }
+
     /// Ends the cluster by the contract's `stop` and waits for the process.
     pub fn stop(mut self) {
         self.say("stop");

@@ -27,7 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("broker", &["seams", "config", "metrics", "router", "peer", "actors"]),
     ("kafka", &["seams", "config", "metrics", "broker"]),
     ("admin", &["seams", "config", "metrics", "broker"]),
-    ("bench", &["config", "cli"]),
+    ("bench", &["seams", "config", "cli"]),
     ("cli", &["seams", "config", "telemetry", "bench"]),
 ];
 

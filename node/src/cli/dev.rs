@@ -59,10 +59,11 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         bail!("{busy}");
     }
     let home = Home::open(&options)?;
-    let fleet = Fleet::new(&options, home.path())?;
-    let code = if plain { plain::run(fleet).await? } else { view::run(fleet, &options, &home).await? };
+    let mut fleet = Fleet::new(&options, home.path())?;
+    let result = if plain { plain::run(&mut fleet).await } else { view::run(&mut fleet, &options, &home).await };
+    stop(fleet).await;
     drop(home);
-    Ok(code)
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 /// Stops every node and waits for their end.

@@ -1,5 +1,7 @@
 //! Tables for people, JSON for programs.
 
+use std::io::Write;
+
 use serde::Serialize;
 
 /// How a command prints.
@@ -13,14 +15,18 @@ pub enum Format {
 
 /// Prints `value` as JSON, or the table made of it.
 pub fn print<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
-    use std::io::Write;
     let text = match format {
         Format::Json => serde_json::to_string_pretty(value)? + "\n",
         Format::Table => table(value),
     };
+    Ok(write(text.as_bytes())?)
+}
+
+/// Writes to standard output; a reader that left is no error.
+pub fn write(bytes: &[u8]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
 }

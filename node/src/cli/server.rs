@@ -9,7 +9,7 @@ use clap::Args;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::check;
+use super::{check, output};
 use crate::config::load::{Loaded, Sources, load};
 use crate::config::settings::Settings;
 use crate::config::units::Raw;
@@ -91,7 +91,7 @@ impl Options {
 pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     let loaded: Loaded = load(&options.sources()?)?;
     if options.print_config {
-        print!("{}", loaded.print());
+        output::write(loaded.print().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     let Settings { node, log_format, log_level, workers } = loaded.settings;

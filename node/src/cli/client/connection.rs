@@ -57,7 +57,7 @@ fn newest(api: ApiKey) -> i16 {
 impl Connection {
     /// Connects and asks which versions are offered.
     pub async fn connect(address: &str) -> Result<Self, Error> {
-        let failed = |source| Error::Connect { address: address.to_owned(), source };
+        let failed = |cause| Error::Connect { address: address.to_owned(), cause };
         let stream = TcpStream::connect(address).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         let (read, write) = stream.into_split();

@@ -6,12 +6,12 @@ use wire::kafka::ErrorCode;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody listens, or the name does not resolve.
-    #[error("cannot connect to {address}: {source}")]
+    #[error("cannot connect to {address}: {cause} (is a node running?)")]
     Connect {
         /// Where to.
         address: String,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The connection ended before the answer came.
     #[error("{address} closed the connection")]

@@ -2,7 +2,6 @@
 //! The end of standard input stops nothing; `stop`, SIGTERM and SIGINT do.
 
 use std::io::Write;
-use std::process::ExitCode;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,29 +9,29 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::fleet::{Event, Fleet, Order};
 
 /// Runs until stopped.
-pub async fn run(mut fleet: Fleet) -> anyhow::Result<ExitCode> {
+pub async fn run(fleet: &mut Fleet) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut open = true;
     tokio::select! {
         event = fleet.ready() => say(&event?)?,
-        _ = terminate.recv() => order(&mut fleet, "SIGTERM", Ok(Order::Stop))?,
-        _ = interrupt.recv() => order(&mut fleet, "SIGINT", Ok(Order::Stop))?,
+        _ = terminate.recv() => order(fleet, "SIGTERM", Ok(Order::Stop))?,
+        _ = interrupt.recv() => order(fleet, "SIGINT", Ok(Order::Stop))?,
     }
     loop {
         tokio::select! {
             event = fleet.next() => match event {
                 Some(event) => say(&event)?,
-                None => return Ok(ExitCode::SUCCESS),
+                None => return Ok(()),
             },
             line = lines.next_line(), if open => match line {
                 Ok(Some(line)) if line.trim().is_empty() => {}
-                Ok(Some(line)) => order(&mut fleet, &line, parse(&line))?,
+                Ok(Some(line)) => order(fleet, &line, parse(&line))?,
                 Ok(None) | Err(_) => open = false,
             },
-            _ = terminate.recv() => order(&mut fleet, "SIGTERM", Ok(Order::Stop))?,
-            _ = interrupt.recv() => order(&mut fleet, "SIGINT", Ok(Order::Stop))?,
+            _ = terminate.recv() => order(fleet, "SIGTERM", Ok(Order::Stop))?,
+            _ = interrupt.recv() => order(fleet, "SIGINT", Ok(Order::Stop))?,
         }
     }
 }

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use crossterm::terminal;
@@ -14,7 +13,7 @@ use tokio::time::Instant;
 
 use super::checker::Checker;
 use super::fleet::{Event, Fleet, Order, State};
-use super::{Home, Options, stop};
+use super::{Home, Options};
 use crate::cli::cluster::Cluster;
 use crate::cli::get;
 use crate::cli::output::{bytes, table};
@@ -23,16 +22,16 @@ const REDRAW: Duration = Duration::from_millis(250);
 const HISTORY: usize = 8;
 
 /// Shows the cluster until the user quits.
-pub async fn run(mut fleet: Fleet, options: &Options, home: &Home) -> anyhow::Result<ExitCode> {
+pub async fn run(fleet: &mut Fleet, options: &Options, home: &Home) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     eprintln!("  starting {} nodes ...", options.nodes);
     tokio::select! {
         ready = fleet.ready() => drop(ready?),
-        _ = terminate.recv() => return Ok(stop_all(fleet).await),
-        _ = interrupt.recv() => return Ok(stop_all(fleet).await),
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
     }
-    let mut screen = Screen::new(&fleet, home)?;
+    let mut screen = Screen::new(fleet, home)?;
     let mut keys = tokio::io::stdin();
     let mut buffer = [0; 16];
     let mut tick = tokio::time::interval(REDRAW);
@@ -43,21 +42,16 @@ pub async fn run(mut fleet: Fleet, options: &Options, home: &Home) -> anyhow::Re
                 None => break,
             },
             read = keys.read(&mut buffer) => match read {
-                Ok(count) if count > 0 => screen.keys(&buffer[..count], &mut fleet),
+                Ok(count) if count > 0 => screen.keys(&buffer[..count], fleet),
                 _ => drop(fleet.order(Order::Stop)),
             },
-            _ = tick.tick() => screen.refresh(&fleet).await,
+            _ = tick.tick() => screen.refresh(fleet).await,
             _ = terminate.recv() => drop(fleet.order(Order::Stop)),
             _ = interrupt.recv() => drop(fleet.order(Order::Stop)),
         }
-        screen.draw(&fleet)?;
+        screen.draw(fleet)?;
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn stop_all(fleet: Fleet) -> ExitCode {
-    stop(fleet).await;
-    ExitCode::SUCCESS
+    Ok(())
 }
 
 struct Screen {
