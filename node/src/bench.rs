@@ -103,16 +103,13 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         Verb::Consume(load) => (Kind::Consume, load),
         Verb::E2e(load) => (Kind::E2e, load),
     };
-    let measured = async {
-        let mut target = cluster::Target::open(&load, &options.bootstrap.bootstrap).await?;
-        let outcome = measure(verb, &load, &mut target).await;
-        target.close().await;
-        outcome
+    let mut target = cluster::Target::open(&load, &options.bootstrap.bootstrap).await?;
+    let outcome = tokio::select! {
+        outcome = Box::pin(measure(verb, &load, &mut target)) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
-    let report = tokio::select! {
-        report = Box::pin(measured) => report?,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-    };
+    target.close().await;
+    let report = outcome?;
     output::print(format, &report, report::Report::table)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -53,7 +53,10 @@ impl Target {
         let folder = folder.with_context(|| format!("cannot make a folder in {}", load.data.display()))?;
         let options = dev_options()?;
         let mut fleet = Fleet::new(&options, folder.path())?;
-        fleet.ready().await?;
+        if let Err(error) = fleet.ready().await {
+            stop_fleet(fleet).await;
+            return Err(error);
+        }
         let nodes =
             fleet.members().into_iter().map(|member| Node { admin: member.admin, pid: Some(member.pid) }).collect();
         let (bootstrap, path) = (fleet.bootstrap(), folder.path().to_owned());

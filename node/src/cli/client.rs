@@ -26,7 +26,7 @@ pub use producer::Producer;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_millis(200);
 
 /// A client of one cluster; cheap to clone.
 #[derive(Clone)]
@@ -34,9 +34,12 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     seeds: Vec<String>,
-    links: tokio::sync::Mutex<BTreeMap<String, Arc<Connection>>>,
+    links: Mutex<BTreeMap<String, Arc<Link>>>,
     view: Mutex<View>,
 }
+
+/// The connection to one address; the lock is held while connecting, so that callers share one attempt.
+type Link = tokio::sync::Mutex<Option<Arc<Connection>>>;
 
 /// What the last metadata answers said.
 #[derive(Default)]
@@ -82,15 +85,19 @@ impl Client {
     }
 
     async fn link(&self, address: &str) -> Result<Arc<Connection>, Error> {
-        let mut links = self.0.links.lock().await;
-        if let Some(link) = links.get(address).filter(|link| link.is_open()) {
-            return Ok(link.clone());
+        let link = {
+            let mut links = self.0.links.lock().unwrap_or_else(PoisonError::into_inner);
+            links.entry(address.to_owned()).or_default().clone()
+        };
+        let mut link = link.lock().await;
+        if let Some(connection) = link.as_ref().filter(|connection| connection.is_open()) {
+            return Ok(connection.clone());
         }
         let connecting = Connection::connect(address);
-        let link = tokio::time::timeout(CONNECT_DEADLINE, connecting).await.map_err(|_| Error::Timeout)??;
-        let link = Arc::new(link);
-        links.insert(address.to_owned(), link.clone());
-        Ok(link)
+        let connection = tokio::time::timeout(CONNECT_DEADLINE, connecting).await.map_err(|_| Error::Timeout)??;
+        let connection = Arc::new(connection);
+        *link = Some(connection.clone());
+        Ok(connection)
     }
 
     /// A connection to any broker that answers: known brokers first, then the bootstrap addresses.

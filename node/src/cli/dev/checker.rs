@@ -16,12 +16,14 @@ use crate::seams::{Clock, SystemClock};
 const TOPIC: &str = "__flotilla_load";
 const PARTITIONS: i32 = 6;
 const PAUSE: Duration = Duration::from_millis(20);
+const END_PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs until dropped.
 pub struct Checker {
     tally: Arc<Mutex<Tally>>,
-    _tasks: JoinSet<()>,
+    client: Client,
+    tasks: JoinSet<()>,
 }
 
 #[derive(Default)]
@@ -43,14 +45,21 @@ impl Checker {
         let tally = Arc::new(Mutex::new(Tally::default()));
         let client = Client::new(bootstrap);
         let mut tasks = JoinSet::new();
-        let work = run(client, tally.clone());
+        let work = run(client.clone(), bootstrap.to_owned(), tally.clone());
         let shown = tally.clone();
         tasks.spawn(async move {
             if let Err(error) = work.await {
                 with(&shown, |tally| tally.trouble = Some(error.to_string()));
             }
         });
-        Self { tally, _tasks: tasks }
+        Self { tally, client, tasks }
+    }
+
+    /// Stops and removes its topic, if the cluster answers in time.
+    pub async fn end(self) {
+        let Self { client, mut tasks, .. } = self;
+        tasks.shutdown().await;
+        tokio::time::timeout(END_PATIENCE, client.delete_topic(TOPIC)).await.ok();
     }
 
     /// One line.
@@ -70,7 +79,9 @@ fn with<T>(tally: &Mutex<Tally>, f: impl FnOnce(&mut Tally) -> T) -> T {
     f(&mut tally.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-async fn run(client: Client, tally: Arc<Mutex<Tally>>) -> Result<(), Error> {
+/// Reading has connections of its own: a fetch that waits would hold back the answers to produce requests behind it.
+async fn run(client: Client, bootstrap: String, tally: Arc<Mutex<Tally>>) -> Result<(), Error> {
+    let reading = Client::new(&bootstrap);
     match client.create_topic(TOPIC, (PARTITIONS, -1), &[]).await {
         Ok(()) => {}
         Err(Error::Code { code: wire::kafka::ErrorCode::TopicAlreadyExists, .. }) => {}
@@ -79,7 +90,7 @@ async fn run(client: Client, tally: Arc<Mutex<Tally>>) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
     for partition in client.partitions(TOPIC, false).await? {
         tasks.spawn(write(client.clone(), partition, tally.clone()));
-        tasks.spawn(read(client.clone(), partition, tally.clone()));
+        tasks.spawn(read(reading.clone(), partition, tally.clone()));
     }
     while let Some(ended) = tasks.join_next().await {
         if let Ok(Err(error)) = ended {

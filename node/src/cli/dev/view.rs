@@ -35,21 +35,30 @@ pub async fn run(fleet: &mut Fleet, options: &Options, home: &Home) -> anyhow::R
     let mut keys = tokio::io::stdin();
     let mut buffer = [0; 16];
     let mut tick = tokio::time::interval(REDRAW);
+    let mut stopping = false;
     loop {
         tokio::select! {
             event = fleet.next() => match event {
                 Some(event) => screen.tell(&event),
                 None => break,
             },
-            read = keys.read(&mut buffer) => match read {
+            read = keys.read(&mut buffer), if !stopping => match read {
                 Ok(count) if count > 0 => screen.keys(&buffer[..count], fleet),
-                _ => drop(fleet.order(Order::Stop)),
+                _ => screen.quitting = true,
             },
             _ = tick.tick() => screen.refresh(fleet).await,
-            _ = terminate.recv() => drop(fleet.order(Order::Stop)),
-            _ = interrupt.recv() => drop(fleet.order(Order::Stop)),
+            _ = terminate.recv() => screen.quitting = true,
+            _ = interrupt.recv() => screen.quitting = true,
         }
         screen.draw(fleet)?;
+        if screen.quitting && !stopping {
+            stopping = true;
+            if let Some(checker) = screen.checker.take() {
+                screen.note(checker.report());
+                checker.end().await;
+            }
+            drop(fleet.order(Order::Stop));
+        }
     }
     Ok(())
 }
@@ -111,7 +120,6 @@ impl Screen {
             match key {
                 b'q' | 3 => {
                     self.quitting = true;
-                    drop(fleet.order(Order::Stop));
                 }
                 b'k' => match self.busiest(fleet) {
                     Some(id) => self.kill(id, fleet),
@@ -161,7 +169,10 @@ impl Screen {
 
     fn toggle_load(&mut self) {
         match self.checker.take() {
-            Some(_) => self.note("load off".to_owned()),
+            Some(checker) => {
+                self.note(format!("load off; {}", checker.report()));
+                tokio::spawn(checker.end());
+            }
             None => {
                 self.checker = Some(Checker::start(&self.bootstrap));
                 self.note("load on: records are written with acks=all and read back".to_owned());
