@@ -15,10 +15,11 @@ failed=0
 
 # check LABEL COUNT FUNCTION [ARGUMENTS...]: the function says what is wrong on its output, or nothing.
 check() {
-  local label=$1 count=$2 start=$EPOCHREALTIME wrong
+  local label=$1 count=$2 start=${EPOCHREALTIME/[.,]/} wrong centis
   shift 2
   if wrong=$("$@" 2>&1) && [ -z "$wrong" ]; then
-    printf 'ok kcat %s %s %d %.2f\n' "$version" "$label" "$count" "$(bc <<< "$EPOCHREALTIME - $start")"
+    centis=$(((${EPOCHREALTIME/[.,]/} - start) / 10000))
+    printf 'ok kcat %s %s %d %d.%02d\n' "$version" "$label" "$count" $((centis / 100)) $((centis % 100))
   else
     printf 'FAIL kcat %s %s: %.500s\n' "$version" "$label" "${wrong//$'\n'/ | }"
     failed=1
