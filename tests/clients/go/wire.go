@@ -108,6 +108,7 @@ func wireCommand() int {
 			return 1, nil
 		})
 	}
+	w.versionChecks(report)
 	_, _ = w.admin.DeleteTopics(w.ctx, w.topic)
 	if report.failed {
 		return 1
@@ -205,7 +206,7 @@ func (w *wire) send(request kmsg.Request) (kmsg.Response, error) {
 
 func (w *wire) produce(raw []byte) (int16, error) { return w.produceTo(0, raw) }
 
-func (w *wire) produceTo(partition int32, raw []byte) (int16, error) {
+func (w *wire) produceRequest(partition int32, raw []byte) *kmsg.ProduceRequest {
 	wanted := kmsg.NewProduceRequestTopicPartition()
 	wanted.Partition, wanted.Records = partition, raw
 	topic := kmsg.NewProduceRequestTopic()
@@ -214,7 +215,11 @@ func (w *wire) produceTo(partition int32, raw []byte) (int16, error) {
 	request := kmsg.NewPtrProduceRequest()
 	request.Acks, request.TimeoutMillis = -1, 5_000
 	request.Topics = append(request.Topics, topic)
-	response, err := w.send(request)
+	return request
+}
+
+func (w *wire) produceTo(partition int32, raw []byte) (int16, error) {
+	response, err := w.send(w.produceRequest(partition, raw))
 	if err != nil {
 		return 0, err
 	}
@@ -301,7 +306,7 @@ func (w *wire) fetchSession(id, epoch int32) (int16, error) {
 	return response.(*kmsg.FetchResponse).ErrorCode, nil
 }
 
-func (w *wire) listOffsets(partition, epoch int32) (int16, error) {
+func (w *wire) listOffsetsRequest(partition, epoch int32) *kmsg.ListOffsetsRequest {
 	wanted := kmsg.NewListOffsetsRequestTopicPartition()
 	wanted.Partition, wanted.CurrentLeaderEpoch, wanted.Timestamp = partition, epoch, latest
 	topic := kmsg.NewListOffsetsRequestTopic()
@@ -309,14 +314,18 @@ func (w *wire) listOffsets(partition, epoch int32) (int16, error) {
 	topic.Partitions = append(topic.Partitions, wanted)
 	request := kmsg.NewPtrListOffsetsRequest()
 	request.Topics = append(request.Topics, topic)
-	response, err := w.send(request)
+	return request
+}
+
+func (w *wire) listOffsets(partition, epoch int32) (int16, error) {
+	response, err := w.send(w.listOffsetsRequest(partition, epoch))
 	if err != nil {
 		return 0, err
 	}
 	return response.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0].ErrorCode, nil
 }
 
-func (w *wire) epochEnd(name string, current int32) (int16, error) {
+func (w *wire) epochEndRequest(name string, current int32) *kmsg.OffsetForLeaderEpochRequest {
 	wanted := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
 	wanted.CurrentLeaderEpoch, wanted.LeaderEpoch = current, 0
 	topic := kmsg.NewOffsetForLeaderEpochRequestTopic()
@@ -325,7 +334,11 @@ func (w *wire) epochEnd(name string, current int32) (int16, error) {
 	request := kmsg.NewPtrOffsetForLeaderEpochRequest()
 	request.ReplicaID = -1
 	request.Topics = append(request.Topics, topic)
-	response, err := w.send(request)
+	return request
+}
+
+func (w *wire) epochEnd(name string, current int32) (int16, error) {
+	response, err := w.send(w.epochEndRequest(name, current))
 	if err != nil {
 		return 0, err
 	}
