@@ -1,23 +1,68 @@
 //! The one facade between the protocols and the log: append, read, wake, offsets, control.
 //! Owns no data: it finds the partition's actor or replica, waits, and translates outcomes.
 //! Invariant: appends of one caller to one partition are proposed in call order. Never a word of one protocol.
-use std::net::SocketAddr;
+mod append;
+mod auto_create;
+pub mod control;
+mod error;
+mod locate;
+mod offsets;
+mod read;
+mod types;
+mod view;
+mod wake;
+
+use std::ops::Range;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use model::controller::{self, Image};
-use model::{GroupId, NodeId};
+use model::NodeId;
+use model::controller::Image;
 use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::peer::Peers;
+use crate::router::{AppendBudget, Router};
 use crate::seams::Clock;
 
-mod error;
-mod types;
-
+pub use auto_create::{TokenBucket, random_topic_id};
 pub use error::{Error, Leader};
+pub use read::bytes_of;
 pub use types::*;
+pub use wake::Wake;
+
+/// Whether this node belongs to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It looks for one; the words say what it waits for.
+    Seeking(String),
+    /// It may not take part; the words say why and what to do.
+    Refused(String),
+    /// It does.
+    Member,
+}
+
+/// What the facade stands on.
+pub struct Parts {
+    /// Settings.
+    pub config: Config,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Where every group is.
+    pub router: Arc<Router>,
+    /// The other nodes.
+    pub peers: Arc<Peers>,
+    /// The log.
+    pub reader: storage::Reader,
+    /// Bytes that may be in flight.
+    pub budget: Arc<AppendBudget>,
+    /// The controller's image.
+    pub image: watch::Receiver<Arc<Image>>,
+    /// Whether this node belongs to a cluster.
+    pub standing: watch::Receiver<Standing>,
+}
 
 /// The facade; cheap to clone.
 #[derive(Clone)]
@@ -27,10 +72,27 @@ struct Inner {
     config: Config,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
+    router: Arc<Router>,
+    peers: Arc<Peers>,
+    reader: storage::Reader,
+    budget: Arc<AppendBudget>,
     image: watch::Receiver<Arc<Image>>,
+    standing: watch::Receiver<Standing>,
+    producer_ids: tokio::sync::Mutex<Range<i64>>,
+    wishes: auto_create::Wishes,
 }
 
 impl Broker {
+    /// The facade of one node.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { config, metrics, clock, router, peers, reader, budget, image, standing } = parts;
+        let producer_ids = tokio::sync::Mutex::new(0..0);
+        let wishes = auto_create::Wishes::new();
+        let inner =
+            Inner { config, metrics, clock, router, peers, reader, budget, image, standing, producer_ids, wishes };
+        Self(Arc::new(inner))
+    }
+
     /// The configuration of this node.
     pub fn config(&self) -> &Config {
         &self.0.config
@@ -58,141 +120,31 @@ impl Broker {
 
     /// This node.
     pub fn node_id(&self) -> NodeId {
-        NodeId(self.0.config.node_id)
+        self.0.router.node()
     }
 
     /// The cluster's id; empty until this node belongs to one.
     pub fn cluster_id(&self) -> String {
-        String::new()
+        self.0.peers.directory().cluster().unwrap_or_default()
     }
 
     /// The controller's leader, if known.
     pub fn controller(&self) -> Option<NodeId> {
-        None
+        self.0.router.leader(model::GroupId::CONTROLLER).node
     }
 
-    /// Who leads `group`: from this node's own raft, else from the leaders' heartbeats.
-    pub fn leader(&self, _group: GroupId) -> Leader {
-        Leader { node: None, epoch: -1 }
+    /// Whether `node` beats.
+    pub fn is_alive(&self, node: NodeId) -> bool {
+        self.0.router.is_alive(node)
     }
 
-    /// Host and port of `node` for a client that reached this node at its address `via`: the registered `advertise`
-    /// address if there is one, else the host the client itself used with that node's port (DESIGN.md section 7).
-    pub fn node_address(&self, _node: NodeId, _kind: ListenerKind, via: SocketAddr) -> Option<(String, u16)> {
-        Some((via.ip().to_string(), via.port()))
-    }
-
-    /// Appends batches; they are enqueued by this call, in call order, and the future only waits for the commit.
-    pub fn append(&self, _request: AppendRequest) -> BoxFuture<'static, Result<Appended, Error>> {
-        Box::pin(async { Err(Error::Busy) })
-    }
-
-    /// Reads committed batches from an offset. Returns at once, with no batches at the high watermark.
-    ///
-    /// # Errors
-    /// Not the leader, epoch checks (KIP-320), offset outside the log, or not available yet on a new leader.
-    pub async fn read(&self, _request: ReadRequest) -> Result<ReadResult, Error> {
-        Err(Error::Busy)
-    }
-
-    /// A waiter on these partitions. Make it before reading: changes since its making count.
-    pub fn wake(&self, _partitions: &[PartitionRef]) -> Wake {
-        Wake(())
-    }
-
-    /// Finds the offset at a position.
-    ///
-    /// # Errors
-    /// Not the leader, epoch checks, or the deadline of the linearizer.
-    pub async fn list_offset(
-        &self,
-        _partition: PartitionRef,
-        _position: Position,
-        _leader_epoch: Option<i32>,
-    ) -> Result<OffsetAt, Error> {
-        Err(Error::Busy)
-    }
-
-    /// The largest epoch not above `epoch` and the offset at which it ends (OffsetForLeaderEpoch, KIP-279/320);
-    /// (-1, -1) if there is none.
-    ///
-    /// # Errors
-    /// Not the leader, or epoch checks on `current_leader_epoch`.
-    pub async fn epoch_end(
-        &self,
-        _partition: PartitionRef,
-        _epoch: i32,
-        _current_leader_epoch: Option<i32>,
-    ) -> Result<(i32, i64), Error> {
-        Err(Error::Busy)
-    }
-
-    /// Moves the log start up to `before` (-1: the high watermark); answers the new log start.
-    ///
-    /// # Errors
-    /// Not the leader, `before` above the high watermark, or the deadline.
-    pub async fn delete_records(&self, _partition: PartitionRef, _before: i64) -> Result<i64, Error> {
-        Err(Error::Busy)
-    }
-
-    /// Runs a controller command on the controller's leader, wherever it is, and waits until this node's image has it.
-    ///
-    /// # Errors
-    /// No leader within the deadline; the outcome is then unknown. A refusal is in the reply.
-    pub async fn control(&self, _command: controller::Command) -> Result<controller::Reply, Error> {
-        Err(Error::Busy)
-    }
-
-    /// A fresh producer id with epoch 0.
-    ///
-    /// # Errors
-    /// The controller cannot be reached for a new block.
-    pub async fn producer_id(&self) -> Result<(i64, i16), Error> {
-        Err(Error::Busy)
-    }
-
-    /// Asks for a topic on a client's first use. Never waits: names are merged and created in bounded entries, the
-    /// client asks again. `bucket` belongs to the client's connection.
-    pub fn auto_create(&self, _topic: &str, _bucket: &TokenBucket) -> AutoCreation {
-        AutoCreation::Disabled
-    }
-
-    /// A bucket for one connection.
-    pub fn token_bucket(&self) -> TokenBucket {
-        TokenBucket
-    }
-
-    /// This node's log directory.
-    pub fn log_dirs(&self) -> Vec<LogDir> {
-        Vec::new()
-    }
-
-    /// The rafts of this node.
-    pub fn groups(&self) -> Vec<GroupReport> {
-        Vec::new()
-    }
-
-    /// The nodes of the cluster.
-    pub fn nodes(&self) -> Vec<NodeReport> {
-        Vec::new()
-    }
-
-    /// Whether this node serves: caught up on every assigned raft.
-    pub fn readiness(&self) -> Readiness {
-        Readiness::default()
+    /// Whether this node belongs to a cluster, and when that changes.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.0.standing.clone()
     }
 }
 
-/// How many topics one connection may still auto-create.
-pub struct TokenBucket;
-
-/// See [`Broker::wake`].
-pub struct Wake(());
-
-impl Wake {
-    /// Ends when the high watermark or the leadership of one of the partitions changed since the making of this waiter
-    /// or the last return. Cancel safe.
-    pub async fn changed(&mut self) {
-        std::future::pending().await
-    }
+/// A Raft term as Kafka's leader epoch; -1 where none is known.
+fn epoch_of(term: u64) -> i32 {
+    if term == 0 { -1 } else { i32::try_from(term).unwrap_or(i32::MAX) }
 }

@@ -3,22 +3,22 @@
 //! Never a static, never a global: many nodes live in one process in the simulation.
 #![forbid(unsafe_code)]
 
+pub mod actors;
 pub mod admin;
+#[cfg(feature = "rocks")]
 pub mod bench;
+pub mod bootstrap;
 pub mod broker;
+#[cfg(feature = "rocks")]
 pub mod cli;
 pub mod config;
 pub mod kafka;
 pub mod metrics;
+pub mod peer;
+pub mod router;
+pub mod run;
 pub mod seams;
+mod services;
 pub mod telemetry;
 
-/// One node, until `stop`.
-///
-/// # Errors
-/// The node cannot go on.
-pub async fn run(config: config::Config, seams: seams::Seams, stop: seams::Stop) -> std::io::Result<()> {
-    let _ = (config, seams);
-    stop.stopped().await;
-    Ok(())
-}
+pub use run::{Addresses, Error, Node, run};

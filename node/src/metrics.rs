@@ -2,10 +2,13 @@
 //! Owns names, units and label bounds: a topic label takes at most `TOPICS_LABELLED_MAX` values, then `other`.
 //! Never global, never read for a decision.
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -94,16 +97,38 @@ pub struct Traffic {
     pub fetched_batches: Family<TopicLabel, Counter>,
 }
 
+/// The store's own counters, read at each scrape.
+#[derive(Debug)]
+struct Store(Arc<storage::Stats>);
+
+impl Collector for Store {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        const US: f64 = 1e-6;
+        let stats = &self.0;
+        let mut histogram = |name, help, unit: Option<&Unit>, source: &storage::stats::Histogram, scale: f64| {
+            let buckets: Vec<(f64, u64)> = source.buckets().map(|(bound, count)| (bound * scale, count)).collect();
+            let (sum, count) = (source.sum() as f64 * scale, source.count());
+            encoder
+                .encode_descriptor(name, help, unit, MetricType::Histogram)?
+                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        };
+        histogram("fsync", "Writes made durable", Some(&Unit::Seconds), &stats.sync_us, US)?;
+        histogram("write", "Writes not made durable by themselves", Some(&Unit::Seconds), &stats.write_us, US)?;
+        histogram("group_commit_bytes", "Bytes of one write", None, &stats.batch_bytes, 1.0)?;
+        histogram("group_commit_submissions", "Submissions sharing one write", None, &stats.batch_submissions, 1.0)?;
+        let mut counter = |name, help, value: &AtomicU64| {
+            let counter = ConstCounter::new(value.load(Ordering::Relaxed));
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+        };
+        counter("cold_entries", "Log entries read from the engine", &stats.cold_entries)?;
+        counter("tail_entries", "Log entries read from the tail cache", &stats.tail_entries)
+    }
+}
+
 /// What the disk does.
 pub struct Storage {
     /// Seconds from proposal to commit on a leader.
     pub commit_seconds: Histogram,
-    /// Seconds of one fsync.
-    pub fsync_seconds: Histogram,
-    /// Fsyncs.
-    pub fsyncs: Counter,
-    /// Writes that shared one fsync.
-    pub group_commit_writes: Histogram,
     /// Bytes admitted and not yet committed.
     pub append_bytes_queued: Gauge,
     /// Batches proposed in one entry.
@@ -148,6 +173,13 @@ impl Metrics {
         metrics.register_traffic();
         metrics.register_storage();
         metrics.register_raft();
+        metrics
+    }
+
+    /// As [`Metrics::new`], with the counters of the store behind it.
+    pub fn with_store(stats: Arc<storage::Stats>) -> Self {
+        let mut metrics = Self::new();
+        metrics.registry.register_collector(Box::new(Store(stats)));
         metrics
     }
 
@@ -197,9 +229,6 @@ impl Metrics {
     fn register_storage(&mut self) {
         let (registry, storage) = (&mut self.registry, &self.storage);
         registry.register_with_unit("commit", "From proposal to commit", Unit::Seconds, storage.commit_seconds.clone());
-        registry.register_with_unit("fsync", "One fsync", Unit::Seconds, storage.fsync_seconds.clone());
-        registry.register("fsyncs", "Fsyncs", storage.fsyncs.clone());
-        registry.register("group_commit_writes", "Writes per fsync", storage.group_commit_writes.clone());
         registry.register_with_unit(
             "append_queued",
             "Admitted, not yet committed",
@@ -235,9 +264,6 @@ impl Storage {
     fn new() -> Self {
         Self {
             commit_seconds: latency(),
-            fsync_seconds: latency(),
-            fsyncs: Counter::default(),
-            group_commit_writes: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             append_bytes_queued: Gauge::default(),
             batches_per_entry: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
         }

@@ -3,6 +3,7 @@
 //! Invariant: outside this file the node reads no wall clock, opens no socket and starts no thread.
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,6 +13,8 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
+use crate::config;
+
 /// What a node needs from the world; see DESIGN.md section 8.
 #[derive(Clone)]
 pub struct Seams {
@@ -19,6 +22,8 @@ pub struct Seams {
     pub net: Arc<dyn Net>,
     /// Time of day and monotonic time.
     pub clock: Arc<dyn Clock>,
+    /// Opens the storage engine of a data folder.
+    pub engine: Arc<dyn EngineFactory>,
 }
 
 /// Opens listeners and connections. Addresses are `host:port`, so that names are resolved here.
@@ -99,6 +104,15 @@ pub trait Clock: Send + Sync + 'static {
     fn wall_ms(&self) -> i64;
     /// Never goes back; for durations that protect a lease or a lock.
     fn monotonic(&self) -> Duration;
+}
+
+/// Opens storage engines.
+pub trait EngineFactory: Send + Sync + 'static {
+    /// Opens (creates) the engine of the data folder `data`.
+    ///
+    /// # Errors
+    /// The folder is in use by another process, or cannot be read.
+    fn open(&self, data: &Path, options: &config::Storage) -> Result<Arc<dyn storage::Engine>, storage::Error>;
 }
 
 /// Tells when to stop; cheap to clone, once raised it stays raised.
@@ -193,5 +207,30 @@ impl Clock for SystemClock {
     }
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
+    }
+}
+
+/// Opens RocksDB.
+#[cfg(feature = "rocks")]
+pub struct Rocks;
+
+#[cfg(feature = "rocks")]
+impl EngineFactory for Rocks {
+    fn open(&self, data: &Path, options: &config::Storage) -> Result<Arc<dyn storage::Engine>, storage::Error> {
+        use storage::engine::rocks::{RocksEngine, RocksOptions};
+        let defaults = RocksOptions::default();
+        let memtable_bytes = options.memtable_bytes;
+        Ok(RocksEngine::open(
+            &data.join("db"),
+            RocksOptions { memtable_bytes, block_cache_bytes: options.block_cache_bytes, ..defaults },
+        )?)
+    }
+}
+
+#[cfg(feature = "rocks")]
+impl Seams {
+    /// The real world: TCP, the machine's clocks, RocksDB.
+    pub fn real() -> Self {
+        Self { net: Arc::new(TcpNet), clock: Arc::new(SystemClock::new()), engine: Arc::new(Rocks) }
     }
 }

@@ -11,6 +11,7 @@ mod error;
 pub mod identity;
 pub mod keys;
 mod reader;
+pub mod roster;
 mod size;
 pub mod stats;
 mod tail;

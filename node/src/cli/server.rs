@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use tokio::io::AsyncReadExt;
@@ -13,7 +12,7 @@ use super::{check, output};
 use crate::config::load::{Loaded, Sources, load};
 use crate::config::settings::Settings;
 use crate::config::units::Raw;
-use crate::seams::{Seams, Stop, SystemClock, TcpNet};
+use crate::seams::{Seams, Stop};
 use crate::telemetry;
 
 /// Flags of the server; every setting can also be given by file, by `FLOTILLA__SECTION__KEY` and by `--set`.
@@ -97,7 +96,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     let Settings { node, log_format, log_level, workers } = loaded.settings;
     telemetry::start(log_format, &log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers as usize).enable_all().build()?;
-    let seams = Seams { net: Arc::new(TcpNet), clock: Arc::new(SystemClock::new()) };
+    let seams = Seams::real();
     let result = runtime.block_on(async {
         let (stopper, stop) = Stop::channel();
         let watch = tokio::spawn(async move {
@@ -105,7 +104,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
             tracing::info!(reason, "stopping");
             stopper.stop();
         });
-        let result = Box::pin(crate::run(node, seams, stop)).await;
+        let result = Box::pin(crate::run(node, seams, async move { stop.stopped().await })).await;
         watch.abort();
         result
     });

@@ -1,0 +1,99 @@
+//! The actors of a node (ractor): a root that supervises the controller actor and one actor per local partition replica.
+//! Owns starting, restarting and ending them. One partition's failure restarts that partition only.
+//! Names carry the node id, nobody is looked up by name: many nodes share one process in the simulation.
+mod controller;
+mod entries;
+mod partition;
+mod root;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::controller::Image;
+use model::{GroupId, NodeId, ReplicaId};
+use ractor::{Actor, ActorRef};
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+use crate::router::{AppendBudget, Router};
+use crate::seams::Clock;
+
+/// A failed actor is started again after this, doubled with each failure up to the second value.
+const RESTART: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// With this reason an actor ends for good.
+const DESTROYED: &str = "destroyed";
+
+/// What every actor needs.
+pub struct Context {
+    /// This node.
+    pub node: NodeId,
+    /// This start of it: names in ractor's registry are never used twice.
+    pub boot: u64,
+    /// The rafts of this node.
+    pub groups: raft::Groups,
+    /// Where running replicas are announced.
+    pub router: Arc<Router>,
+    /// Bytes that may be in flight.
+    pub budget: Arc<AppendBudget>,
+    /// Time of day for the entries.
+    pub clock: Arc<dyn Clock>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Where the controller actor publishes the image.
+    pub image: watch::Sender<Arc<Image>>,
+}
+
+/// How the controller's raft begins on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerStart {
+    /// This node's replica.
+    pub replica: ReplicaId,
+    /// All replicas, on the founders only.
+    pub founders: Option<Vec<ReplicaId>>,
+}
+
+/// The running tree.
+pub struct Tree {
+    root: ActorRef<root::Message>,
+    follow: tokio::task::AbortHandle,
+}
+
+impl Tree {
+    /// Starts the root, the controller actor, and from now on what the image says.
+    ///
+    /// # Errors
+    /// The controller's replica cannot be opened.
+    pub async fn start(context: Arc<Context>, controller: ControllerStart) -> Result<Self, ractor::SpawnErr> {
+        let mut image = context.image.subscribe();
+        let name = format!("n{}/b{}/root", context.node, context.boot);
+        let (root, _) = Actor::spawn(Some(name), root::Root { context }, controller).await?;
+        let told = root.clone();
+        let following = async move {
+            loop {
+                let now = image.borrow_and_update().clone();
+                if told.cast(root::Message::Image(now)).is_err() || image.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        Ok(Self { root, follow: tokio::spawn(following).abort_handle() })
+    }
+
+    /// Makes the actor of `group` panic: fault drills only.
+    pub fn panic(&self, group: GroupId) {
+        let _stopping = self.root.cast(root::Message::Panic(group));
+    }
+
+    /// Ends everything at once.
+    pub fn kill(self) {
+        self.follow.abort();
+        self.root.get_cell().stop_children(None);
+        self.root.kill();
+    }
+
+    /// Stops everything.
+    pub async fn stop(self) {
+        self.follow.abort();
+        let _already_stopped = self.root.stop_and_wait(None, None).await;
+    }
+}

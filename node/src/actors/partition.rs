@@ -1,0 +1,217 @@
+//! The actor of one partition replica: opens its raft, admits appends, proposes all that waits in one turn.
+//! Owns the replica's entry in the router. Bounded by the node's append budget, which is taken before proposing.
+//! Invariant: jobs are proposed in the order of the inbox; every job is answered, whatever happens.
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{GroupId, ReplicaId};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use raft::Kind;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::Context;
+use super::entries::{answer, pack};
+use crate::metrics::GroupLabel;
+use crate::router::partition::Placement;
+use crate::router::{Inbox, LocalPartition, Refused};
+
+/// Bytes and batches of one turn: several entries in one proposal.
+const TURN_BYTES: usize = 4 << 20;
+const TURN_BATCHES: usize = 2048;
+/// With so many proposals on their way, small appends wait for company; as soon as `COMPANY_BYTES` wait, they go.
+const PROPOSALS_EASY: usize = 2;
+const COMPANY_BYTES: usize = 64 << 10;
+/// A replica that cannot be opened is tried again after this.
+const REOPEN: Duration = Duration::from_millis(500);
+
+/// One replica to run.
+#[derive(Clone)]
+pub struct Assignment {
+    /// Which partition it is of.
+    pub placement: Placement,
+    /// Its Raft group.
+    pub group: GroupId,
+    /// This node's replica.
+    pub replica: ReplicaId,
+    /// All replicas of the first placement; the first is the preferred leader and founds the group.
+    pub founders: Vec<ReplicaId>,
+}
+
+/// What the actor is told.
+pub enum Message {
+    /// Appends wait in the inbox.
+    Work,
+    /// A proposal is decided.
+    Decided,
+    /// The role may have changed.
+    Role,
+    /// Fail, to show that only this partition restarts (tests and fault drills).
+    Panic,
+    /// The topic is gone: destroy the replica and its data.
+    Destroy,
+}
+
+/// The actor; its arguments are the assignment.
+pub struct Partition {
+    /// What every actor needs.
+    pub context: Arc<Context>,
+    /// Where appends wait; it outlives this actor.
+    pub inbox: Arc<Inbox>,
+}
+
+/// A running replica.
+pub struct State {
+    local: Arc<LocalPartition>,
+    proposals: usize,
+    term: u64,
+    watches: Vec<AbortHandle>,
+}
+
+impl Actor for Partition {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Assignment;
+
+    async fn pre_start(&self, myself: ActorRef<Message>, assignment: Assignment) -> Result<State, ActorProcessingErr> {
+        let raft = self.open(&assignment).await;
+        let local = Arc::new(LocalPartition::new(assignment.placement, raft, self.inbox.clone()));
+        let watches = vec![watch_role(&local, myself.clone()), watch_progress(&local)];
+        self.inbox.attach(Box::new(move || {
+            let _stopping = myself.cast(Message::Work);
+        }));
+        self.context.router.insert(local.clone());
+        Ok(State { local, proposals: 0, term: 0, watches })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Work => self.propose(&myself, state).await,
+            Message::Decided => {
+                state.proposals = state.proposals.saturating_sub(1);
+                self.propose(&myself, state).await;
+            }
+            Message::Role => self.role(state),
+            Message::Panic => panic!("a partition was told to fail"),
+            Message::Destroy => {
+                self.leave(state, "the topic was deleted");
+                self.context.groups.destroy(state.local.group()).await?;
+                myself.stop(Some(super::DESTROYED.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        self.leave(state, "the node is stopping");
+        // Not open any more if it was destroyed.
+        let _closed = self.context.groups.close(state.local.group()).await;
+        Ok(())
+    }
+}
+
+impl Partition {
+    /// Opens the raft; after a failure of this actor it may be open still, and begins anew.
+    async fn open(&self, assignment: &Assignment) -> raft::Group {
+        let group = assignment.group;
+        loop {
+            let _not_open = self.context.groups.close(group).await;
+            let founders = Some(assignment.founders.clone());
+            match self.context.groups.open(group, Kind::Partition, assignment.replica, founders).await {
+                Ok(opened) => return opened,
+                Err(error) => {
+                    let topic = &assignment.placement.topic;
+                    tracing::error!(group = group.0, %topic, %error, "a replica cannot be opened");
+                    tokio::time::sleep(REOPEN).await;
+                }
+            }
+        }
+    }
+
+    fn leave(&self, state: &mut State, why: &str) {
+        state.watches.drain(..).for_each(|watch| watch.abort());
+        self.context.router.remove(state.local.group());
+        for job in self.inbox.drain() {
+            let _gone = job.reply.send(Err(Refused::Stopped(why.to_owned())));
+        }
+    }
+
+    fn role(&self, state: &mut State) {
+        let status = state.local.status();
+        let label = GroupLabel { group: state.local.group().0 };
+        let metrics = &self.context.metrics.raft;
+        if status.term != state.term {
+            metrics.elections.inc();
+            state.term = status.term;
+        }
+        metrics.term.get_or_create(&label).set(i64::try_from(status.term).unwrap_or(i64::MAX));
+        metrics.leader.get_or_create(&label).set(status.leader.map_or(0, |node| i64::from(node.0)));
+        metrics.is_leader.get_or_create(&label).set(i64::from(status.is_leader));
+        if !status.leads() {
+            for job in self.inbox.drain() {
+                let _gone = job.reply.send(Err(Refused::NotLeader(status.leader)));
+            }
+        }
+        state.local.pulse();
+    }
+
+    /// Proposes what waits: at once while little is under way, else when enough waits to be worth an entry.
+    async fn propose(&self, myself: &ActorRef<Message>, state: &mut State) {
+        loop {
+            if state.proposals >= PROPOSALS_EASY && self.inbox.bytes() < COMPANY_BYTES {
+                return;
+            }
+            let jobs = self.inbox.take(TURN_BYTES, TURN_BATCHES);
+            if jobs.is_empty() {
+                return;
+            }
+            let bytes = jobs.iter().map(|job| job.bytes).sum();
+            let permit = self.context.budget.take(bytes).await;
+            let status = state.local.status();
+            if !status.leads() {
+                for job in jobs {
+                    let _gone = job.reply.send(Err(Refused::NotLeader(status.leader)));
+                }
+                continue;
+            }
+            let entries = pack(jobs, self.context.clock.wall_ms());
+            let (payloads, entries): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+            let decided = state.local.raft().propose(payloads);
+            state.proposals += 1;
+            let (myself, metrics, proposed_at) = (myself.clone(), self.context.metrics.clone(), Instant::now());
+            tokio::spawn(async move {
+                let outcomes = decided.await;
+                metrics.storage.commit_seconds.observe(proposed_at.elapsed().as_secs_f64());
+                drop(permit);
+                for (jobs, outcome) in entries.into_iter().zip(outcomes) {
+                    metrics.storage.batches_per_entry.observe(jobs.batches() as f64);
+                    answer(jobs, outcome);
+                }
+                let _stopping = myself.cast(Message::Decided);
+            });
+        }
+    }
+}
+
+/// Tells the actor when role or members change.
+fn watch_role(local: &Arc<LocalPartition>, myself: ActorRef<Message>) -> AbortHandle {
+    let mut status = local.raft().status();
+    let watch = async move { while myself.cast(Message::Role).is_ok() && status.changed().await.is_ok() {} };
+    tokio::spawn(watch).abort_handle()
+}
+
+/// Wakes readers when something was applied.
+fn watch_progress(local: &Arc<LocalPartition>) -> AbortHandle {
+    let (mut applied, local) = (local.raft().applied(), local.clone());
+    let watch = async move {
+        while applied.changed().await.is_ok() {
+            local.pulse();
+        }
+    };
+    tokio::spawn(watch).abort_handle()
+}

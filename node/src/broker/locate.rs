@@ -1,0 +1,48 @@
+//! From a partition's name to the replica that may answer for it, with Kafka's checks on leader epochs (KIP-320).
+//! Owns the one place where "am I the leader" is decided for clients.
+use std::sync::Arc;
+
+use model::controller::{Partition, Topic};
+use model::{GroupId, PartitionIndex};
+
+use super::{Broker, Error, Leader, PartitionRef};
+use crate::router::LocalPartition;
+
+impl Broker {
+    /// The topic and placement of a partition, as the image has them.
+    pub(super) fn placed(&self, partition: PartitionRef) -> Result<(Arc<Topic>, Partition), Error> {
+        let image = self.0.image.borrow();
+        let topic = image.topic_by_id(partition.topic).ok_or(Error::UnknownPartition)?;
+        let PartitionIndex(_) = partition.index;
+        let placed = topic.partition(partition.index).ok_or(Error::UnknownPartition)?;
+        Ok((topic.clone(), placed.clone()))
+    }
+
+    /// The local replica, if it leads and `epoch` (the client's idea of it) is current. The epoch is checked first, as
+    /// Kafka does.
+    pub(super) fn led(&self, partition: PartitionRef, epoch: Option<i32>) -> Result<Arc<LocalPartition>, Error> {
+        let (_, placed) = self.placed(partition)?;
+        let Some(local) = self.0.router.local(placed.group) else {
+            return Err(Error::NotLeader { leader: self.leader(placed.group) });
+        };
+        let status = local.status();
+        let current = super::epoch_of(status.term);
+        match epoch {
+            Some(theirs) if theirs >= 0 && theirs < current => {
+                return Err(Error::FencedEpoch { leader: self.leader(placed.group) });
+            }
+            Some(theirs) if theirs > current => return Err(Error::UnknownEpoch),
+            _ => {}
+        }
+        if !status.leads() {
+            return Err(Error::NotLeader { leader: self.leader(placed.group) });
+        }
+        Ok(local)
+    }
+
+    /// Who leads `group`: from this node's own raft, else from the leaders' heartbeats.
+    pub fn leader(&self, group: GroupId) -> Leader {
+        let found = self.0.router.leader(group);
+        Leader { node: found.node, epoch: super::epoch_of(found.term) }
+    }
+}

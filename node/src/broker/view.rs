@@ -1,0 +1,193 @@
+//! What this node tells of the cluster and itself: nodes, addresses, rafts, directories, readiness.
+//! Only reads.
+use std::net::{IpAddr, SocketAddr};
+
+use model::{GroupId, NodeId, ReplicaId};
+
+use super::{Broker, DirEntry, GroupReport, ListenerKind, LogDir, NodeReport, Readiness, Standing};
+
+impl ListenerKind {
+    /// Its name in a registration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ListenerKind::Kafka => "kafka",
+            ListenerKind::Admin => "admin",
+            ListenerKind::Peer => "peer",
+        }
+    }
+}
+
+impl Broker {
+    /// Host and port of `node` for a client that reached this node at its address `via`: the registered host if there
+    /// is one (`advertise`, or a listener bound to one address), else the host the client itself used (DESIGN.md
+    /// section 7); for a node on another machine the host its peers use.
+    pub fn node_address(&self, node: NodeId, kind: ListenerKind, via: SocketAddr) -> Option<(String, u16)> {
+        let image = self.0.image.borrow();
+        let listeners = &image.nodes.get(&node)?.listeners;
+        let endpoint = listeners.get(kind.name())?;
+        if !endpoint.host.is_empty() {
+            return Some((endpoint.host.clone(), endpoint.port));
+        }
+        let peer_host = listeners.get(ListenerKind::Peer.name()).map(|peer| peer.host.clone()).unwrap_or_default();
+        let elsewhere = node != self.node_id() && !is_local(&peer_host);
+        let host = if elsewhere { peer_host } else { via.ip().to_canonical().to_string() };
+        Some((host, endpoint.port))
+    }
+
+    /// The nodes of the cluster.
+    pub fn nodes(&self) -> Vec<NodeReport> {
+        let image = self.image();
+        let via = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 0);
+        let controller = self.controller();
+        let address = |node, kind| {
+            let (host, port) = self.node_address(node, kind, via).unwrap_or_default();
+            format!("{host}:{port}")
+        };
+        let led = |node| {
+            if node == self.node_id() {
+                return self.0.router.leads().iter().filter(|(group, _)| group.is_partition()).count();
+            }
+            let peer = self.0.router.peer(node).filter(|_| self.0.router.is_alive(node));
+            peer.map_or(0, |peer| peer.leads.keys().filter(|group| group.is_partition()).count())
+        };
+        let report = |node: &model::controller::Node| NodeReport {
+            id: node.id,
+            kafka: address(node.id, ListenerKind::Kafka),
+            admin: address(node.id, ListenerKind::Admin),
+            peer: address(node.id, ListenerKind::Peer),
+            rack: node.rack.clone(),
+            alive: self.0.router.is_alive(node.id),
+            leads: led(node.id),
+            controller: controller == Some(node.id),
+        };
+        image.nodes.values().map(|node| report(node)).collect()
+    }
+
+    /// The rafts of this node, the controller's first.
+    pub fn groups(&self) -> Vec<GroupReport> {
+        let controller = self.0.router.controller().map(|group| report(&group, "controller".to_owned()));
+        let partitions = self.0.router.locals().into_iter().map(|local| {
+            let placement = local.placement();
+            report(local.raft(), format!("{}-{}", placement.topic, placement.index))
+        });
+        controller.into_iter().chain(partitions).collect()
+    }
+
+    /// This node's log directory.
+    pub fn log_dirs(&self) -> Vec<LogDir> {
+        let entry = |local: &std::sync::Arc<crate::router::LocalPartition>| {
+            let (placement, metrics) = (local.placement(), local.raft().metrics());
+            let behind = metrics.committed.unwrap_or(0).saturating_sub(metrics.applied.unwrap_or(0));
+            DirEntry {
+                topic: placement.topic.to_string(),
+                index: placement.index,
+                bytes: self.0.reader.group_bytes(local.group()),
+                lag: i64::try_from(behind).unwrap_or(i64::MAX),
+            }
+        };
+        let space = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let (total_bytes, usable_bytes) = match self.0.reader.disk_usage() {
+            Ok(usage) => (space(usage.used.saturating_add(usage.free)), space(usage.free)),
+            Err(_) => (-1, -1),
+        };
+        let replicas = self.0.router.locals().iter().map(entry).collect();
+        vec![LogDir { path: self.0.config.data.display().to_string(), total_bytes, usable_bytes, replicas }]
+    }
+
+    /// Whether this node serves: a member, and caught up on every assigned raft.
+    pub fn readiness(&self) -> Readiness {
+        let reason = match &*self.0.standing.borrow() {
+            Standing::Member => self.lagging(),
+            Standing::Seeking(words) | Standing::Refused(words) => Some(words.clone()),
+        };
+        Readiness { ready: reason.is_none(), reason: reason.unwrap_or_default() }
+    }
+
+    fn lagging(&self) -> Option<String> {
+        let image = self.image();
+        if !image.nodes.contains_key(&self.node_id()) {
+            return Some("this node is not registered yet".to_owned());
+        }
+        let Some(controller) = self.0.router.controller() else {
+            return Some("the controller's replica does not run".to_owned());
+        };
+        if let Some(what) = unready(&controller) {
+            return Some(format!("controller: {what}"));
+        }
+        image.groups_of_node(self.node_id()).find_map(|(topic, index, partition)| {
+            let Some(local) = self.0.router.local(partition.group) else {
+                return Some(format!("{}-{index}: does not run yet", topic.name));
+            };
+            unready(local.raft()).map(|what| format!("{}-{index}: {what}", topic.name))
+        })
+    }
+
+    /// Counts the partitions led here with fewer live replicas than placed, for the metrics.
+    pub fn count_under_replicated(&self) -> i64 {
+        let image = self.image();
+        let under = image.groups_of_node(self.node_id()).filter(|(_, _, partition)| {
+            let leads = self.0.router.local(partition.group).is_some_and(|local| local.status().is_leader);
+            leads && partition.replicas.iter().any(|node| !self.0.router.is_alive(*node))
+        });
+        i64::try_from(under.count()).unwrap_or(i64::MAX)
+    }
+}
+
+/// Whether a host names only the machine it is asked on.
+fn is_local(host: &str) -> bool {
+    host.is_empty()
+        || host == "localhost"
+        || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback() || ip.is_unspecified())
+}
+
+fn unready(group: &raft::Group) -> Option<&'static str> {
+    let metrics = group.metrics();
+    match metrics.status {
+        status if status.stopped.is_some() => Some("stopped"),
+        status if status.leader.is_none() => Some("no leader"),
+        _ if metrics.applied < metrics.committed => Some("catching up"),
+        _ => None,
+    }
+}
+
+fn report(group: &raft::Group, name: String) -> GroupReport {
+    let metrics = group.metrics();
+    let status = metrics.status;
+    let me = group.replica();
+    let role = match () {
+        () if status.stopped.is_some() => "stopped",
+        () if status.is_leader => "leader",
+        () if status.learners.contains(&me) => "learner",
+        () if status.leader.is_some() => "follower",
+        () => "candidate",
+    };
+    let nodes = |replicas: &std::collections::BTreeSet<ReplicaId>| replicas.iter().map(|one| one.node()).collect();
+    let id: GroupId = group.id();
+    GroupReport {
+        group: id,
+        name,
+        leader: status.leader,
+        term: status.term,
+        role,
+        last_index: metrics.last.unwrap_or(0),
+        committed: metrics.committed.unwrap_or(0),
+        applied: metrics.applied.unwrap_or(0),
+        voters: nodes(&status.voters),
+        learners: nodes(&status.learners),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local;
+
+    #[test]
+    fn local_hosts() {
+        for host in ["", "localhost", "127.0.0.1", "0.0.0.0", "::1"] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["10.0.0.1", "kafka-1.example"] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Nodes talking to nodes: one listener, two outgoing connections (lanes) per other node, heartbeats, visits.
+//! Owns the connections and the directory of who may speak. Implements `raft::Transport`.
+//! Never decodes a Raft message, never retries one.
+pub mod frame;
+pub mod heartbeat;
+pub mod hello;
+pub mod link;
+pub mod listener;
+pub mod messages;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use model::{GroupId, NodeId};
+use raft::{Lane, TransportError};
+use tokio::time::timeout;
+
+use crate::seams::{Net, Stop};
+use frame::{Frame, Kind, Service, Slices, VISITOR_FRAME_BYTES_MAX};
+use hello::{Directory, HELLO_DEADLINE, Hello};
+use link::{Failure, Link};
+use messages::{Visit, Visited};
+
+/// How long a visit waits for its answer: a join includes a controller commit.
+const VISIT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The other nodes. Links are made when a node is first spoken to and stay for ever.
+pub struct Peers {
+    directory: Arc<Directory>,
+    net: Arc<dyn Net>,
+    stop: Stop,
+    links: Mutex<BTreeMap<NodeId, Arc<Pair>>>,
+}
+
+struct Pair {
+    append: Link,
+    control: Link,
+}
+
+impl Peers {
+    /// Knows nobody but whom `directory` names.
+    pub fn new(directory: Arc<Directory>, net: Arc<dyn Net>, stop: Stop) -> Self {
+        Self { directory, net, stop, links: Mutex::default() }
+    }
+
+    /// Who is who.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    fn pair(&self, to: NodeId) -> Arc<Pair> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = |lane| Link::start(to, lane, self.directory.clone(), self.net.clone(), self.stop.clone());
+        let make = || Arc::new(Pair { append: start(hello::Lane::Append), control: start(hello::Lane::Control) });
+        links.entry(to).or_insert_with(make).clone()
+    }
+
+    /// Sends an encoded controller command to `to`, which leads the controller.
+    pub fn control(&self, to: NodeId, command: Bytes) -> BoxFuture<'static, Result<Bytes, Failure>> {
+        let request = Frame {
+            kind: Kind::Request,
+            service: Service::Control,
+            id: 0,
+            group: GroupId::CONTROLLER.0,
+            head: command,
+            body: Vec::new(),
+        };
+        let answer = self.pair(to).control.request(request);
+        Box::pin(async move { answer.await.map(|frame| frame.head) })
+    }
+
+    /// One question to whoever listens at `address`, on a connection of its own. Also tells which of this node's own
+    /// addresses leads there.
+    ///
+    /// # Errors
+    /// The connection's, a refusal in words, or no answer in time.
+    pub async fn visit(&self, address: &str, visit: &Visit) -> io::Result<(Hello, Visited, IpAddr)> {
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let mut stream = timeout(HELLO_DEADLINE, self.net.connect(address)).await.map_err(late)??;
+        let mine = stream.local_addr().ip();
+        let other = hello::call(&mut stream, &self.directory, hello::Lane::Visit, None).await?;
+        let head = visit.encode();
+        let ask = Frame { kind: Kind::Request, service: Service::Bootstrap, id: 1, group: 0, head, body: Vec::new() };
+        let mut slices = Slices::default();
+        slices.push(ask.encode());
+        let answered = async {
+            slices.write_to(&mut stream).await?;
+            let length = frame::read_length(&mut stream, VISITOR_FRAME_BYTES_MAX).await?;
+            frame::read_rest(&mut stream, length.ok_or(io::ErrorKind::UnexpectedEof)?).await
+        };
+        let answer = timeout(VISIT_DEADLINE, answered).await.map_err(late)??;
+        match answer.kind {
+            Kind::Answer => Ok((other, Visited::decode(&answer.head)?, mine)),
+            _ => Err(io::Error::other(String::from_utf8_lossy(&answer.head).into_owned())),
+        }
+    }
+}
+
+impl raft::Transport for Peers {
+    fn call(
+        &self,
+        to: NodeId,
+        lane: Lane,
+        group: GroupId,
+        request: raft::Frame,
+    ) -> BoxFuture<'static, Result<raft::Frame, TransportError>> {
+        let pair = self.pair(to);
+        let link = match lane {
+            Lane::Append => &pair.append,
+            Lane::Control => &pair.control,
+        };
+        let answer = link.request(Frame {
+            kind: Kind::Request,
+            service: Service::Raft,
+            id: 0,
+            group: group.0,
+            head: request.head,
+            body: request.body,
+        });
+        Box::pin(async move {
+            match answer.await {
+                Ok(frame) => Ok(raft::Frame { head: frame.head, body: frame.body }),
+                Err(Failure::Unreachable(reason)) => Err(TransportError::Unreachable { node: to, reason }),
+                Err(Failure::Broken(reason) | Failure::Refused(reason)) => {
+                    Err(TransportError::Broken { node: to, reason })
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! One heartbeat from this node to every other, whatever it hosts: alive, which start of the process, what it leads.
+//! Owns the rhythm and what each node was told last. The list of led groups travels only when it changed, on a new
+//! connection, and once in a while.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{GroupId, NodeId};
+use tokio::time::MissedTickBehavior;
+
+use super::Peers;
+use super::frame::{Frame, Kind, Service};
+use super::messages::Heartbeat;
+
+/// The list is repeated every so many beats, in case one was lost.
+const REPEAT_BEATS: u64 = 20;
+
+#[derive(Default)]
+struct Told {
+    generation: u64,
+    leads: Vec<(GroupId, u64)>,
+}
+
+/// Beats for ever; `now` gives the current heartbeat with the full list.
+pub async fn run(peers: Arc<Peers>, every: Duration, now: impl Fn() -> Heartbeat + Send) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut told: BTreeMap<NodeId, Told> = BTreeMap::new();
+    for beat in 0_u64.. {
+        ticks.tick().await;
+        let heartbeat = now();
+        let me = peers.directory().node();
+        for member in peers.directory().members().into_iter().filter(|member| member.node != me) {
+            let told = told.entry(member.node).or_default();
+            peers.beat(member.node, told, &heartbeat, beat % REPEAT_BEATS == 0);
+        }
+    }
+}
+
+impl Peers {
+    fn beat(&self, to: NodeId, told: &mut Told, heartbeat: &Heartbeat, repeat: bool) {
+        let pair = self.pair(to);
+        let generation = pair.control.generation();
+        let leads = heartbeat.leads.as_deref().unwrap_or_default();
+        let full = repeat || generation != told.generation || leads != told.leads;
+        let mut beat = Heartbeat { leads: None, ..heartbeat.clone() };
+        if full {
+            beat.leads = Some(leads.to_vec());
+            *told = Told { generation, leads: leads.to_vec() };
+        }
+        let head = beat.encode();
+        pair.control.notify(Frame {
+            kind: Kind::Notice,
+            service: Service::Heartbeat,
+            id: 0,
+            group: 0,
+            head,
+            body: Vec::new(),
+        });
+    }
+}

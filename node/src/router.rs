@@ -1,0 +1,187 @@
+//! Where every Raft group is: the replicas that run here, and what other nodes say they lead.
+//! Owns the table of local partitions and of peers' heartbeats; actors fill it, the broker reads it.
+//! Invariant: reading never waits. Never starts or stops anything.
+pub mod budget;
+pub mod inbox;
+pub mod partition;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use model::{GroupId, NodeId};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub use budget::AppendBudget;
+pub use inbox::{AppendJob, Committed, Inbox, Refused};
+pub use partition::LocalPartition;
+
+/// Who leads a group, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader, if one is known and alive.
+    pub node: Option<NodeId>,
+    /// Its Raft term, 0 if unknown.
+    pub term: u64,
+}
+
+/// What a node's heartbeats say.
+#[derive(Clone, Debug)]
+pub struct PeerState {
+    /// Changes with every start of its process.
+    pub boot: u64,
+    /// Version of its controller image.
+    pub image_version: u64,
+    /// Its disk takes writes.
+    pub disk_ok: bool,
+    /// The groups it leads with their terms.
+    pub leads: BTreeMap<GroupId, u64>,
+    seen: Instant,
+}
+
+/// The tables.
+pub struct Router {
+    node: NodeId,
+    dead_after: Duration,
+    local: RwLock<BTreeMap<GroupId, Arc<LocalPartition>>>,
+    controller: RwLock<Option<raft::Group>>,
+    peers: RwLock<BTreeMap<NodeId, PeerState>>,
+    changes: watch::Sender<u64>,
+}
+
+fn lock<T>(table: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    table.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock_mut<T>(table: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    table.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Router {
+    /// Empty tables of `node`; another node is dead after `dead_after` without a heartbeat.
+    pub fn new(node: NodeId, dead_after: Duration) -> Self {
+        Self {
+            node,
+            dead_after,
+            local: RwLock::default(),
+            controller: RwLock::default(),
+            peers: RwLock::default(),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The running replica of `group`.
+    pub fn local(&self, group: GroupId) -> Option<Arc<LocalPartition>> {
+        lock(&self.local).get(&group).cloned()
+    }
+
+    /// All running replicas.
+    pub fn locals(&self) -> Vec<Arc<LocalPartition>> {
+        lock(&self.local).values().cloned().collect()
+    }
+
+    /// A replica runs now.
+    pub fn insert(&self, partition: Arc<LocalPartition>) {
+        lock_mut(&self.local).insert(partition.group(), partition);
+        self.changed();
+    }
+
+    /// A replica runs no longer. Those who wait for it are woken.
+    pub fn remove(&self, group: GroupId) {
+        if let Some(gone) = lock_mut(&self.local).remove(&group) {
+            gone.pulse();
+        }
+        self.changed();
+    }
+
+    /// The controller's raft, once it runs here.
+    pub fn controller(&self) -> Option<raft::Group> {
+        lock(&self.controller).clone()
+    }
+
+    /// The controller's raft runs now, or no longer.
+    pub fn set_controller(&self, group: Option<raft::Group>) {
+        *lock_mut(&self.controller) = group;
+        self.changed();
+    }
+
+    /// Follows the coming and going of local replicas.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Notes a heartbeat; true if the node's process is another one than before.
+    pub fn heard(
+        &self,
+        from: NodeId,
+        boot: u64,
+        image_version: u64,
+        disk_ok: bool,
+        leads: Option<BTreeMap<GroupId, u64>>,
+    ) -> bool {
+        let mut peers = lock_mut(&self.peers);
+        let fresh = PeerState { boot, image_version, disk_ok, leads: BTreeMap::new(), seen: Instant::now() };
+        let state = peers.entry(from).or_insert_with(|| fresh.clone());
+        let restarted = state.boot != boot;
+        let known = if restarted { BTreeMap::new() } else { std::mem::take(&mut state.leads) };
+        *state = PeerState { leads: leads.unwrap_or(known), ..fresh };
+        restarted
+    }
+
+    /// Whether `node` is this one or has beaten lately.
+    pub fn is_alive(&self, node: NodeId) -> bool {
+        node == self.node || lock(&self.peers).get(&node).is_some_and(|peer| peer.seen.elapsed() < self.dead_after)
+    }
+
+    /// What `node` said last.
+    pub fn peer(&self, node: NodeId) -> Option<PeerState> {
+        lock(&self.peers).get(&node).cloned()
+    }
+
+    /// Who leads `group`: the newest term wins among this node's raft and the heartbeats of living nodes.
+    pub fn leader(&self, group: GroupId) -> Leadership {
+        let own = self.status(group).map(|status| Leadership { node: status.leader, term: status.term });
+        let none = Leadership { node: None, term: 0 };
+        let peers = lock(&self.peers);
+        let claims = peers.iter().filter(|(_, peer)| peer.seen.elapsed() < self.dead_after);
+        let claims = claims.filter_map(|(node, peer)| {
+            peer.leads.get(&group).map(|term| Leadership { node: Some(*node), term: *term })
+        });
+        let claimed = claims.max_by_key(|claim| claim.term).unwrap_or(none);
+        let best = match own {
+            Some(own) if own.term > claimed.term || (own.term == claimed.term && own.node.is_some()) => own,
+            _ => claimed,
+        };
+        drop(peers);
+        Leadership { node: best.node.filter(|node| self.is_alive(*node)), term: best.term }
+    }
+
+    fn status(&self, group: GroupId) -> Option<raft::Status> {
+        if group == GroupId::CONTROLLER {
+            return self.controller().map(|controller| controller.status().borrow().clone());
+        }
+        self.local(group).map(|local| local.status())
+    }
+
+    /// The groups this node leads, with their terms.
+    pub fn leads(&self) -> Vec<(GroupId, u64)> {
+        let controller = self.status(GroupId::CONTROLLER).filter(|status| status.is_leader);
+        let first = controller.map(|status| (GroupId::CONTROLLER, status.term));
+        let locals = lock(&self.local);
+        let partitions = locals.values().map(|local| (local.group(), local.status()));
+        first
+            .into_iter()
+            .chain(partitions.filter(|(_, status)| status.is_leader).map(|(group, status)| (group, status.term)))
+            .collect()
+    }
+}

@@ -1,0 +1,90 @@
+//! One replica of a topic partition that runs on this node: its raft, its queue of appends, who waits for news of it.
+//! Owns the read cursors: where in the log recent readers stopped, so that the next read need not search.
+//! Never appends, never reads the log itself.
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::{GroupId, PartitionIndex, TopicId};
+use tokio::sync::watch;
+
+use super::inbox::Inbox;
+
+/// Readers of one partition whose place is remembered.
+const CURSORS_MAX: usize = 64;
+
+/// Which partition a replica is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Topic name.
+    pub topic: Arc<str>,
+    /// Topic id.
+    pub id: TopicId,
+    /// Partition number.
+    pub index: PartitionIndex,
+}
+
+/// A running replica.
+pub struct LocalPartition {
+    placement: Placement,
+    raft: raft::Group,
+    inbox: Arc<Inbox>,
+    pulse: watch::Sender<u64>,
+    cursors: Mutex<BTreeMap<i64, u64>>,
+}
+
+impl LocalPartition {
+    /// The replica of `placement` behind `raft`, fed through `inbox`.
+    pub fn new(placement: Placement, raft: raft::Group, inbox: Arc<Inbox>) -> Self {
+        Self { placement, raft, inbox, pulse: watch::Sender::new(0), cursors: Mutex::default() }
+    }
+
+    /// Its Raft group.
+    pub fn group(&self) -> GroupId {
+        self.raft.id()
+    }
+
+    /// Which partition it is of.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Its raft.
+    pub fn raft(&self) -> &raft::Group {
+        &self.raft
+    }
+
+    /// Where appends wait for it.
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// Role and members now.
+    pub fn status(&self) -> raft::Status {
+        self.raft.status().borrow().clone()
+    }
+
+    /// Wakes all that wait for news: new records, a new leader, the end of the replica.
+    pub fn pulse(&self) {
+        self.pulse.send_modify(|count| *count += 1);
+    }
+
+    /// Follows the news.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.pulse.subscribe()
+    }
+
+    /// Remembers that the entry at `index` begins with `offset`.
+    pub fn remember(&self, offset: i64, index: u64) {
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        cursors.insert(offset, index);
+        if cursors.len() > CURSORS_MAX {
+            cursors.pop_first();
+        }
+    }
+
+    /// The nearest remembered (offset, index) at or below `offset`.
+    pub fn recall(&self, offset: i64) -> Option<(i64, u64)> {
+        let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        cursors.range(..=offset).next_back().map(|(offset, index)| (*offset, *index))
+    }
+}

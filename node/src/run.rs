@@ -1,0 +1,360 @@
+//! One node from start to stop: opens the store, binds the listeners, finds its cluster, runs the actors, serves.
+//! Owns the order of starting and of stopping. A future without statics: the simulation runs many in one process.
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::controller::{Command, Image, Outcome};
+use model::{GroupId, NodeId, StoreId};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::actors::{Context, Tree};
+use crate::bootstrap::{Bootstrap, Ports, Roster};
+use crate::broker::{Broker, Parts, Standing};
+use crate::config::{self, Config};
+use crate::metrics::Metrics;
+use crate::peer::hello::{Directory, Member};
+use crate::peer::listener::{self, Server};
+use crate::peer::messages::Heartbeat;
+use crate::peer::{Peers, heartbeat};
+use crate::router::{AppendBudget, Router};
+use crate::seams::{Listener, Seams, Stop, Stopper};
+use crate::services::NodeServices;
+use crate::{admin, kafka};
+
+/// Between two attempts to register this node.
+const REGISTER_RETRY: Duration = Duration::from_millis(200);
+/// How often gauges that nobody pushes are looked at.
+const SURVEY: Duration = Duration::from_secs(1);
+
+/// Why a node does not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data folder cannot be used; the text says what to do.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// A listener cannot be bound.
+    #[error("cannot listen for {what} on {address}: {error}")]
+    Bind {
+        /// Which listener.
+        what: &'static str,
+        /// Its address.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Founding or joining failed for good.
+    #[error("cannot take part in a cluster: {0}")]
+    Bootstrap(String),
+    /// The disk failed while running: nothing was acknowledged that is not on a majority.
+    #[error("the node stopped because its store failed: {0}")]
+    StoreFailed(String),
+    /// A part of the node ended that never should.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Where a running node listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Kafka clients.
+    pub kafka: SocketAddr,
+    /// HTTP.
+    pub admin: SocketAddr,
+    /// Other nodes.
+    pub peer: SocketAddr,
+}
+
+/// A node that runs. Dropping it without [`Node::stop`] is a crash.
+pub struct Node {
+    broker: Broker,
+    addresses: Addresses,
+    stopper: Stopper,
+    serving: JoinSet<()>,
+    background: JoinSet<()>,
+    life: tokio::task::JoinHandle<Result<(), Error>>,
+    closed: watch::Receiver<Option<storage::Closed>>,
+    tree: Arc<tokio::sync::Mutex<Option<Tree>>>,
+}
+
+/// Runs a node until `stop` ends, then stops it cleanly.
+///
+/// # Errors
+/// It cannot start, or its store failed.
+pub async fn run(config: Config, seams: Seams, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let mut node = Node::start(config, seams).await?;
+    let ended = tokio::select! {
+        () = stop => Ok(()),
+        error = node.failed() => Err(error),
+    };
+    node.stop().await;
+    ended
+}
+
+struct Listeners {
+    kafka: Box<dyn Listener>,
+    admin: Box<dyn Listener>,
+    peer: Box<dyn Listener>,
+}
+
+impl Node {
+    /// Starts a node; it finds its cluster in the background and serves HTTP meanwhile.
+    ///
+    /// # Errors
+    /// The data folder or a listener cannot be used.
+    pub async fn start(config: Config, seams: Seams) -> Result<Self, Error> {
+        let (listeners, addresses) = bind(&config, &seams).await?;
+        let engine = seams.engine.open(&config.data, &config.storage)?;
+        let node = NodeId(config.node_id);
+        let owner = storage::Owner { node, cluster: config.cluster_id.clone() };
+        let identity = storage::identity::claim(engine.as_ref(), &owner, StoreId(rand::random()))?;
+        let options = storage::Options { tail_bytes: config.limits.tail_cache_bytes, ..Default::default() };
+        let (writer, reader) = storage::open(engine.clone(), options)?;
+        let (closed, metrics) = (writer.closed(), Arc::new(Metrics::with_store(writer.stats())));
+        let (stopper, stop) = Stop::channel();
+        let directory = Arc::new(Directory::new(node, identity.store, rand::random()));
+        identity.cluster.into_iter().for_each(|cluster| directory.set_cluster(cluster));
+        let peers = Arc::new(Peers::new(directory, seams.net.clone(), stop.clone()));
+        let groups = raft::Groups::new(raft::Options::default(), writer, reader.clone(), peers.clone());
+        let router = Arc::new(Router::new(node, config.raft.node_dead_after));
+        let budget = Arc::new(AppendBudget::new(config.limits.append_bytes));
+        let image = watch::Sender::new(Arc::<Image>::default());
+        let standing = watch::Sender::new(Standing::Seeking("starting".to_owned()));
+        let broker = Broker::new(Parts {
+            config: config.clone(),
+            metrics: metrics.clone(),
+            clock: seams.clock.clone(),
+            router: router.clone(),
+            peers: peers.clone(),
+            reader,
+            budget: budget.clone(),
+            image: image.subscribe(),
+            standing: standing.subscribe(),
+        });
+        let ports = Ports { kafka: addresses.kafka.port(), admin: addresses.admin.port(), peer: addresses.peer.port() };
+        let bootstrap = Bootstrap::new(config, ports, peers.clone(), engine, standing.clone())?;
+        let bootstrap = Arc::new(bootstrap);
+        bootstrap.attach(broker.clone());
+        let boot = peers.directory().boot();
+        let context = Context { node, boot, groups, router, budget, clock: seams.clock, metrics, image };
+        let tree = Arc::default();
+        let start = Start { broker, peers, bootstrap, context: Arc::new(context), standing, tree, stop };
+        Ok(start.go(listeners, addresses, stopper, closed))
+    }
+
+    /// The facade.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Makes one partition's actor panic: fault drills and tests.
+    pub async fn panic(&self, group: GroupId) {
+        if let Some(tree) = &*self.tree.lock().await {
+            tree.panic(group);
+        }
+    }
+
+    /// Ends when the node cannot go on, and says why. Cancel safe.
+    pub async fn failed(&mut self) -> Error {
+        let mut closed = self.closed.clone();
+        tokio::select! {
+            failure = closed.wait_for(Option::is_some) => {
+                let why = failure.ok().and_then(|why| why.as_ref().map(ToString::to_string));
+                Error::StoreFailed(why.unwrap_or_else(|| "its committer ended".to_owned()))
+            }
+            ended = &mut self.life => match ended {
+                Ok(Err(error)) => error,
+                Ok(Ok(())) => Error::Internal("the node ended by itself".to_owned()),
+                Err(panic) => Error::Internal(panic.to_string()),
+            },
+        }
+    }
+
+    /// Ends at once, as a crash would: nobody is answered, nothing is closed.
+    pub async fn kill(mut self) {
+        self.stopper.stop();
+        self.life.abort();
+        if let Some(tree) = self.tree.lock().await.take() {
+            tree.kill();
+        }
+        self.serving.shutdown().await;
+        self.background.shutdown().await;
+    }
+
+    /// Stops cleanly: clients are answered and let go, then the rafts close, then the store.
+    pub async fn stop(mut self) {
+        self.stopper.stop();
+        while self.serving.join_next().await.is_some() {}
+        self.life.abort();
+        if let Some(tree) = self.tree.lock().await.take() {
+            tree.stop().await;
+        }
+        self.background.shutdown().await;
+        tracing::info!("the node has stopped");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.life.abort();
+    }
+}
+
+/// What starting needs.
+struct Start {
+    broker: Broker,
+    peers: Arc<Peers>,
+    bootstrap: Arc<Bootstrap>,
+    context: Arc<Context>,
+    standing: watch::Sender<Standing>,
+    tree: Arc<tokio::sync::Mutex<Option<Tree>>>,
+    stop: Stop,
+}
+
+impl Start {
+    fn go(
+        self,
+        listeners: Listeners,
+        addresses: Addresses,
+        stopper: Stopper,
+        closed: watch::Receiver<Option<storage::Closed>>,
+    ) -> Node {
+        let (mut serving, mut background) = (JoinSet::new(), JoinSet::new());
+        let limits = self.broker.config().limits.clone();
+        let server = Server {
+            directory: self.peers.directory().clone(),
+            services: Arc::new(NodeServices {
+                groups: self.context.groups.clone(),
+                router: self.context.router.clone(),
+                clock: self.context.clock.clone(),
+                bootstrap: self.bootstrap.clone(),
+            }),
+            append_budget: Arc::new(Semaphore::new(limits.peer_append_bytes)),
+            append_budget_bytes: limits.peer_append_bytes,
+            metrics: self.context.metrics.clone(),
+        };
+        background.spawn(listener::serve(Arc::new(server), listeners.peer, self.stop.clone()));
+        background.spawn(self.beat());
+        background.spawn(survey(self.broker.clone()));
+        background.spawn(learn(self.peers.clone(), self.context.image.subscribe()));
+        background.spawn(self.bootstrap.clone().refresh_addresses());
+        let (broker, stop) = (self.broker.clone(), self.stop.clone());
+        background.spawn(async move { broker.create_wished(stop).await });
+        let serve = admin::serve(self.broker.clone(), listeners.admin, self.stop.clone());
+        serving.spawn(async move { note("admin", serve.await) });
+        let serve = kafka::serve(self.broker.clone(), listeners.kafka, self.stop.clone());
+        serving.spawn(async move { note("kafka", serve.await) });
+        let (broker, tree) = (self.broker.clone(), self.tree.clone());
+        let life = tokio::spawn(self.live());
+        Node { broker, addresses, stopper, serving, background, life, closed, tree }
+    }
+
+    fn beat(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (broker, router) = (self.broker.clone(), self.context.router.clone());
+        let (peers, every) = (self.peers.clone(), broker.config().raft.node_heartbeat);
+        let boot = peers.directory().boot();
+        heartbeat::run(peers, every, move || Heartbeat {
+            boot,
+            image_version: broker.image().version,
+            disk_ok: true,
+            leads: Some(router.leads()),
+        })
+    }
+
+    /// Finds the cluster, starts the actors, registers the node; then lives until it is stopped.
+    async fn live(self) -> Result<(), Error> {
+        let roster = self.bootstrap.settle().await.map_err(Error::Bootstrap)?;
+        tokio::spawn(until(self.stop.clone(), self.bootstrap.clone().tell_founders(roster.clone())));
+        let tree = Tree::start(self.context.clone(), roster.start()).await;
+        let tree = tree.map_err(|error| Error::Internal(format!("the controller's replica: {error}")))?;
+        *self.tree.lock().await = Some(tree);
+        self.register(&roster).await;
+        self.stop.stopped().await;
+        Ok(())
+    }
+
+    /// Tells the controller where this node is, as often as it takes.
+    async fn register(&self, roster: &Roster) {
+        let founders = u32::try_from(roster.founders.len()).unwrap_or(u32::MAX);
+        let found = Command::Found { cluster_id: roster.cluster.clone(), founders };
+        while founders > 0 && self.broker.image().cluster_id.is_empty() {
+            if let Err(error) = self.broker.control(found.clone()).await {
+                tracing::debug!(%error, "the cluster has no name yet");
+                tokio::time::sleep(REGISTER_RETRY).await;
+            }
+        }
+        loop {
+            match self.broker.control(Command::RegisterNode(self.bootstrap.registration())).await {
+                Ok(reply) => match reply.outcome {
+                    Outcome::Node(Err(refusal)) => {
+                        tracing::error!(%refusal, "the controller does not register this node");
+                        self.standing.send_replace(Standing::Refused(refusal.to_string()));
+                        return;
+                    }
+                    _ => break,
+                },
+                Err(error) => tracing::info!(%error, "this node is not registered yet"),
+            }
+            tokio::time::sleep(REGISTER_RETRY).await;
+        }
+        tracing::info!(cluster = roster.cluster, "this node is a member");
+        self.standing.send_replace(Standing::Member);
+    }
+}
+
+fn note(what: &'static str, ended: std::io::Result<()>) {
+    if let Err(error) = ended {
+        tracing::error!(what, %error, "a listener failed");
+    }
+}
+
+async fn until(stop: Stop, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.stopped() => {}
+        () = work => {}
+    }
+}
+
+async fn bind(config: &Config, seams: &Seams) -> Result<(Listeners, Addresses), Error> {
+    let one = async |what, listener: &config::Listener| {
+        let address = listener.bind;
+        let failed = |error| Error::Bind { what, address, error };
+        let bound = seams.net.bind(&address.to_string()).await.map_err(failed)?;
+        let local = bound.local_addr().map_err(failed)?;
+        Ok::<_, Error>((bound, local))
+    };
+    let (kafka, kafka_at) = one("kafka clients", &config.listeners.kafka).await?;
+    let (admin, admin_at) = one("http", &config.listeners.admin).await?;
+    let (peer, peer_at) = one("other nodes", &config.listeners.peer).await?;
+    Ok((Listeners { kafka, admin, peer }, Addresses { kafka: kafka_at, admin: admin_at, peer: peer_at }))
+}
+
+/// Learns the members and their addresses from the image.
+async fn learn(peers: Arc<Peers>, mut image: watch::Receiver<Arc<Image>>) {
+    loop {
+        let now = image.borrow_and_update().clone();
+        let member = |node: &model::controller::Node| {
+            let peer = node.listeners.get("peer")?;
+            let host = if peer.host.contains(':') { format!("[{}]", peer.host) } else { peer.host.clone() };
+            Some(Member { node: node.id, store: node.store, address: format!("{host}:{}", peer.port) })
+        };
+        peers.directory().learn(now.nodes.values().filter_map(|node| member(node)));
+        if image.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Keeps gauges current that follow from several rooms.
+async fn survey(broker: Broker) {
+    loop {
+        tokio::time::sleep(SURVEY).await;
+        broker.metrics().raft.under_replicated.set(broker.count_under_replicated());
+    }
+}

@@ -1,0 +1,55 @@
+//! What this node does for its peers: one object behind the peer listener, made of the rooms that do it.
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
+use model::{GroupId, NodeId};
+
+use crate::bootstrap::Bootstrap;
+use crate::broker::control;
+use crate::peer::hello::Hello;
+use crate::peer::listener::Services;
+use crate::peer::messages::{Heartbeat, Visit, Visited};
+use crate::router::Router;
+use crate::seams::Clock;
+
+/// The services of one node.
+pub struct NodeServices {
+    /// Its rafts.
+    pub groups: raft::Groups,
+    /// Where heartbeats are noted.
+    pub router: Arc<Router>,
+    /// Time of forwarded commands.
+    pub clock: Arc<dyn Clock>,
+    /// Founding and joining.
+    pub bootstrap: Arc<Bootstrap>,
+}
+
+impl Services for NodeServices {
+    fn raft(
+        &self,
+        from: NodeId,
+        group: GroupId,
+        request: raft::Frame,
+    ) -> BoxFuture<'static, Result<raft::Frame, String>> {
+        self.groups.handle(from, group, request).map(|done| done.map_err(|error| error.to_string())).boxed()
+    }
+
+    fn control(&self, _from: NodeId, command: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let (router, clock) = (self.router.clone(), self.clock.clone());
+        async move { control::serve(&router, clock.as_ref(), command).await }.boxed()
+    }
+
+    fn heartbeat(&self, from: NodeId, heartbeat: Heartbeat) {
+        let Heartbeat { boot, image_version, disk_ok, leads } = heartbeat;
+        let leads = leads.map(|leads| leads.into_iter().collect());
+        if self.router.heard(from, boot, image_version, disk_ok, leads) {
+            tracing::info!(node = from.0, "a node has restarted");
+        }
+    }
+
+    fn visit(&self, from: Hello, visit: Visit) -> BoxFuture<'static, Result<Visited, String>> {
+        let bootstrap = self.bootstrap.clone();
+        async move { bootstrap.visit(from, visit).await }.boxed()
+    }
+}
