@@ -1,5 +1,5 @@
 //! Committed bytes per second of the committer on RocksDB, beside plain files with append + fdatasync in the same run.
-//! `cargo bench -p storage --features rocks -- [key=value ..]`; keys: seconds entry batch inflight groups rounds folder, and every
+//! `cargo bench -p storage --features rocks -- [key=value ..]`; keys: seconds entry batch inflight pace groups rounds folder, and every
 //! RocksDB option under its name (memtable memtables recycle wal direct rate blob). Two settings can be compared in
 //! turns: values separated by `/` (direct=true/false).
 #![allow(clippy::disallowed_methods, reason = "measures real time on real threads")]
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use model::GroupId;
 use model::command::Payload;
 use storage::engine::rocks::{RocksEngine, RocksOptions};
-use storage::{LogEntry, Options, Writer};
+use storage::{LogEntry, Options, Reader, Writer};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word.contains('=')).collect();
@@ -43,6 +43,8 @@ struct Settings {
     entry_bytes: usize,
     entries_per_append: usize,
     in_flight_bytes: usize,
+    /// Offered load, bytes per second; infinite: as much as is in flight.
+    pace: f64,
     groups: u32,
     rounds: usize,
     folder: String,
@@ -57,6 +59,7 @@ impl Settings {
             entry_bytes: 16 << 10,
             entries_per_append: 1,
             in_flight_bytes: 4 << 20,
+            pace: f64::INFINITY,
             groups: 8,
             rounds: 1,
             folder: std::env::temp_dir().to_string_lossy().into_owned(),
@@ -81,6 +84,7 @@ impl Settings {
             "entry" => self.entry_bytes = number(value),
             "batch" => self.entries_per_append = number(value),
             "inflight" => self.in_flight_bytes = number(value),
+            "pace" => self.pace = number::<f64>(value) * 1e6,
             "groups" => self.groups = number(value),
             "rounds" => self.rounds = number(value),
             "folder" => self.folder = value.into(),
@@ -90,6 +94,7 @@ impl Settings {
             "wal" => rocks.wal_bytes_max = number::<u64>(value) << 20,
             "direct" => rocks.direct_io = number(value),
             "rate" => rocks.flush_bytes_per_second = number::<i64>(value) << 20,
+            "readahead" => rocks.read_ahead_bytes = number::<usize>(value) << 10,
             "blob" => rocks.blob_bytes_min = number(value),
             other => panic!("unknown setting {other}"),
         }
@@ -146,7 +151,8 @@ struct Measured {
     cpu_seconds_per_gb: f64,
     latency_us: Vec<u64>,
     syncs_per_second: f64,
-    peak_rss_mb: u64,
+    rss_mb: u64,
+    cold_read_mb_per_second: f64,
 }
 
 impl std::fmt::Display for Measured {
@@ -154,14 +160,15 @@ impl std::fmt::Display for Measured {
         let at = |share: f64| self.latency_us[((self.latency_us.len() - 1) as f64 * share) as usize] as f64 / 1e3;
         write!(
             f,
-            "{:.0} MB/s, p50 {:.1} p99 {:.1} p99.9 {:.1} ms, {:.2} CPU-s/GB, {:.0} syncs/s, rss {} MB",
+            "{:.0} MB/s, p50 {:.1} p99 {:.1} p99.9 {:.1} ms, {:.2} CPU-s/GB, {:.0} syncs/s, rss {} MB, cold read {:.0} MB/s",
             self.mb_per_second,
             at(0.5),
             at(0.99),
             at(0.999),
             self.cpu_seconds_per_gb,
             self.syncs_per_second,
-            self.peak_rss_mb
+            self.rss_mb,
+            self.cold_read_mb_per_second
         )
     }
 }
@@ -183,17 +190,36 @@ fn rss_mb() -> u64 {
 fn committer(folder: &Path, settings: &Settings) -> Measured {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     let engine = RocksEngine::open(&folder.join("store"), settings.rocks.clone()).expect("open");
-    let (writer, _reader) = storage::open(engine, Options::default()).expect("open");
+    let (writer, reader) =
+        storage::open(engine.clone(), Options { tail_bytes: 8 << 20, ..Options::default() }).expect("open");
     let cpu = cpu_seconds();
     let (mut latency_us, bytes, took) = runtime.block_on(append_for(&writer, settings));
+    let cpu = cpu_seconds() - cpu;
     latency_us.sort_unstable();
+    engine.flush().expect("flush");
     Measured {
         mb_per_second: bytes as f64 / took.as_secs_f64() / 1e6,
-        cpu_seconds_per_gb: (cpu_seconds() - cpu) / bytes as f64 * 1e9,
+        cpu_seconds_per_gb: cpu / bytes as f64 * 1e9,
         latency_us,
         syncs_per_second: writer.stats().sync_us.count() as f64 / took.as_secs_f64(),
-        peak_rss_mb: rss_mb(),
+        rss_mb: rss_mb(),
+        cold_read_mb_per_second: runtime.block_on(cold_read(&reader, settings)),
     }
+}
+
+/// Reads one log after the other from its start, 1 MiB at a time, for at most two seconds.
+async fn cold_read(reader: &Reader, settings: &Settings) -> f64 {
+    let (started, mut bytes) = (Instant::now(), 0);
+    for group in (0..settings.groups).map(|group| GroupId(1024 + group)) {
+        let mut from = 0;
+        while started.elapsed() < Duration::from_secs(2) {
+            let entries = reader.entries(group, from, u64::MAX, 1 << 20).await.expect("entries");
+            let Some(last) = entries.last() else { break };
+            from = last.index + 1;
+            bytes += entries.iter().map(|entry| entry.payload.len()).sum::<usize>();
+        }
+    }
+    bytes as f64 / started.elapsed().as_secs_f64() / 1e6
 }
 
 /// Appends to all groups in turn, never more than the budget in flight; returns latencies, confirmed bytes, time.
@@ -203,7 +229,7 @@ async fn append_for(writer: &Writer, settings: &Settings) -> (Vec<u64>, u64, Dur
     let payload = Payload::append(0, vec![noise(settings.entry_bytes)]);
     let started = Instant::now();
     let time = Duration::from_secs_f64(settings.seconds);
-    let mut index = 0;
+    let (mut index, mut offered) = (0, 0);
     while started.elapsed() < time {
         for group in 0..settings.groups {
             let first = index * settings.entries_per_append as u64 + 1;
@@ -218,7 +244,13 @@ async fn append_for(writer: &Writer, settings: &Settings) -> (Vec<u64>, u64, Dur
                 latencies.send(sent.elapsed().as_micros() as u64).expect("receiver");
             };
             writer.append(GroupId(1024 + group), entries, Box::new(done));
+            offered += bytes;
             writer.below(settings.in_flight_bytes).await;
+            let due = Duration::from_secs_f64(offered as f64 / settings.pace);
+            // The timer counts in milliseconds: small debts are left to grow.
+            if due > started.elapsed() + Duration::from_millis(3) {
+                tokio::time::sleep(due - started.elapsed()).await;
+            }
         }
         index += 1;
     }

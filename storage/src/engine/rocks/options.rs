@@ -42,7 +42,7 @@ impl Default for RocksOptions {
             recycled_wal_files: 4,
             wal_bytes_max: 128 << 20,
             direct_io: true,
-            flush_bytes_per_second: 0,
+            flush_bytes_per_second: 256 << 20,
             blob_bytes_min: 512,
             block_cache_bytes: 8 << 20,
             read_ahead_bytes: 1 << 20,
