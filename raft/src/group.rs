@@ -108,6 +108,10 @@ impl Group {
         &self.inner.raft
     }
 
+    pub(crate) fn published(&self) -> &Published {
+        &self.inner.published
+    }
+
     /// The group.
     pub fn id(&self) -> GroupId {
         self.inner.group

@@ -104,7 +104,7 @@ impl Groups {
         let is_new = log.is_new().map_err(quarantined)?;
         let stopped = |error: &dyn std::fmt::Display| Error::Stopped { group, reason: error.to_string() };
         let config = settings::config(kind).map_err(|error| stopped(&error))?;
-        let network = Network { transport: transport.clone(), group, replica };
+        let network = Network { transport: transport.clone(), group, replica, published: published.clone() };
         let raft = Raft::new(replica, config, network, log, machine).await.map_err(|error| stopped(&error))?;
         let founders = founders.filter(|founders| is_new && may_found(replica, founders)).unwrap_or_default();
         found(&raft, replica, founders).await;
@@ -211,6 +211,7 @@ impl Groups {
         }
         let raft = open.raft().clone();
         match request.call {
+            Call::Append(head) if !open.published().agrees(head.seal) => refuse(Refusal::Stopped),
             Call::Append(head) => match head.into_raft(frame.joined()) {
                 Ok(append) => started(async move {
                     answer(raft.append_entries(append).await.map(|response| match response {

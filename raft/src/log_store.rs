@@ -42,8 +42,15 @@ pub(crate) fn closed(why: &Closed) -> io::Error {
     io::Error::other(why.to_string())
 }
 
+/// `InvalidData` when what is stored is wrong, so that the replica is quarantined; else the device failed.
 pub(crate) fn failed(error: &storage::Error) -> io::Error {
-    io::Error::other(error.to_string())
+    let kind = match error {
+        storage::Error::Corrupt(_) | storage::Error::Broken { .. } | storage::Error::Decode(_) => {
+            io::ErrorKind::InvalidData
+        }
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error.to_string())
 }
 
 /// A `Done` that nobody waits for: the committer closes for good on an error, and the next append reports it.

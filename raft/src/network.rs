@@ -19,6 +19,7 @@ use openraft::raft::{
 };
 
 use crate::settings::{FRAMES_IN_FLIGHT, RPC_DEADLINE, SNAPSHOT_DEADLINE};
+use crate::state_machine::Published;
 use crate::types::{Ballot, LogId, Position, SetMembers, Snapshot, TypeConfig, Vote};
 use crate::wire::{self, Answer, Call, Candidacy, Refusal, Request};
 use crate::{Lane, Transport, TransportError};
@@ -35,6 +36,7 @@ pub(crate) struct Network {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) group: GroupId,
     pub(crate) replica: ReplicaId,
+    pub(crate) published: Arc<Published>,
 }
 
 /// The way to one other replica.
@@ -45,11 +47,19 @@ pub(crate) struct Peer {
     from: ReplicaId,
     to: ReplicaId,
     appends: Lane,
+    published: Arc<Published>,
 }
 
 impl Network {
     fn peer(&self, to: ReplicaId, appends: Lane) -> Peer {
-        Peer { transport: self.transport.clone(), group: self.group, from: self.replica, to, appends }
+        Peer {
+            transport: self.transport.clone(),
+            group: self.group,
+            from: self.replica,
+            to,
+            appends,
+            published: self.published.clone(),
+        }
     }
 }
 
@@ -93,7 +103,7 @@ impl Peer {
     fn append(&self, request: AppendEntriesRequest<TypeConfig>) -> impl Future<Output = AppendResult> + Send + 'static {
         let previous = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(previous);
-        let (head, body) = wire::append(request);
+        let (head, body) = wire::append(request, self.published.seal());
         let sent = self.send((self.appends, RPCTypes::AppendEntries), RPC_DEADLINE, Call::Append(head), body);
         async move { append_result(sent.await?, previous, last) }
     }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -26,6 +26,7 @@ use crate::types::{
     EntryPayload, LogId, Position, SMALL_BYTES_MAX, SetMembers, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
     invalid, to_payload,
 };
+use crate::wire::Seal;
 use crate::{Effects, Kind};
 
 /// Entries applied under one lock and stored in one batch.
@@ -51,13 +52,47 @@ struct State {
     members: StoredMembership,
 }
 
+impl State {
+    fn seal(&self) -> Option<Seal> {
+        match &self.machine {
+            Machine::Partition(machine) => {
+                let state = machine.state();
+                Some(Seal { index: state.applied_index, digest: state.digest })
+            }
+            Machine::Controller(_) => None,
+        }
+    }
+}
+
 /// The applied state of a group, read by anybody, written by its state machine only.
 pub(crate) struct Published {
     state: RwLock<State>,
     index: watch::Sender<u64>,
+    seals: Mutex<Seals>,
     bytes_since_snapshot: AtomicU64,
     /// Told when a controller has applied enough bytes for a snapshot.
     pub(crate) snapshot_due: Notify,
+}
+
+/// A partition's digest here, and one that its leader has told for an entry not applied yet.
+#[derive(Debug, Default)]
+struct Seals {
+    here: Option<Seal>,
+    told: Option<Seal>,
+    diverged: bool,
+}
+
+impl Seals {
+    /// Compares what can be compared. What is behind us can not be: the leader tells again soon.
+    fn check(&mut self) -> bool {
+        if let (Some(here), Some(told)) = (self.here, self.told) {
+            self.diverged |= here.index == told.index && here.digest != told.digest;
+            if here.index >= told.index {
+                self.told = None;
+            }
+        }
+        !self.diverged
+    }
 }
 
 /// The row behind every run: what the machine's rows are the state of.
@@ -90,6 +125,23 @@ impl Published {
             Machine::Partition(_) => None,
             Machine::Controller(machine) => Some(machine.image()),
         }
+    }
+
+    fn seals(&self) -> MutexGuard<'_, Seals> {
+        self.seals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The digest of a partition's log up to what is applied here.
+    pub(crate) fn seal(&self) -> Option<Seal> {
+        self.seals().here
+    }
+
+    /// Takes the leader's digest, to be compared now or once its entry is applied here. False for ever after a
+    /// difference: equal log ids with different bytes, so nothing may be acknowledged.
+    pub(crate) fn agrees(&self, told: Option<Seal>) -> bool {
+        let mut seals = self.seals();
+        seals.told = seals.told.or(told);
+        seals.check()
     }
 
     /// Last applied log id.
@@ -129,9 +181,11 @@ impl StateMachine {
             }
         };
         let (index, _) = watch::channel(state.last.map_or(0, |id| id.index));
+        let seals = Seals { here: state.seal(), ..Seals::default() };
         let published = Published {
             state: RwLock::new(state),
             index,
+            seals: Mutex::new(seals),
             bytes_since_snapshot: AtomicU64::new(0),
             snapshot_due: Notify::new(),
         };
@@ -144,7 +198,10 @@ impl StateMachine {
     }
 
     /// Applies a run of entries, stores what it changed, publishes, answers.
-    fn apply_run(&self, run: Vec<EntryResponder<TypeConfig>>) {
+    ///
+    /// # Errors
+    /// `InvalidData` when the log differs from the leader's: nothing of the run is stored or answered.
+    fn apply_run(&self, run: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
         let mut out = Out::default();
         let mut replies = Vec::with_capacity(run.len());
         let mut state = self.published.write();
@@ -158,6 +215,7 @@ impl StateMachine {
             let reply = state.machine.apply(entry.log_id, &payload, &mut out);
             state.last = Some(entry.log_id);
             replies.push((responder, reply));
+            self.seal(&state)?;
         }
         let last = state.last;
         if let Machine::Partition(_) = state.machine {
@@ -173,6 +231,18 @@ impl StateMachine {
             }
         }
         self.announce(&out.effects);
+        Ok(())
+    }
+
+    /// Notes the digest after an entry, and compares it with what the leader has told for that entry.
+    fn seal(&self, state: &State) -> io::Result<()> {
+        let here = state.seal();
+        let mut seals = self.published.seals();
+        seals.here = here;
+        match seals.check() {
+            true => Ok(()),
+            false => Err(invalid("log", format_args!("its digest at {here:?} is not the leader's"))),
+        }
     }
 
     fn announce(&self, effects: &[Effect]) {
@@ -312,7 +382,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         let mut runs = entries.ready_chunks(RUN_ENTRIES);
         while let Some(run) = runs.next().await {
-            self.apply_run(run.into_iter().collect::<Result<_, _>>()?);
+            self.apply_run(run.into_iter().collect::<Result<_, _>>()?)?;
         }
         Ok(())
     }
@@ -343,7 +413,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let (done, wait) = crate::log_store::awaited();
         self.snapshots.writer.put(rows, done);
         wait.await?;
-        *self.published.write() = State { machine, last: meta.last_log_id, members: meta.last_membership.clone() };
+        let state = State { machine, last: meta.last_log_id, members: meta.last_membership.clone() };
+        self.published.seals().here = state.seal();
+        *self.published.write() = state;
         self.published.index.send_replace(meta.last_log_id.map_or(0, |id| id.index));
         Ok(())
     }

@@ -37,6 +37,14 @@ pub(crate) struct Append {
     pub(crate) previous: Option<Position>,
     pub(crate) committed: Option<Position>,
     pub(crate) entries: Vec<EntryHead>,
+    pub(crate) seal: Option<Seal>,
+}
+
+/// What a partition's log digests to at an applied entry: equal on every replica that has applied it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seal {
+    pub(crate) index: u64,
+    pub(crate) digest: u64,
 }
 
 /// Where an entry stands and how many bytes of the body are its.
@@ -103,7 +111,7 @@ fn position(id: &Option<LogId>) -> Option<Position> {
 }
 
 /// The head of an append and the slices of its entries.
-pub(crate) fn append(request: AppendEntriesRequest<TypeConfig>) -> (Append, Vec<Bytes>) {
+pub(crate) fn append(request: AppendEntriesRequest<TypeConfig>, seal: Option<Seal>) -> (Append, Vec<Bytes>) {
     let mut entries = Vec::with_capacity(request.entries.len());
     let mut body = Vec::with_capacity(request.entries.len() * 2);
     for entry in request.entries {
@@ -115,7 +123,7 @@ pub(crate) fn append(request: AppendEntriesRequest<TypeConfig>) -> (Append, Vec<
     }
     let previous = position(&request.prev_log_id);
     let committed = position(&request.leader_commit);
-    (Append { leader: Ballot::from(&request.vote), previous, committed, entries }, body)
+    (Append { leader: Ballot::from(&request.vote), previous, committed, entries, seal }, body)
 }
 
 impl Append {

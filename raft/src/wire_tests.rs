@@ -45,7 +45,7 @@ fn request() -> AppendEntriesRequest<TypeConfig> {
 
 #[test]
 fn an_append_survives_the_way_in_any_slicing() {
-    let (head, body) = append(request());
+    let (head, body) = append(request(), None);
     assert_eq!(body.len(), 6, "three heads, two batches, one membership: slices of what is stored, no copies");
     let whole = Bytes::from(body.concat());
     let frame = Request { from: replica(2), to: replica(1), call: Call::Append(head) }.to_frame(body);
@@ -67,7 +67,7 @@ fn an_append_survives_the_way_in_any_slicing() {
 
 #[test]
 fn lengths_that_lie_are_refused() {
-    let (head, body) = append(request());
+    let (head, body) = append(request(), None);
     let whole = Bytes::from(body.concat());
     for end in 0..whole.len() {
         assert!(head.clone().into_raft(whole.slice(..end)).is_err(), "cut at {end}");
@@ -92,12 +92,21 @@ fn golden_requests() {
     };
     let candidacy = Candidacy { candidate: ballot(), last: Some(at(3)), transfer: true };
     let head = EntryHead { at: at(10), bytes: 300 };
-    let append = Append { leader: ballot(), previous: Some(at(9)), committed: None, entries: vec![head] };
+    let append = Append {
+        leader: ballot(),
+        previous: Some(at(9)),
+        committed: None,
+        entries: vec![head],
+        seal: Some(Seal { index: 2, digest: 3 }),
+    };
     let members = SetMembers {
         at: Some(at(0)),
         members: Members { voters: vec![[replica(1)].into()], everybody: [replica(1)].into() },
     };
-    golden(Call::Append(append), "01fd0100000002000000fd01000000010000000007fd0100000002000000010107090001070afb2c01");
+    golden(
+        Call::Append(append),
+        "01fd0100000002000000fd01000000010000000007fd0100000002000000010107090001070afb2c01010203",
+    );
     golden(Call::Vote(candidacy), "01fd0100000002000000fd01000000010000000107fd01000000020000000101070301");
     golden(Call::PreVote(candidacy), "01fd0100000002000000fd01000000010000000207fd01000000020000000101070301");
     golden(

@@ -121,6 +121,38 @@ async fn storm(seed: u64) {
     }
 }
 
+/// One replica has other bytes under the same log id (a bug, a bad disk, a folder restored from elsewhere).
+#[tokio::test(start_paused = true)]
+async fn a_replica_with_other_bytes_stops_instead_of_serving_them() {
+    let mut cluster = Cluster::new(3, 3, Kind::Partition).await;
+    assert_eq!(cluster.leader().await, 1);
+    let leader = cluster.group(1);
+    let Ok(proposed) = write(&leader, "before").await else { panic!() };
+    cluster.converge().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.crash(3, usize::MAX).await;
+    write(&leader, "right").await.unwrap();
+
+    let (writer, reader) = storage::open(cluster.disks[&3].open(), storage::Options::default()).unwrap();
+    assert_eq!(reader.last(GROUP).unwrap(), Some((proposed.index, proposed.term)));
+    let wrong = storage::LogEntry { index: proposed.index + 1, term: proposed.term, payload: payload("wrong") };
+    writer.append(GROUP, vec![wrong], Box::new(|result| result.unwrap()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(writer);
+
+    let bad = cluster.restart(3).await;
+    let mut status = bad.status();
+    let stops = status.wait_for(|status| status.stopped.is_some());
+    if tokio::time::timeout(Duration::from_secs(10), stops).await.is_err() {
+        panic!("it goes on: {:?} {:?}", bad.metrics(), leader.metrics());
+    }
+    write(&leader, "after").await.unwrap();
+    let stopped = status.borrow().stopped.clone().unwrap();
+    assert!(stopped.contains("not the leader's"), "{stopped}");
+    assert!(leader.metrics().matched[&replica(3)] < leader.metrics().last, "it acknowledges nothing");
+    assert!(cluster.group(2).status_now().stopped.is_none());
+}
+
 #[test]
 fn storms_lose_nothing_acknowledged() {
     let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(3);
