@@ -19,6 +19,7 @@ use crate::{Committer, Error};
 
 mod options;
 mod reclaim;
+mod synced;
 
 pub use options::RocksOptions;
 
@@ -32,6 +33,7 @@ pub struct RocksEngine {
     db: Arc<DB>,
     path: PathBuf,
     options: RocksOptions,
+    synced: synced::Synced,
     /// `None` only while dropping, so that the threads end.
     jobs: Option<Sender<Job>>,
     reclaims: Option<Sender<reclaim::Range>>,
@@ -43,7 +45,7 @@ impl RocksEngine {
     /// first record that is not whole.
     ///
     /// # Errors
-    /// `Locked` when another process has it open, `Corrupt`, `Io`, `Full`.
+    /// `Locked` when another process has it open; `Corrupt`, also when that record was confirmed once; `Io`, `Full`.
     pub fn open(path: &Path, options: RocksOptions) -> Result<Arc<Self>, Error> {
         std::fs::create_dir_all(path).map_err(|error| Error::Io(format!("{}: {error}", path.display())))?;
         let direct_io = options.direct_io && direct_io_works(path);
@@ -54,6 +56,7 @@ impl RocksEngine {
         ];
         let db = DB::open_cf_descriptors(&options.database(direct_io), path, families).map_err(error)?;
         let db = Arc::new(db);
+        let synced = synced::Synced::open(path, db.latest_sequence_number())?;
         let jobs = start_readers(options.read_threads)?;
         let (reclaims, ranges) = channel();
         let reclaimer = reclaim::start(db.clone(), ranges, options.reclaim_delay)?;
@@ -61,6 +64,7 @@ impl RocksEngine {
             db,
             path: path.to_owned(),
             options,
+            synced,
             jobs: Some(jobs),
             reclaims: Some(reclaims),
             reclaimer: Some(reclaimer),
@@ -127,11 +131,16 @@ impl Engine for RocksEngine {
         }
         let mut write = WriteOptions::default();
         write.set_sync(sync);
-        self.db.write_opt(batch, &write).map_err(error)
+        // Each operation takes a sequence number; other writers may only add to them.
+        let sequence = self.db.latest_sequence_number() + batch.len() as u64;
+        self.db.write_opt(batch, &write).map_err(error)?;
+        if sync { self.synced.note(sequence) } else { Ok(()) }
     }
 
     fn sync(&self) -> Result<(), Error> {
-        self.db.flush_wal(true).map_err(error)
+        let sequence = self.db.latest_sequence_number();
+        self.db.flush_wal(true).map_err(error)?;
+        self.synced.note(sequence)
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Error> {
