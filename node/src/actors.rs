@@ -3,6 +3,7 @@
 //! Names carry the node id, nobody is looked up by name: many nodes share one process in the simulation.
 mod controller;
 mod entries;
+mod failover;
 mod partition;
 mod root;
 
@@ -55,7 +56,8 @@ pub struct ControllerStart {
 /// The running tree.
 pub struct Tree {
     root: ActorRef<root::Message>,
-    follow: tokio::task::AbortHandle,
+    router: Arc<Router>,
+    helpers: [tokio::task::AbortHandle; 2],
 }
 
 impl Tree {
@@ -66,6 +68,7 @@ impl Tree {
     pub async fn start(context: Arc<Context>, controller: ControllerStart) -> Result<Self, ractor::SpawnErr> {
         let mut image = context.image.subscribe();
         let name = format!("n{}/b{}/root", context.node, context.boot);
+        let router = context.router.clone();
         let (root, _) = Actor::spawn(Some(name), root::Root { context }, controller).await?;
         let told = root.clone();
         let following = async move {
@@ -76,7 +79,9 @@ impl Tree {
                 }
             }
         };
-        Ok(Self { root, follow: tokio::spawn(following).abort_handle() })
+        let helpers =
+            [tokio::spawn(following).abort_handle(), tokio::spawn(failover::run(router.clone())).abort_handle()];
+        Ok(Self { root, router, helpers })
     }
 
     /// Makes the actor of `group` panic: fault drills only.
@@ -86,14 +91,19 @@ impl Tree {
 
     /// Ends everything at once.
     pub fn kill(self) {
-        self.follow.abort();
+        self.helpers.iter().for_each(tokio::task::AbortHandle::abort);
         self.root.get_cell().stop_children(None);
         self.root.kill();
     }
 
+    /// Hands the leaderships of this node over, as far as others take them.
+    pub async fn leave(&self) {
+        failover::leave(&self.router).await;
+    }
+
     /// Stops everything.
     pub async fn stop(self) {
-        self.follow.abort();
+        self.helpers.iter().for_each(tokio::task::AbortHandle::abort);
         let _already_stopped = self.root.stop_and_wait(None, None).await;
     }
 }

@@ -70,7 +70,9 @@ pub struct Addresses {
 pub struct Node {
     broker: Broker,
     addresses: Addresses,
+    /// Ends serving clients; the peers are needed longer.
     stopper: Stopper,
+    peers_stopper: Stopper,
     serving: JoinSet<()>,
     background: JoinSet<()>,
     life: tokio::task::JoinHandle<Result<(), Error>>,
@@ -113,9 +115,10 @@ impl Node {
         let (writer, reader) = storage::open(engine.clone(), options)?;
         let (closed, metrics) = (writer.closed(), Arc::new(Metrics::with_store(writer.stats())));
         let (stopper, stop) = Stop::channel();
+        let (peers_stopper, peers_stop) = Stop::channel();
         let directory = Arc::new(Directory::new(node, identity.store, rand::random()));
         identity.cluster.into_iter().for_each(|cluster| directory.set_cluster(cluster));
-        let peers = Arc::new(Peers::new(directory, seams.net.clone(), stop.clone()));
+        let peers = Arc::new(Peers::new(directory, seams.net.clone(), peers_stop.clone()));
         let groups = raft::Groups::new(raft::Options::default(), writer, reader.clone(), peers.clone());
         let router = Arc::new(Router::new(node, config.raft.node_dead_after));
         let budget = Arc::new(AppendBudget::new(config.limits.append_bytes));
@@ -139,8 +142,8 @@ impl Node {
         let boot = peers.directory().boot();
         let context = Context { node, boot, groups, router, budget, clock: seams.clock, metrics, image };
         let tree = Arc::default();
-        let start = Start { broker, peers, bootstrap, context: Arc::new(context), standing, tree, stop };
-        Ok(start.go(listeners, addresses, stopper, closed))
+        let start = Start { broker, peers, bootstrap, context: Arc::new(context), standing, tree, stop, peers_stop };
+        Ok(start.go(listeners, addresses, [stopper, peers_stopper], closed))
     }
 
     /// The facade.
@@ -178,6 +181,7 @@ impl Node {
 
     /// Ends at once, as a crash would: nobody is answered, nothing is closed.
     pub async fn kill(mut self) {
+        self.peers_stopper.stop();
         self.stopper.stop();
         self.life.abort();
         if let Some(tree) = self.tree.lock().await.take() {
@@ -189,12 +193,16 @@ impl Node {
 
     /// Stops cleanly: clients are answered and let go, then the rafts close, then the store.
     pub async fn stop(mut self) {
+        if let Some(tree) = &*self.tree.lock().await {
+            tree.leave().await;
+        }
         self.stopper.stop();
         while self.serving.join_next().await.is_some() {}
         self.life.abort();
         if let Some(tree) = self.tree.lock().await.take() {
             tree.stop().await;
         }
+        self.peers_stopper.stop();
         self.background.shutdown().await;
         tracing::info!("the node has stopped");
     }
@@ -215,6 +223,7 @@ struct Start {
     standing: watch::Sender<Standing>,
     tree: Arc<tokio::sync::Mutex<Option<Tree>>>,
     stop: Stop,
+    peers_stop: Stop,
 }
 
 impl Start {
@@ -222,7 +231,7 @@ impl Start {
         self,
         listeners: Listeners,
         addresses: Addresses,
-        stopper: Stopper,
+        [stopper, peers_stopper]: [Stopper; 2],
         closed: watch::Receiver<Option<storage::Closed>>,
     ) -> Node {
         let (mut serving, mut background) = (JoinSet::new(), JoinSet::new());
@@ -239,7 +248,7 @@ impl Start {
             append_budget_bytes: limits.peer_append_bytes,
             metrics: self.context.metrics.clone(),
         };
-        background.spawn(listener::serve(Arc::new(server), listeners.peer, self.stop.clone()));
+        background.spawn(listener::serve(Arc::new(server), listeners.peer, self.peers_stop.clone()));
         background.spawn(self.beat());
         background.spawn(survey(self.broker.clone()));
         background.spawn(learn(self.peers.clone(), self.context.image.subscribe()));
@@ -252,7 +261,7 @@ impl Start {
         serving.spawn(async move { note("kafka", serve.await) });
         let (broker, tree) = (self.broker.clone(), self.tree.clone());
         let life = tokio::spawn(self.live());
-        Node { broker, addresses, stopper, serving, background, life, closed, tree }
+        Node { broker, addresses, stopper, peers_stopper, serving, background, life, closed, tree }
     }
 
     fn beat(&self) -> impl Future<Output = ()> + Send + use<> {

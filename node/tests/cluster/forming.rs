@@ -119,7 +119,7 @@ async fn one_node_grows_to_three_controller_voters() {
     .await;
     first.stop().await;
     let brokers = [second.broker(), third.broker()];
-    let partition = topic(&brokers, "without-the-first", 1, 2).await[0];
+    let partition = topic(&brokers, "without-the-first", 1, 3).await[0];
     append(&brokers, partition, "x").await;
     second.stop().await;
     third.stop().await;
