@@ -7,7 +7,7 @@ ROCKS = export ROCKSDB_LIB_DIR=$$(deploy/rocksdb-static) &&
 # `sim` is built by itself: cargo unifies features across a workspace build, and the simulation must not link RocksDB.
 PRODUCT = --workspace --exclude sim
 
-.PHONY: dev build test test-long verify fix bench sim bootstrap
+.PHONY: dev build test test-long verify fix bench sim sim-seed bootstrap
 
 bootstrap:
 	@deploy/bootstrap build
@@ -42,6 +42,9 @@ fix:
 bench: build
 	@$(TARGET)/release/flotilla bench produce --dev --seconds 10 --batch 16KiB --acks all -o json
 
-# make sim SEEDS=1..20
+# make sim SEEDS=1..20, then make sim-seed SEED=7 for the story of one
 sim:
 	cargo run --locked --release -p sim -- run --seeds $(or $(SEEDS),1..20)
+
+sim-seed:
+	cargo run --locked --release -p sim -- seed $(SEED)

@@ -1,1 +1,66 @@
-//! End-to-end tests of cluster. Filled as its parts land.
+//! Clusters formed from configuration files: three `server` processes in three network namespaces, and a fourth that joins.
+//! Needs root and `ip`; says so and passes where the kernel or the user cannot make a namespace.
+
+mod namespaces;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use harness::binary;
+use namespaces::{Network, Server};
+
+const READY_WITHIN: Duration = Duration::from_secs(40);
+
+#[test]
+fn three_servers_in_three_namespaces_form_a_cluster_and_a_fourth_joins() {
+    let Some(network) = Network::of(4) else {
+        println!("skipped: network namespaces need root and ip(8)");
+        return;
+    };
+    let mut servers: Vec<Server> = (1..=3).map(|node| network.serve(node)).collect();
+    wait_for_nodes(&network, 3);
+    servers.push(network.serve(4));
+    wait_for_nodes(&network, 4);
+
+    let create = ["topic", "create", "ships", "--partitions", "6", "--replication", "3"];
+    assert_eq!(client(&network, 4, &create).0, Some(0), "{}", client(&network, 4, &create).1);
+    let produced = "one\ntwo\nthree\n";
+    network.pipe(2, &["topic", "produce", "ships", "-"], produced);
+    let (status, text) = client(&network, 3, &["topic", "consume", "ships", "--from", "earliest", "-n", "3"]);
+    assert_eq!(status, Some(0), "{text}");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["one", "three", "two"]);
+}
+
+/// Runs the CLI in the namespace of `node`, against that node.
+fn client(network: &Network, node: u32, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = network.command(node, &binary()).args(arguments).envs(network.addresses(node)).output();
+    let output = output.expect("the CLI runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn wait_for_nodes(network: &Network, count: usize) {
+    let deadline = Instant::now() + READY_WITHIN;
+    let mut seen = String::new();
+    while Instant::now() < deadline {
+        let (status, text) = client(network, 1, &["node", "ls", "-o", "json"]);
+        let nodes = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|v| v.as_array().map(Vec::len));
+        if status == Some(0) && nodes == Some(count) {
+            return;
+        }
+        seen = text;
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    panic!("not {count} nodes within {READY_WITHIN:?}; the last answer was: {seen}");
+}
+
+/// Whether this machine lets us make namespaces at all.
+fn can_make_namespaces() -> bool {
+    let name = format!("flotilla-probe-{}", std::process::id());
+    let made = Command::new("ip").args(["netns", "add", &name]).output().is_ok_and(|output| output.status.success());
+    if made {
+        let _ = Command::new("ip").args(["netns", "del", &name]).output();
+    }
+    made
+}
