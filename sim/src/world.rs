@@ -64,7 +64,8 @@ async fn clients(ledger: Ledger) -> turmoil::Result {
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..PRODUCERS {
         let ledger = ledger.clone();
-        tasks.spawn_local(async move { produce::Producer::start(number, NODES, ledger).await.run(PRODUCE_UNTIL).await });
+        tasks
+            .spawn_local(async move { produce::Producer::start(number, NODES, ledger).await.run(PRODUCE_UNTIL).await });
     }
     tasks.spawn_local(read::tail(NODES, ledger.clone(), PRODUCE_UNTIL));
     while let Some(ended) = tasks.join_next().await {
@@ -88,7 +89,9 @@ fn step(sim: &mut turmoil::Sim<'_>, faults: Vec<(Duration, Fault)>, disks: &Disk
             Ok(false) if sim.elapsed() < END => {}
             Ok(false) => {
                 let at = sim.elapsed();
-                return ledger.borrow_mut().violate(at, format!("L1 WorksAfterHealing: clients not done after {END:?}"));
+                return ledger
+                    .borrow_mut()
+                    .violate(at, format!("L1 WorksAfterHealing: clients not done after {END:?}"));
             }
             Err(error) => {
                 let at = sim.elapsed();

@@ -80,12 +80,8 @@ impl Network {
     /// Runs the CLI in the namespace of `node` with `input` on its stdin.
     pub fn pipe(&self, node: u32, arguments: &[&str], input: &str) {
         let mut command = self.command(node, &binary());
-        let mut child = command
-            .args(arguments)
-            .envs(self.addresses(node))
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("the CLI starts");
+        let mut child =
+            command.args(arguments).envs(self.addresses(node)).stdin(Stdio::piped()).spawn().expect("the CLI starts");
         child.stdin.take().expect("stdin is piped").write_all(input.as_bytes()).expect("the CLI reads");
         assert!(child.wait().expect("the CLI ends").success(), "{arguments:?} failed");
     }

@@ -11,7 +11,10 @@ pub fn check(history: &History) -> Vec<String> {
     for (place, serial) in &history.found {
         let expected = next.entry(place.partition).or_default();
         if place.offset != *expected {
-            violations.push(format!("partition {}: {serial:?} at offset {} after a gap: {expected} was due", place.partition, place.offset));
+            violations.push(format!(
+                "partition {}: {serial:?} at offset {} after a gap: {expected} was due",
+                place.partition, place.offset
+            ));
         }
         *expected = place.offset + 1;
     }

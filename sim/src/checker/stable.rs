@@ -8,5 +8,7 @@ use crate::history::History;
 pub fn check(history: &History) -> Vec<String> {
     let found: BTreeMap<_, _> = history.found.iter().copied().collect();
     let changed = history.seen.iter().filter(|(place, serial)| found.get(place) != Some(serial));
-    changed.map(|(place, serial)| format!("{serial:?} was read at {place:?}, where now is {:?}", found.get(place))).collect()
+    changed
+        .map(|(place, serial)| format!("{serial:?} was read at {place:?}, where now is {:?}", found.get(place)))
+        .collect()
 }

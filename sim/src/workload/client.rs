@@ -35,7 +35,11 @@ impl Connection {
         loop {
             if let Some(answer) = frame::next_response(&mut self.received, frame::MAX_FRAME_BYTES)? {
                 let (correlation, response) = messages::decode_response(version, answer)?;
-                anyhow::ensure!(correlation == self.correlation, "answer {correlation} to request {}", self.correlation);
+                anyhow::ensure!(
+                    correlation == self.correlation,
+                    "answer {correlation} to request {}",
+                    self.correlation
+                );
                 return Ok(response);
             }
             if self.stream.read_buf(&mut self.received).await? == 0 {
@@ -87,7 +91,8 @@ impl Client {
 
     async fn call<T: RequestBody>(&mut self, node: u32, version: i16, request: &T) -> anyhow::Result<T::Response> {
         let outcome = tokio::time::timeout(DEADLINE, self.call_unbounded(node, version, request)).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer from node {node} within {DEADLINE:?}")));
+        let outcome =
+            outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer from node {node} within {DEADLINE:?}")));
         if outcome.is_err() {
             self.connections.remove(&node);
             self.leaders.clear();
@@ -111,11 +116,8 @@ impl Client {
     }
 
     async fn learn_leaders(&mut self) -> anyhow::Result<()> {
-        let mut topic = messages::metadata::MetadataRequestTopic::default();
-        topic.name = Some(TOPIC.to_string().into());
-        let mut request = MetadataRequest::default();
-        request.topics = Some(vec![topic]);
-        request.allow_auto_topic_creation = false;
+        let topic = messages::metadata::MetadataRequestTopic::default().with_name(Some(TOPIC.to_string().into()));
+        let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
         let answer = self.call_any(METADATA_VERSION, &request).await?;
         let topic = answer.topics.first().context("metadata without the topic")?;
         let led = topic.partitions.iter().filter_map(|p| Some((p.partition_index, u32::try_from(p.leader_id).ok()?)));

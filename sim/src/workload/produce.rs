@@ -7,7 +7,9 @@ use wire::compression::Compression;
 use wire::kafka::ErrorCode;
 use wire::kafka::batch::BatchBuilder;
 use wire::kafka::messages::produce::{PartitionProduceData, TopicProduceData};
-use wire::kafka::messages::{CreateTopicsRequest, InitProducerIdRequest, ProduceRequest, create_topics::CreatableTopic};
+use wire::kafka::messages::{
+    CreateTopicsRequest, InitProducerIdRequest, ProduceRequest, create_topics::CreatableTopic,
+};
 
 use super::client::Client;
 use super::{Ledger, PARTITIONS, TOPIC};
@@ -57,9 +59,7 @@ impl Producer {
     /// Producer `number` of a cluster of `nodes`; asks for its producer id until it gets one.
     pub async fn start(number: u32, nodes: u32, ledger: Ledger) -> Self {
         let mut client = Client::new(nodes, number);
-        let mut request = InitProducerIdRequest::default();
-        request.producer_id = -1;
-        request.producer_epoch = -1;
+        let request = InitProducerIdRequest::default().with_producer_id(-1).with_producer_epoch(-1);
         loop {
             match client.call_any(INIT_PRODUCER_ID_VERSION, &request).await {
                 Ok(answer) if answer.error_code == 0 => {
@@ -91,7 +91,8 @@ impl Producer {
             match self.client.call_leader(partition, PRODUCE_VERSION, &request).await {
                 Ok(answer) => {
                     let answer = answer.responses.first().and_then(|topic| topic.partition_responses.first());
-                    let (code, base) = answer.map_or((-1, -1), |partition| (partition.error_code, partition.base_offset));
+                    let (code, base) =
+                        answer.map_or((-1, -1), |partition| (partition.error_code, partition.base_offset));
                     if code == 0 {
                         self.sequences[partition as usize] += records as i32;
                         return self.acknowledged(partition, base, &serials);
@@ -112,17 +113,9 @@ impl Producer {
             batch.push(1, None, Some(serial.encode().as_bytes()));
         }
         let records = batch.build().expect("serials make a batch");
-        let mut data = PartitionProduceData::default();
-        data.index = partition;
-        data.records = Some(records);
-        let mut topic = TopicProduceData::default();
-        topic.name = TOPIC.to_string().into();
-        topic.partition_data = vec![data];
-        let mut request = ProduceRequest::default();
-        request.acks = -1;
-        request.timeout_ms = 2_000;
-        request.topic_data = vec![topic];
-        request
+        let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
+        let topic = TopicProduceData::default().with_name(TOPIC.to_string().into()).with_partition_data(vec![data]);
+        ProduceRequest::default().with_acks(-1).with_timeout_ms(2_000).with_topic_data(vec![topic])
     }
 
     fn acknowledged(&self, partition: i32, base: i64, serials: &[Serial]) {
@@ -133,7 +126,10 @@ impl Producer {
             ledger.note(now, "acknowledged", place, *serial);
             ledger.count("records acknowledged");
             if let Some(other) = ledger.acknowledged.insert(place, *serial) {
-                ledger.violate(now, format!("S5 OffsetNeverReassigned: {place:?} acknowledged to {other:?} and {serial:?}"));
+                ledger.violate(
+                    now,
+                    format!("S5 OffsetNeverReassigned: {place:?} acknowledged to {other:?} and {serial:?}"),
+                );
             }
         }
     }
@@ -145,7 +141,10 @@ impl Producer {
         ledger.count("produces refused");
         if [ErrorCode::OutOfOrderSequenceNumber as i16, ErrorCode::UnknownProducerId as i16].contains(&code) {
             let number = self.number;
-            ledger.violate(now, format!("S12 ProducerStateKept: producer {number} got error {code} on partition {partition}"));
+            ledger.violate(
+                now,
+                format!("S12 ProducerStateKept: producer {number} got error {code} on partition {partition}"),
+            );
         }
     }
 }

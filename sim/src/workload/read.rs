@@ -20,20 +20,18 @@ struct Fetched {
 }
 
 async fn fetch(client: &mut Client, partition: i32, offset: i64) -> anyhow::Result<Fetched> {
-    let mut wanted = FetchPartition::default();
-    wanted.partition = partition;
-    wanted.fetch_offset = offset;
-    wanted.current_leader_epoch = -1;
-    wanted.partition_max_bytes = 1 << 20;
-    let mut topic = FetchTopic::default();
-    topic.topic = TOPIC.to_string().into();
-    topic.partitions = vec![wanted];
-    let mut request = FetchRequest::default();
-    request.max_wait_ms = 200;
-    request.min_bytes = 1;
-    request.max_bytes = 1 << 20;
-    request.session_epoch = -1;
-    request.topics = vec![topic];
+    let wanted = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(offset)
+        .with_current_leader_epoch(-1)
+        .with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(TOPIC.to_string().into()).with_partitions(vec![wanted]);
+    let request = FetchRequest::default()
+        .with_max_wait_ms(200)
+        .with_min_bytes(1)
+        .with_max_bytes(1 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic]);
     let answer = client.call_leader(partition, FETCH_VERSION, &request).await?;
     let answer = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
     let answer = answer.ok_or_else(|| anyhow::anyhow!("fetch answer without the partition"))?;
@@ -48,7 +46,8 @@ async fn fetch(client: &mut Client, partition: i32, offset: i64) -> anyhow::Resu
             // The batch that holds the offset comes whole: what stands before is the client's to drop.
             if record.offset >= offset {
                 let serial = record.value.as_deref().and_then(Serial::decode);
-                let serial = serial.ok_or_else(|| anyhow::anyhow!("a record that nobody wrote at {}", record.offset))?;
+                let serial =
+                    serial.ok_or_else(|| anyhow::anyhow!("a record that nobody wrote at {}", record.offset))?;
                 records.push((Place { partition, offset: record.offset }, serial));
             }
         }
