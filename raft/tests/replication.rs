@@ -74,7 +74,7 @@ async fn a_crashed_leader_is_replaced_and_nothing_acknowledged_is_lost() {
         cluster.crash(leader, 0).await;
         let next = cluster.leader().await;
         assert_ne!(next, leader);
-        assert!(start.elapsed() < Duration::from_millis(2_500), "no leader for {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_millis(2_000), "no leader for {:?}", start.elapsed());
         cluster.restart(leader).await;
     }
     cluster.converge().await;
