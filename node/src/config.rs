@@ -69,7 +69,8 @@ pub struct Limits {
     pub peer_append_bytes: usize,
     /// The node-wide cache of recent log entries.
     pub tail_cache_bytes: usize,
-    /// Client requests being read or answered, all connections together.
+    /// Client requests being read or answered, all connections together; half of it for large requests, so that it
+    /// must be twice `request_bytes_max`. Below `append_bytes`, so that producers wait rather than hear "busy".
     pub request_memory_bytes: usize,
     /// The longest request frame.
     pub request_bytes_max: usize,
@@ -127,8 +128,8 @@ impl Default for Limits {
             append_bytes: 64 * MIB,
             peer_append_bytes: 64 * MIB,
             tail_cache_bytes: 64 * MIB,
-            request_memory_bytes: 128 * MIB,
-            request_bytes_max: 100 * MIB,
+            request_memory_bytes: 64 * MIB,
+            request_bytes_max: 32 * MIB,
             fetch_bytes_max: 55 * MIB,
             connections_max: 10_000,
             partitions_max: 4_000,

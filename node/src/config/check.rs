@@ -112,8 +112,8 @@ impl Findings<'_> {
                 format!("must be between {} and {}", ByteSize(low_kib << 10), ByteSize(high_kib << 10))
             });
         }
-        self.expect(limits.request_memory_bytes >= limits.request_bytes_max, "limits.request_memory_bytes", || {
-            format!("must be at least limits.request_bytes_max ({})", ByteSize::from(limits.request_bytes_max))
+        self.expect(limits.request_memory_bytes / 2 >= limits.request_bytes_max, "limits.request_memory_bytes", || {
+            format!("must be at least twice limits.request_bytes_max ({})", ByteSize::from(limits.request_bytes_max))
         });
     }
 

@@ -21,6 +21,7 @@ pub(super) fn admit(records: Option<Bytes>, version: i16, rules: Rules, now_ms: 
     };
     batch.check_size(rules.bytes_max).map_err(|error| refusal(&error))?;
     check_attributes(batch, version)?;
+    check_count(batch)?;
     check_times(batch, rules, now_ms)?;
     Ok(batch.bytes().clone())
 }
@@ -49,6 +50,20 @@ fn check_times(batch: &Batch, rules: Rules, now_ms: i64) -> Result<(), Refusal> 
     let words =
         format!("a timestamp from {first} to {newest} is too far from the broker's clock, which is at {now_ms}");
     Err(Refusal::new(ErrorCode::InvalidTimestamp, words))
+}
+
+/// A record that says nothing takes so many bytes: its length, attributes, two deltas, and three lengths of nothing.
+const RECORD_BYTES_MIN: usize = 7;
+
+/// A count that the bytes cannot hold would use up offsets. A compressed batch is not opened to see.
+fn check_count(batch: &Batch) -> Result<(), Refusal> {
+    let header = batch.header();
+    let most = batch.body().len() / RECORD_BYTES_MIN;
+    if header.compression() == Ok(Compression::None) && usize::try_from(header.record_count).unwrap_or(0) > most {
+        let words = format!("{} records do not fit in {} bytes", header.record_count, batch.bytes().len());
+        return Err(Refusal::new(ErrorCode::InvalidRecord, words));
+    }
+    Ok(())
 }
 
 fn refusal(error: &BatchError) -> Refusal {

@@ -1,0 +1,8 @@
+//! The Kafka listener over real sockets, asked in raw bytes: what every client of every age relies on.
+mod admin;
+mod client;
+mod every_version;
+mod fetch;
+mod metadata;
+mod node;
+mod produce;
