@@ -89,6 +89,13 @@ impl LogStore {
             committed: committed.map(LogId::from),
             purged: purged.map(LogId::from),
         };
+        // A power failure may have kept the mark and lost the deletion: what is purged must not be in the way of what
+        // is appended behind it.
+        if let (Some(purged), Some(first)) = (marks.purged, reader.first(group))
+            && first <= purged.index
+        {
+            writer.purge(group, purged.index, unwatched());
+        }
         Ok(LogStore { group, writer, reader, marks: Arc::new(Mutex::new(marks)) })
     }
 
