@@ -1,6 +1,8 @@
 //! End-to-end tests of the command line: the contract of `flotilla dev --plain`, the topic commands, configuration errors.
 
 mod config;
+mod dev;
+mod topic;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

@@ -17,6 +17,9 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 
+use crate::config::units::LogFormat;
+use crate::telemetry;
+
 pub use fleet::{Event, Fleet, Member, Order};
 pub use ports::owner as port_owner;
 
@@ -54,6 +57,9 @@ pub struct Options {
 
 /// Starts the cluster, then follows commands until it is stopped.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    if std::env::var_os("RUST_LOG").is_some() {
+        telemetry::start(LogFormat::Human, "info");
+    }
     let plain = options.plain || !std::io::stdout().is_terminal();
     if let Err(busy) = ports::check(&options) {
         bail!("{busy}");

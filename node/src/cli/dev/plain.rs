@@ -1,12 +1,11 @@
 //! `--plain`: one JSON event a line on standard output, commands by line on standard input. Scripts depend on it.
 //! The end of standard input stops nothing; `stop`, SIGTERM and SIGINT do.
 
-use std::io::Write;
-
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::fleet::{Event, Fleet, Order};
+use crate::cli::output;
 
 /// Runs until stopped.
 pub async fn run(fleet: &mut Fleet) -> anyhow::Result<()> {
@@ -57,10 +56,7 @@ fn parse(line: &str) -> Result<Order, String> {
 fn say(event: &Event) -> anyhow::Result<()> {
     let mut line = serde_json::to_string(event)?;
     line.push('\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(line.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    Ok(output::write(line.as_bytes())?)
 }
 
 #[cfg(test)]
