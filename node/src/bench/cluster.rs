@@ -83,7 +83,7 @@ impl Target {
                 sample.rss_mib_max = sample.rss_mib_max.max(rss_mib(pid).unwrap_or(0.0));
             }
             if let Ok(page) = get(&node.admin, "/metrics").await {
-                sample.fsyncs += counter(&page.body, "flotilla_fsyncs_total");
+                sample.fsyncs += counter(&page.body, "flotilla_fsync_seconds_count");
             }
         }
         sample
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_counter_is_found_by_its_whole_name() {
-        let page = "# TYPE flotilla_fsyncs counter\nflotilla_fsyncs_total 42\nflotilla_fsync_seconds_count 7\n";
-        assert_eq!(counter(page, "flotilla_fsyncs_total"), 42.0);
+        let page = "# TYPE flotilla_fsync_seconds histogram\nflotilla_fsync_seconds_sum 7.5\nflotilla_fsync_seconds_count 42\n";
+        assert_eq!(counter(page, "flotilla_fsync_seconds_count"), 42.0);
     }
 }
