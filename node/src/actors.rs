@@ -21,6 +21,8 @@ use crate::seams::Clock;
 
 /// A failed actor is started again after this, doubled with each failure up to the second value.
 const RESTART: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// How long stopping the tree may take.
+const STOP: Duration = Duration::from_secs(10);
 /// With this reason an actor ends for good.
 const DESTROYED: &str = "destroyed";
 
@@ -56,6 +58,7 @@ pub struct ControllerStart {
 /// The running tree.
 pub struct Tree {
     root: ActorRef<root::Message>,
+    ended: watch::Receiver<bool>,
     router: Arc<Router>,
     helpers: [tokio::task::AbortHandle; 2],
 }
@@ -69,7 +72,7 @@ impl Tree {
         let mut image = context.image.subscribe();
         let name = format!("n{}/b{}/root", context.node, context.boot);
         let router = context.router.clone();
-        let (root, _) = Actor::spawn(Some(name), root::Root { context }, controller).await?;
+        let (root, running) = Actor::spawn(Some(name), root::Root { context }, controller).await?;
         let told = root.clone();
         let following = async move {
             loop {
@@ -81,7 +84,12 @@ impl Tree {
         };
         let helpers =
             [tokio::spawn(following).abort_handle(), tokio::spawn(failover::run(router.clone())).abort_handle()];
-        Ok(Self { root, router, helpers })
+        let (alive, ended) = watch::channel(false);
+        tokio::spawn(async move {
+            let _however = running.await;
+            alive.send_replace(true);
+        });
+        Ok(Self { root, ended, router, helpers })
     }
 
     /// Makes the actor of `group` panic: fault drills only.
@@ -96,6 +104,11 @@ impl Tree {
         self.root.kill();
     }
 
+    /// Turns true when the root has ended.
+    pub fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.clone()
+    }
+
     /// Hands the leaderships of this node over, as far as others take them.
     pub async fn leave(&self) {
         failover::leave(&self.router).await;
@@ -104,6 +117,6 @@ impl Tree {
     /// Stops everything.
     pub async fn stop(self) {
         self.helpers.iter().for_each(tokio::task::AbortHandle::abort);
-        let _already_stopped = self.root.stop_and_wait(None, None).await;
+        let _already_stopped = self.root.stop_and_wait(None, Some(STOP)).await;
     }
 }

@@ -14,6 +14,7 @@ mod wake;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::NodeId;
 use model::controller::Image;
@@ -80,6 +81,7 @@ struct Inner {
     standing: watch::Receiver<Standing>,
     producer_ids: tokio::sync::Mutex<Range<i64>>,
     wishes: auto_create::Wishes,
+    disk_full: AtomicBool,
 }
 
 impl Broker {
@@ -88,9 +90,21 @@ impl Broker {
         let Parts { config, metrics, clock, router, peers, reader, budget, image, standing } = parts;
         let producer_ids = tokio::sync::Mutex::new(0..0);
         let wishes = auto_create::Wishes::new();
-        let inner =
-            Inner { config, metrics, clock, router, peers, reader, budget, image, standing, producer_ids, wishes };
-        Self(Arc::new(inner))
+        let disk_full = AtomicBool::new(false);
+        Self(Arc::new(Inner {
+            config,
+            metrics,
+            clock,
+            router,
+            peers,
+            reader,
+            budget,
+            image,
+            standing,
+            producer_ids,
+            wishes,
+            disk_full,
+        }))
     }
 
     /// The configuration of this node.
@@ -136,6 +150,21 @@ impl Broker {
     /// Whether `node` beats.
     pub fn is_alive(&self, node: NodeId) -> bool {
         self.0.router.is_alive(node)
+    }
+
+    /// Whether so little space is left that appends are refused.
+    pub fn is_disk_full(&self) -> bool {
+        self.0.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Looks how much space is left; says so when that begins or ends to be too little.
+    pub fn look_at_disk(&self) {
+        let Ok(usage) = self.0.reader.disk_usage() else { return };
+        let least = self.0.config.storage.disk_free_bytes_min;
+        let full = usage.free < least;
+        if self.0.disk_full.swap(full, Ordering::Relaxed) != full {
+            tracing::warn!(free_bytes = usage.free, least, full, "appends are refused while the disk is full");
+        }
     }
 
     /// Whether this node belongs to a cluster, and when that changes.

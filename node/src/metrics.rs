@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use model::GroupId;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -133,6 +134,16 @@ pub struct Storage {
     pub append_bytes_queued: Gauge,
     /// Batches proposed in one entry.
     pub batches_per_entry: Histogram,
+}
+
+impl Raft {
+    /// Drops the labels of a raft that exists no longer.
+    pub fn forget(&self, group: GroupId) {
+        let label = GroupLabel { group: group.0 };
+        for family in [&self.term, &self.leader, &self.is_leader] {
+            family.remove(&label);
+        }
+    }
 }
 
 /// What consensus does.

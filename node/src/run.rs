@@ -245,11 +245,12 @@ impl Start {
                 bootstrap: self.bootstrap.clone(),
             }),
             append_budget: Arc::new(Semaphore::new(limits.peer_append_bytes)),
+            visitors: Arc::new(Semaphore::new(listener::VISITORS_MAX)),
             append_budget_bytes: limits.peer_append_bytes,
             metrics: self.context.metrics.clone(),
         };
         background.spawn(listener::serve(Arc::new(server), listeners.peer, self.peers_stop.clone()));
-        background.spawn(self.beat());
+        background.spawn(self.beat(closed.clone()));
         background.spawn(survey(self.broker.clone()));
         background.spawn(learn(self.peers.clone(), self.context.image.subscribe()));
         background.spawn(self.bootstrap.clone().refresh_addresses());
@@ -264,14 +265,14 @@ impl Start {
         Node { broker, addresses, stopper, peers_stopper, serving, background, life, closed, tree }
     }
 
-    fn beat(&self) -> impl Future<Output = ()> + Send + use<> {
+    fn beat(&self, closed: watch::Receiver<Option<storage::Closed>>) -> impl Future<Output = ()> + Send + use<> {
         let (broker, router) = (self.broker.clone(), self.context.router.clone());
         let (peers, every) = (self.peers.clone(), broker.config().raft.node_heartbeat);
         let boot = peers.directory().boot();
         heartbeat::run(peers, every, move || Heartbeat {
             boot,
             image_version: broker.image().version,
-            disk_ok: true,
+            disk_ok: closed.borrow().is_none() && !broker.is_disk_full(),
             leads: Some(router.leads()),
         })
     }
@@ -282,10 +283,13 @@ impl Start {
         tokio::spawn(until(self.stop.clone(), self.bootstrap.clone().tell_founders(roster.clone())));
         let tree = Tree::start(self.context.clone(), roster.start()).await;
         let tree = tree.map_err(|error| Error::Internal(format!("the controller's replica: {error}")))?;
+        let mut ended = tree.ended();
         *self.tree.lock().await = Some(tree);
         self.register(&roster).await;
-        self.stop.stopped().await;
-        Ok(())
+        tokio::select! {
+            () = self.stop.stopped() => Ok(()),
+            _ = ended.wait_for(|ended| *ended) => Err(Error::Internal("the root actor ended".to_owned())),
+        }
     }
 
     /// Tells the controller where this node is, as often as it takes.
@@ -365,5 +369,6 @@ async fn survey(broker: Broker) {
     loop {
         tokio::time::sleep(SURVEY).await;
         broker.metrics().raft.under_replicated.set(broker.count_under_replicated());
+        broker.look_at_disk();
     }
 }

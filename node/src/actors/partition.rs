@@ -2,7 +2,6 @@
 //! Owns the replica's entry in the router. Bounded by the node's append budget, which is taken before proposing.
 //! Invariant: jobs are proposed in the order of the inbox; every job is answered, whatever happens.
 use std::sync::Arc;
-use std::time::Duration;
 
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -22,8 +21,6 @@ const TURN_BATCHES: usize = 2048;
 /// With so many proposals on their way, small appends wait for company; as soon as `COMPANY_BYTES` wait, they go.
 const PROPOSALS_EASY: usize = 2;
 const COMPANY_BYTES: usize = 64 << 10;
-/// A replica that cannot be opened is tried again after this.
-const REOPEN: Duration = Duration::from_millis(500);
 
 /// One replica to run.
 #[derive(Clone)]
@@ -74,7 +71,7 @@ impl Actor for Partition {
     type Arguments = Assignment;
 
     async fn pre_start(&self, myself: ActorRef<Message>, assignment: Assignment) -> Result<State, ActorProcessingErr> {
-        let raft = self.open(&assignment).await;
+        let raft = self.open(&assignment).await?;
         let local = Arc::new(LocalPartition::new(assignment.placement, raft, self.inbox.clone()));
         let watches = vec![watch_role(&local, myself.clone()), watch_progress(&local)];
         self.inbox.attach(Box::new(move || {
@@ -101,6 +98,7 @@ impl Actor for Partition {
             Message::Destroy => {
                 self.leave(state, "the topic was deleted");
                 self.context.groups.destroy(state.local.group()).await?;
+                self.context.metrics.raft.forget(state.local.group());
                 myself.stop(Some(super::DESTROYED.to_owned()));
             }
         }
@@ -117,20 +115,15 @@ impl Actor for Partition {
 
 impl Partition {
     /// Opens the raft; after a failure of this actor it may be open still, and begins anew.
-    async fn open(&self, assignment: &Assignment) -> raft::Group {
+    async fn open(&self, assignment: &Assignment) -> Result<raft::Group, raft::Error> {
         let group = assignment.group;
-        loop {
-            let _not_open = self.context.groups.close(group).await;
-            let founders = Some(assignment.founders.clone());
-            match self.context.groups.open(group, Kind::Partition, assignment.replica, founders).await {
-                Ok(opened) => return opened,
-                Err(error) => {
-                    let topic = &assignment.placement.topic;
-                    tracing::error!(group = group.0, %topic, %error, "a replica cannot be opened");
-                    tokio::time::sleep(REOPEN).await;
-                }
-            }
-        }
+        let _not_open = self.context.groups.close(group).await;
+        let founders = Some(assignment.founders.clone());
+        let opened = self.context.groups.open(group, Kind::Partition, assignment.replica, founders).await;
+        opened.inspect_err(|error| {
+            let Placement { topic, index, .. } = &assignment.placement;
+            tracing::error!(group = group.0, %topic, %index, %error, "a replica cannot be opened");
+        })
     }
 
     fn leave(&self, state: &mut State, why: &str) {

@@ -8,12 +8,18 @@ use std::time::Duration;
 use model::controller::Image;
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
+use tokio::time::Instant;
 
 use super::controller::Controller;
 use super::partition::{Assignment, Message as PartitionMessage, Partition};
 use super::{Context, ControllerStart, DESTROYED, RESTART};
 use crate::router::Inbox;
 use crate::router::partition::Placement;
+
+/// An actor that ran for so long had recovered from its last failure.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// How long the actors may take to close their rafts.
+const STOP: Duration = Duration::from_secs(5);
 
 /// What the root is told.
 pub enum Message {
@@ -45,6 +51,7 @@ struct Child {
     assignment: Assignment,
     inbox: Arc<Inbox>,
     actor: Option<ActorRef<PartitionMessage>>,
+    started: Instant,
     ending: bool,
 }
 
@@ -108,7 +115,7 @@ impl Actor for Root {
         for actor in state.partitions.values().filter_map(|child| child.actor.as_ref()) {
             actor.stop(None);
         }
-        myself.stop_children_and_wait(None, None).await;
+        myself.stop_children_and_wait(None, Some(STOP)).await;
         Ok(())
     }
 }
@@ -138,7 +145,8 @@ impl Root {
                 replica: replica(self.context.node),
                 founders: partition.replicas.iter().copied().map(replica).collect(),
             };
-            let child = Child { assignment, inbox: Arc::default(), actor: None, ending: false };
+            let child =
+                Child { assignment, inbox: Arc::default(), actor: None, started: Instant::now(), ending: false };
             state.partitions.insert(partition.group, child);
             self.start_partition(myself, partition.group, state);
         }
@@ -169,6 +177,7 @@ impl Root {
                     }
                 });
                 child.actor = Some(actor);
+                child.started = Instant::now();
             }
             Err(error) => {
                 tracing::error!(group = group.0, %error, "a partition actor cannot be started");
@@ -185,6 +194,9 @@ impl Root {
         }
         if let Some(child) = state.partitions.get_mut(&group) {
             child.actor = None;
+            if child.started.elapsed() > HEALTHY {
+                state.failures.remove(&group);
+            }
             self.context.router.remove(group);
         }
         tracing::error!(group = group.0, reason, "an actor failed and starts again");

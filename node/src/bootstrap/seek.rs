@@ -33,7 +33,12 @@ impl Bootstrap {
                 self.standing.send_replace(Standing::Seeking("waiting for the controller".to_owned()));
                 return Ok(roster);
             }
-            let pause = match self.round().await? {
+            let round = match self.round().await {
+                // Somebody else told this node meanwhile.
+                Err(_) if self.state().roster.is_some() => continue,
+                round => round?,
+            };
+            let pause = match round {
                 Standing::Refused(words) => {
                     if *self.standing.borrow() != Standing::Refused(words.clone()) {
                         tracing::error!(reason = words, "this node may not take part");

@@ -27,6 +27,9 @@ impl Broker {
 
     fn enqueue(&self, request: AppendRequest) -> Result<Outcome, Error> {
         let local = self.led(request.partition, None)?;
+        if self.is_disk_full() {
+            return Err(Error::Unavailable("the disk of the leader is full".to_owned()));
+        }
         if request.batches.is_empty() {
             return Err(Error::Rejected(model::machine::AppendError::InvalidRecord));
         }

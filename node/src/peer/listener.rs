@@ -22,6 +22,8 @@ use crate::seams::{Listener, Stop, Stream};
 
 /// Connections from nodes at a time: two lanes and visits of every node of a large cluster.
 const CONNECTIONS_MAX: usize = 1024;
+/// Visitors at a time: whoever founds or joins asks again.
+pub const VISITORS_MAX: usize = 64;
 /// A visitor's connection ends after so long.
 const VISIT_MAX: Duration = Duration::from_secs(10);
 /// After a failed accept.
@@ -52,6 +54,8 @@ pub struct Server {
     pub services: Arc<dyn Services>,
     /// Bytes of append frames being read or worked on, all connections together.
     pub append_budget: Arc<Semaphore>,
+    /// Visitors at a time.
+    pub visitors: Arc<Semaphore>,
     /// The size of that budget.
     pub append_budget_bytes: usize,
     /// Counts connections.
@@ -93,7 +97,13 @@ async fn connection(server: Arc<Server>, mut stream: Stream) {
     };
     let (node, lane) = (hello.node, hello.lane);
     let ended = match lane {
-        Lane::Visit => tokio::time::timeout(VISIT_MAX, converse(server, hello, stream)).await.unwrap_or(Ok(())),
+        Lane::Visit => {
+            let Ok(_place) = server.visitors.clone().try_acquire_owned() else {
+                tracing::info!(%peer, "too many visitors, closing the new one");
+                return;
+            };
+            tokio::time::timeout(VISIT_MAX, converse(server, hello, stream)).await.unwrap_or(Ok(()))
+        }
         Lane::Append | Lane::Control => converse(server, hello, stream).await,
     };
     if let Err(error) = ended {
@@ -134,8 +144,11 @@ async fn read_requests(
     jobs: &mpsc::UnboundedSender<Job>,
     answers: &mpsc::UnboundedSender<Frame>,
 ) -> io::Result<()> {
-    let max = if hello.lane == Lane::Visit { VISITOR_FRAME_BYTES_MAX } else { FRAME_BYTES_MAX };
-    let mut reader = BufReader::with_capacity(64 << 10, reader);
+    let (max, buffer) = match hello.lane {
+        Lane::Visit => (VISITOR_FRAME_BYTES_MAX, 4 << 10),
+        Lane::Append | Lane::Control => (FRAME_BYTES_MAX, 64 << 10),
+    };
+    let mut reader = BufReader::with_capacity(buffer, reader);
     while let Some(length) = read_length(&mut reader, max).await? {
         let permit = if hello.lane == Lane::Append { server.take_budget(length).await } else { None };
         let frame = read_rest(&mut reader, length).await?;

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,8 +43,7 @@ impl World {
     pub fn new(nodes: u32, expect: u32) -> Self {
         let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
         let _only_once = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let held: Vec<_> = (0..nodes).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let peers = (1..).zip(held.iter().map(|held| held.local_addr().unwrap())).collect();
+        let peers = (1..=nodes).map(|node| (node, free_address())).collect();
         let disks = (1..=nodes).map(|node| (node, SimDisk::new(u64::from(node)))).collect();
         Self { peers, disks, expect, seeds: (1..=expect).collect() }
     }
@@ -92,6 +92,20 @@ impl World {
             ready(node.broker()).await;
         }
         nodes
+    }
+}
+
+/// An address below the range from which the system takes the ports of outgoing connections: a node that restarts
+/// finds it free again.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let place = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 12_000 + (std::process::id() * 64 + place) % 8_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
     }
 }
 
