@@ -17,7 +17,7 @@ const CRATES: &[(&str, &[&str])] = &[
 
 /// room of `node` -> the rooms that it may name. `seams config metrics router telemetry` <- `actors` <- `broker` <- protocols <- `lib` <- `cli`.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("seams", &[]),
+    ("seams", &["config"]),
     ("config", &[]),
     ("metrics", &[]),
     ("telemetry", &["config"]),
