@@ -1,5 +1,5 @@
 //! Typed requests and responses. Owns the choice of codec (docs/adr/001): kacrab-protocol behind the guard of `bound`.
-//! Invariant: a request that decodes was read to its last byte, and its record bytes are slices of the frame.
+//! Invariant: a response that decodes was read to its last byte; record bytes are slices of the frame.
 //! Never: lets the codec see request bytes that the guard has not walked.
 
 use bytes::{Bytes, BytesMut};
@@ -36,15 +36,15 @@ pub trait ResponseBody: sealed::Codec {
 /// Decodes the body of a request that [`frame::parse_request`] returned.
 ///
 /// # Errors
-/// [`Error::Malformed`] or [`Error::TooManyElements`] from the guard, before anything is allocated; also for bytes
-/// after the end. [`Error::Decode`] for a string that is not UTF-8.
-pub fn decode_request<T: RequestBody>(version: i16, body: Bytes) -> Result<T> {
+/// [`Error::Malformed`] or [`Error::TooManyElements`] from the guard, before anything is allocated.
+/// [`Error::Decode`] for a string that is not UTF-8. Bytes after the request are let be, as Kafka lets them.
+pub fn decode_request<T: RequestBody>(version: i16, mut body: Bytes) -> Result<T> {
     let api = T::API.api();
     if !api.serves(version) {
         return Err(Error::UnsupportedVersion { api: api.key, version, correlation_id: 0 });
     }
     bound::check(schema::request(T::API), version, api.is_flexible(version), &body)?;
-    decode(version, body)
+    decode(version, &mut body)
 }
 
 /// Encodes a response with its length and header. Records in it are copied: use the Fetch writer for those.
@@ -90,12 +90,16 @@ pub fn decode_response<T: ResponseBody>(version: i16, mut frame: Bytes) -> Resul
     let api = T::API.api();
     let correlation_id = frame::take_response_head(&mut frame, api, version)?;
     bound::check_response(schema::response(T::API), version, api.is_flexible(version), &frame)?;
-    Ok((correlation_id, decode(version, frame)?))
+    let message = decode(version, &mut frame)?;
+    if frame.is_empty() {
+        Ok((correlation_id, message))
+    } else {
+        Err(frame::malformed("message", "ended early", &frame))
+    }
 }
 
-fn decode<T: sealed::Codec>(version: i16, mut body: Bytes) -> Result<T> {
-    let message = T::read(&mut body, version).map_err(|error| Error::Decode(chain(&error)))?;
-    if body.is_empty() { Ok(message) } else { Err(frame::malformed("message", "ended early", &body)) }
+fn decode<T: sealed::Codec>(version: i16, body: &mut Bytes) -> Result<T> {
+    T::read(body, version).map_err(|error| Error::Decode(chain(&error)))
 }
 
 fn encoding(error: kacrab_protocol::ProtocolError) -> Error {
