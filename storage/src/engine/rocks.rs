@@ -1,6 +1,6 @@
 //! RocksDB as the engine. Owns the crate's only threads: the committer's, a few for blocking reads, one that gives space
 //! back. Every tuned option is in `options`, with its reason.
-//! Invariants: one process has the folder open (RocksDB's lock file); iterators live for one call, since they pin files.
+//! Invariants: one process has the folder open (`synced` is its lock); iterators live for one call, since they pin files.
 //! Never used in the simulation.
 
 use std::path::{Path, PathBuf};
@@ -33,6 +33,7 @@ pub struct RocksEngine {
     db: Arc<DB>,
     path: PathBuf,
     options: RocksOptions,
+    /// After `db`: the folder is free only when RocksDB has closed it.
     synced: synced::Synced,
     /// `None` only while dropping, so that the threads end.
     jobs: Option<Sender<Job>>,
@@ -48,6 +49,7 @@ impl RocksEngine {
     /// `Locked` when another process has it open; `Corrupt`, also when that record was confirmed once; `Io`, `Full`.
     pub fn open(path: &Path, options: RocksOptions) -> Result<Arc<Self>, Error> {
         std::fs::create_dir_all(path).map_err(|error| Error::Io(format!("{}: {error}", path.display())))?;
+        let synced = synced::Synced::open(path)?;
         let direct_io = options.direct_io && direct_io_works(path);
         let families = [
             ColumnFamilyDescriptor::new("default", options.unused_family()),
@@ -56,7 +58,7 @@ impl RocksEngine {
         ];
         let db = DB::open_cf_descriptors(&options.database(direct_io), path, families).map_err(error)?;
         let db = Arc::new(db);
-        let synced = synced::Synced::open(path, db.latest_sequence_number())?;
+        synced.check(db.latest_sequence_number())?;
         let jobs = start_readers(options.read_threads)?;
         let (reclaims, ranges) = channel();
         let reclaimer = reclaim::start(db.clone(), ranges, options.reclaim_delay)?;

@@ -1,9 +1,9 @@
-//! How far the store was durable, in a file beside RocksDB's own. RocksDB takes a damaged record in its write-ahead log
-//! for the torn end of it and drops all that follows; this file tells the two apart.
-//! Invariant: the number in it is never above what a sync has confirmed. It is not synced itself: after a power failure
-//! it may be older (it then proves less), after the death of the process alone it is exact.
+//! How far the store was durable, in a file beside RocksDB's own, which is also the lock of the folder. RocksDB takes a
+//! damaged record in its write-ahead log for the torn end of it and drops all that follows; the number tells them apart.
+//! Invariant: the number is never above what a sync has confirmed. It is not synced itself: after a power failure it may
+//! be older (it then proves less), after the death of the process alone it is exact.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -15,34 +15,43 @@ const BYTES: usize = 12;
 /// The file: sequence number u64, crc32c of it u32, little endian.
 pub(super) struct Synced {
     file: File,
+    /// The number at the start; 0 for a torn or new file, which proves nothing.
+    confirmed: u64,
 }
 
 impl Synced {
-    /// Opens the file and compares it with the newest sequence number that RocksDB recovered.
+    /// Takes the folder until this is dropped. RocksDB has a lock too, but moves and deletes files before it takes it.
     ///
     /// # Errors
-    /// `Corrupt` when confirmed writes are missing. A torn or absent file proves nothing.
-    pub(super) fn open(folder: &Path, recovered: u64) -> Result<Self, Error> {
+    /// `Locked`, `Io`.
+    pub(super) fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(NAME);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| Error::Io(format!("{}: {error}", path.display())))?;
-        let mut bytes = [0; BYTES];
-        let confirmed = match file.read_exact_at(&mut bytes, 0) {
-            Ok(()) => decode(&bytes).unwrap_or(0),
-            Err(_) => 0,
-        };
-        if recovered < confirmed {
-            return Err(Error::Corrupt(format!(
-                "the write-ahead log ends at {recovered}, but {confirmed} was confirmed: \
-                 set this folder aside and let the node be rebuilt from its peers"
-            )));
+        let failed = |error: std::io::Error| Error::Io(format!("{}: {error}", path.display()));
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked(folder.display().to_string())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        Ok(Synced { file })
+        let mut bytes = [0; BYTES];
+        let confirmed = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| decode(&bytes)).unwrap_or(0);
+        Ok(Synced { file, confirmed })
+    }
+
+    /// Compares with the newest sequence number that RocksDB recovered.
+    ///
+    /// # Errors
+    /// `Corrupt` when confirmed writes are missing.
+    pub(super) fn check(&self, recovered: u64) -> Result<(), Error> {
+        let confirmed = self.confirmed;
+        if recovered >= confirmed {
+            return Ok(());
+        }
+        Err(Error::Corrupt(format!(
+            "the write-ahead log ends at {recovered}, but {confirmed} was confirmed: \
+             set this folder aside and let the node be rebuilt from its peers"
+        )))
     }
 
     /// Notes that everything up to this sequence number is durable.
