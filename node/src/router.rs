@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 pub use budget::AppendBudget;
 pub use inbox::{AppendJob, Committed, Inbox, Refused};
-pub use partition::LocalPartition;
+pub use partition::{LocalPartition, Role};
 
 /// Who leads a group, as far as this node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ impl Router {
 
     /// Who leads `group`: the newest term wins among this node's raft and the heartbeats of living nodes.
     pub fn leader(&self, group: GroupId) -> Leadership {
-        let own = self.status(group).map(|status| Leadership { node: status.leader, term: status.term });
+        let own = self.role(group).map(|role| Leadership { node: role.leader, term: role.term });
         let none = Leadership { node: None, term: 0 };
         let peers = lock(&self.peers);
         let claims = peers.iter().filter(|(_, peer)| peer.seen.elapsed() < self.dead_after);
@@ -166,22 +166,24 @@ impl Router {
         Leadership { node: best.node.filter(|node| self.is_alive(*node)), term: best.term }
     }
 
-    fn status(&self, group: GroupId) -> Option<raft::Status> {
+    fn role(&self, group: GroupId) -> Option<Role> {
         if group == GroupId::CONTROLLER {
-            return self.controller().map(|controller| controller.status().borrow().clone());
+            return self.controller().map(|controller| Role::of(&controller.status().borrow()));
         }
-        self.local(group).map(|local| local.status())
+        self.local(group).map(|local| local.role())
+    }
+
+    /// Whether some node that has beaten before is silent now.
+    pub fn has_dead(&self) -> bool {
+        lock(&self.peers).values().any(|peer| peer.seen.elapsed() >= self.dead_after)
     }
 
     /// The groups this node leads, with their terms.
     pub fn leads(&self) -> Vec<(GroupId, u64)> {
-        let controller = self.status(GroupId::CONTROLLER).filter(|status| status.is_leader);
-        let first = controller.map(|status| (GroupId::CONTROLLER, status.term));
+        let controller = self.role(GroupId::CONTROLLER).map(|role| (GroupId::CONTROLLER, role));
         let locals = lock(&self.local);
-        let partitions = locals.values().map(|local| (local.group(), local.status()));
-        first
-            .into_iter()
-            .chain(partitions.filter(|(_, status)| status.is_leader).map(|(group, status)| (group, status.term)))
-            .collect()
+        let partitions = locals.iter().map(|(group, local)| (*group, local.role()));
+        let all = controller.into_iter().chain(partitions);
+        all.filter(|(_, role)| role.is_leader).map(|(group, role)| (group, role.term)).collect()
     }
 }

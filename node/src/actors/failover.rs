@@ -24,6 +24,10 @@ pub async fn run(router: Arc<Router>) {
     let mut urged: BTreeMap<GroupId, Instant> = BTreeMap::new();
     loop {
         sleep(LOOK).await;
+        if !router.has_dead() {
+            urged.clear();
+            continue;
+        }
         for raft in rafts(&router) {
             let status = raft.status_now();
             let orphaned = status.leader.is_some_and(|leader| !router.is_alive(leader));

@@ -135,19 +135,19 @@ impl Partition {
     }
 
     fn role(&self, state: &mut State) {
-        let status = state.local.status();
+        let role = state.local.role();
         let label = GroupLabel { group: state.local.group().0 };
         let metrics = &self.context.metrics.raft;
-        if status.term != state.term {
+        if role.term != state.term {
             metrics.elections.inc();
-            state.term = status.term;
+            state.term = role.term;
         }
-        metrics.term.get_or_create(&label).set(i64::try_from(status.term).unwrap_or(i64::MAX));
-        metrics.leader.get_or_create(&label).set(status.leader.map_or(0, |node| i64::from(node.0)));
-        metrics.is_leader.get_or_create(&label).set(i64::from(status.is_leader));
-        if !status.leads() {
+        metrics.term.get_or_create(&label).set(i64::try_from(role.term).unwrap_or(i64::MAX));
+        metrics.leader.get_or_create(&label).set(role.leader.map_or(0, |node| i64::from(node.0)));
+        metrics.is_leader.get_or_create(&label).set(i64::from(role.is_leader));
+        if !role.leads {
             for job in self.inbox.drain() {
-                let _gone = job.reply.send(Err(Refused::NotLeader(status.leader)));
+                let _gone = job.reply.send(Err(Refused::NotLeader(role.leader)));
             }
         }
         state.local.pulse();
@@ -165,10 +165,10 @@ impl Partition {
             }
             let bytes = jobs.iter().map(|job| job.bytes).sum();
             let permit = self.context.budget.take(bytes).await;
-            let status = state.local.status();
-            if !status.leads() {
+            let role = state.local.role();
+            if !role.leads {
                 for job in jobs {
-                    let _gone = job.reply.send(Err(Refused::NotLeader(status.leader)));
+                    let _gone = job.reply.send(Err(Refused::NotLeader(role.leader)));
                 }
                 continue;
             }

@@ -46,8 +46,7 @@ impl Broker {
     }
 
     fn appended(&self, partition: PartitionRef, committed: Committed) -> Result<Appended, Error> {
-        let (_, placed) = self.placed(partition)?;
-        let local = self.0.router.local(placed.group);
+        let local = self.0.router.local(self.group(partition)?);
         let log_start = local.and_then(|local| local.raft().partition(|machine| machine.log_start()));
         Ok(Appended {
             base_offset: committed.base_offset,
@@ -58,7 +57,7 @@ impl Broker {
 
     pub(super) fn refusal(&self, partition: PartitionRef, refused: Refused) -> Error {
         let leader = |hint| {
-            let known = self.placed(partition).map(|(_, placed)| self.leader(placed.group)).unwrap_or_default();
+            let known = self.group(partition).map(|group| self.leader(group)).unwrap_or_default();
             // The hint comes from the raft itself; the heartbeats may know better by now.
             Leader { node: known.node.or(hint), ..known }
         };

@@ -2,40 +2,37 @@
 //! Owns the one place where "am I the leader" is decided for clients.
 use std::sync::Arc;
 
-use model::controller::{Partition, Topic};
-use model::{GroupId, PartitionIndex};
+use model::GroupId;
 
 use super::{Broker, Error, Leader, PartitionRef};
 use crate::router::LocalPartition;
 
 impl Broker {
-    /// The topic and placement of a partition, as the image has them.
-    pub(super) fn placed(&self, partition: PartitionRef) -> Result<(Arc<Topic>, Partition), Error> {
+    /// The Raft group of a partition, as the image has it.
+    pub(super) fn group(&self, partition: PartitionRef) -> Result<GroupId, Error> {
         let image = self.0.image.borrow();
         let topic = image.topic_by_id(partition.topic).ok_or(Error::UnknownPartition)?;
-        let PartitionIndex(_) = partition.index;
-        let placed = topic.partition(partition.index).ok_or(Error::UnknownPartition)?;
-        Ok((topic.clone(), placed.clone()))
+        Ok(topic.partition(partition.index).ok_or(Error::UnknownPartition)?.group)
     }
 
     /// The local replica, if it leads and `epoch` (the client's idea of it) is current. The epoch is checked first, as
     /// Kafka does.
     pub(super) fn led(&self, partition: PartitionRef, epoch: Option<i32>) -> Result<Arc<LocalPartition>, Error> {
-        let (_, placed) = self.placed(partition)?;
-        let Some(local) = self.0.router.local(placed.group) else {
-            return Err(Error::NotLeader { leader: self.leader(placed.group) });
+        let group = self.group(partition)?;
+        let Some(local) = self.0.router.local(group) else {
+            return Err(Error::NotLeader { leader: self.leader(group) });
         };
-        let status = local.status();
-        let current = super::epoch_of(status.term);
+        let role = local.role();
+        let current = super::epoch_of(role.term);
         match epoch {
             Some(theirs) if theirs >= 0 && theirs < current => {
-                return Err(Error::FencedEpoch { leader: self.leader(placed.group) });
+                return Err(Error::FencedEpoch { leader: self.leader(group) });
             }
             Some(theirs) if theirs > current => return Err(Error::UnknownEpoch),
             _ => {}
         }
-        if !status.leads() {
-            return Err(Error::NotLeader { leader: self.leader(placed.group) });
+        if !role.leads {
+            return Err(Error::NotLeader { leader: self.leader(group) });
         }
         Ok(local)
     }

@@ -148,7 +148,7 @@ const NOTHING: OffsetAt = OffsetAt { offset: -1, timestamp: -1, leader_epoch: -1
 
 fn at(local: &LocalPartition, offset: i64) -> OffsetAt {
     let epoch = local.raft().partition(|machine| machine.epoch_of(offset)).flatten();
-    let epoch = epoch.unwrap_or_else(|| local.status().term);
+    let epoch = epoch.unwrap_or_else(|| local.role().term);
     OffsetAt { offset, timestamp: -1, leader_epoch: super::epoch_of(epoch) }
 }
 

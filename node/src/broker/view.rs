@@ -126,7 +126,7 @@ impl Broker {
     pub fn count_under_replicated(&self) -> i64 {
         let image = self.image();
         let under = image.groups_of_node(self.node_id()).filter(|(_, _, partition)| {
-            let leads = self.0.router.local(partition.group).is_some_and(|local| local.status().is_leader);
+            let leads = self.0.router.local(partition.group).is_some_and(|local| local.role().is_leader);
             leads && partition.replicas.iter().any(|node| !self.0.router.is_alive(*node))
         });
         i64::try_from(under.count()).unwrap_or(i64::MAX)

@@ -14,7 +14,7 @@ impl Broker {
     /// A waiter on these partitions. Make it before reading: changes since its making count. Partitions that have no
     /// replica here are waited for in vain.
     pub fn wake(&self, partitions: &[PartitionRef]) -> Wake {
-        let local = |partition: &PartitionRef| self.0.router.local(self.placed(*partition).ok()?.1.group);
+        let local = |partition: &PartitionRef| self.0.router.local(self.group(*partition).ok()?);
         Wake { news: partitions.iter().filter_map(local).map(|local| local.news()).collect() }
     }
 }

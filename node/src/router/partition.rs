@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::{GroupId, PartitionIndex, TopicId};
+use model::{GroupId, NodeId, PartitionIndex, TopicId};
 use tokio::sync::watch;
 
 use super::inbox::Inbox;
@@ -23,10 +23,31 @@ pub struct Placement {
     pub index: PartitionIndex,
 }
 
+/// What a replica is to its group, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// The leader it knows.
+    pub leader: Option<NodeId>,
+    /// The Raft term: the leader epoch.
+    pub term: u64,
+    /// Whether it is the leader.
+    pub is_leader: bool,
+    /// Whether it may serve clients as the leader: a quorum answers it.
+    pub leads: bool,
+}
+
+impl Role {
+    /// The short form of a status.
+    pub fn of(status: &raft::Status) -> Self {
+        Self { leader: status.leader, term: status.term, is_leader: status.is_leader, leads: status.leads() }
+    }
+}
+
 /// A running replica.
 pub struct LocalPartition {
     placement: Placement,
     raft: raft::Group,
+    status: watch::Receiver<raft::Status>,
     inbox: Arc<Inbox>,
     pulse: watch::Sender<u64>,
     cursors: Mutex<BTreeMap<i64, u64>>,
@@ -35,7 +56,8 @@ pub struct LocalPartition {
 impl LocalPartition {
     /// The replica of `placement` behind `raft`, fed through `inbox`.
     pub fn new(placement: Placement, raft: raft::Group, inbox: Arc<Inbox>) -> Self {
-        Self { placement, raft, inbox, pulse: watch::Sender::new(0), cursors: Mutex::default() }
+        let status = raft.status();
+        Self { placement, raft, status, inbox, pulse: watch::Sender::new(0), cursors: Mutex::default() }
     }
 
     /// Its Raft group.
@@ -58,9 +80,9 @@ impl LocalPartition {
         &self.inbox
     }
 
-    /// Role and members now.
-    pub fn status(&self) -> raft::Status {
-        self.raft.status().borrow().clone()
+    /// Its role now.
+    pub fn role(&self) -> Role {
+        Role::of(&self.status.borrow())
     }
 
     /// Wakes all that wait for news: new records, a new leader, the end of the replica.
