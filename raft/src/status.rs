@@ -86,6 +86,19 @@ fn status(metrics: &RaftMetrics, contact: bool) -> Status {
     }
 }
 
+/// Overwrites the role by what the watch that woke us says: openraft sends the full metrics after it, so they may still
+/// be those from before the change, and nothing else would wake us for them.
+fn take_role(now: &mut Status, raft: &Raft) {
+    let receiver = raft.server_metrics();
+    let roles = receiver.borrow_watched();
+    let membership = roles.membership_config.membership();
+    now.leader = roles.current_leader.map(ReplicaId::node);
+    now.term = now.term.max(roles.vote.leader_id.term);
+    now.is_leader = roles.state == ServerState::Leader;
+    now.voters = membership.voter_ids().collect();
+    now.learners = membership.learner_ids().collect();
+}
+
 /// The full picture, now.
 pub(crate) fn metrics(raft: &Raft, known: Status) -> Metrics {
     let receiver = raft.metrics();
@@ -139,6 +152,7 @@ fn look(raft: &Raft, led_since: &mut Option<(u64, Instant)>) -> (Status, Option<
     let receiver = raft.metrics();
     let metrics = receiver.borrow_watched();
     let mut now = status(&metrics, true);
+    take_role(&mut now, raft);
     if !now.is_leader {
         *led_since = None;
         now.quorum_contact = now.leader.is_some();
