@@ -8,6 +8,7 @@ use wire::kafka::{BatchError, ErrorCode};
 use super::rules::Rules;
 use crate::kafka::errors::Refusal;
 
+const HEADER_BYTES: i64 = batch::HEADER_BYTES as i64;
 /// From this Produce version on a client may use zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
 
@@ -67,7 +68,18 @@ fn check_count(batch: &Batch) -> Result<(), Refusal> {
 }
 
 fn refusal(error: &BatchError) -> Refusal {
-    Refusal::new(error.error_code(), error.to_string())
+    let code = match error {
+        // To Kafka a batch that is cut off is no batch at all; only a length that none could have is corrupt.
+        BatchError::Length { declared, available } if cut_off(*declared, *available) => ErrorCode::InvalidRecord,
+        other => other.error_code(),
+    };
+    Refusal::new(code, error.to_string())
+}
+
+fn cut_off(declared: i64, available: usize) -> bool {
+    const LENGTH_PREFIX_BYTES: i64 = 12;
+    let available = i64::try_from(available).unwrap_or(i64::MAX);
+    available < HEADER_BYTES || declared.saturating_add(LENGTH_PREFIX_BYTES) > available
 }
 
 #[cfg(test)]
@@ -139,7 +151,13 @@ mod tests {
         };
         assert_eq!(code(damaged(good.len() - 1), 9), ErrorCode::CorruptMessage);
         assert_eq!(code(damaged(16), 9), ErrorCode::CorruptMessage, "unknown magic");
-        assert_eq!(code(Some(good.slice(..good.len() - 1)), 9), ErrorCode::CorruptMessage);
+        assert_eq!(code(damaged(11), 9), ErrorCode::InvalidRecord, "longer than what is there");
+        for cut in [1, 16, 30, good.len() - 1] {
+            assert_eq!(code(Some(good.slice(..cut)), 9), ErrorCode::InvalidRecord, "cut at {cut}");
+        }
+        let mut short = BytesMut::from(&good[..]);
+        short[8..12].copy_from_slice(&20i32.to_be_bytes());
+        assert_eq!(code(Some(short.freeze()), 9), ErrorCode::CorruptMessage, "shorter than a header");
         let limited = |bytes_max| admit(Some(good.clone()), 9, Rules { bytes_max, ..RULES }, 0);
         assert_eq!(limited(good.len() - 1).unwrap_err().code, ErrorCode::MessageTooLarge);
         assert!(limited(good.len()).is_ok());
