@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::command::{Payload, Tag};
-use model::controller::{self, AllocateProducerIds, Command, Outcome};
+use model::controller::{self, AllocateProducerIds, Command, CreatedTopic, Image, Outcome};
 use model::machine::Reply;
 use model::{GroupId, limits};
 use raft::ProposeError;
@@ -34,26 +34,37 @@ enum Attempt {
 
 impl Broker {
     /// Runs a controller command on the controller's leader, wherever it is, and waits until this node's image has it.
+    /// A command that may be repeated is, when its outcome was lost with a leader.
     ///
     /// # Errors
     /// No leader within the deadline, or the outcome is unknown. A refusal is in the reply.
     pub async fn control(&self, command: Command) -> Result<controller::Reply, Error> {
         let deadline = Instant::now() + DEADLINE;
         let encoded = storage::codec::encode(&command);
+        let mut repeated = false;
         loop {
             let attempt = timeout_at(deadline, self.attempt(encoded.clone())).await;
             match attempt.map_err(|_| Error::Timeout)? {
-                Ok(reply) => {
+                Ok(mut reply) => {
                     self.catch_up(reply.version, deadline).await?;
+                    if repeated {
+                        own_creations(&self.image(), &command, &mut reply.outcome);
+                    }
                     return Ok(reply);
                 }
-                Err(Attempt::Again) if Instant::now() + RETRY < deadline => sleep(RETRY).await,
-                Err(Attempt::Again) => return Err(Error::Timeout),
+                Err(Attempt::Again) => {}
                 Err(Attempt::Unknown(why)) => {
                     tracing::info!(why, "the outcome of a controller command is unknown");
-                    return Err(Error::Timeout);
+                    if !may_repeat(&command) {
+                        return Err(Error::Timeout);
+                    }
+                    repeated = true;
                 }
             }
+            if Instant::now() + RETRY >= deadline {
+                return Err(Error::Timeout);
+            }
+            sleep(RETRY).await;
         }
     }
 
@@ -93,6 +104,34 @@ impl Broker {
             }
         }
         block.next().map(|id| (id, 0)).ok_or_else(|| Error::Unavailable("an empty block of producer ids".to_owned()))
+    }
+}
+
+/// Whether doing it twice is as good as once.
+fn may_repeat(command: &Command) -> bool {
+    match command {
+        Command::Found { .. }
+        | Command::RegisterNode(_)
+        | Command::UpdateNode(_)
+        | Command::CreateTopics(_)
+        | Command::AlterConfigs(_)
+        | Command::AllocateProducerIds(_) => true,
+        Command::DeleteTopics(_) | Command::CreatePartitions(_) | Command::IncrementalAlterConfigs(_) => false,
+    }
+}
+
+/// A topic that exists already under the very id that the repeated command carries was created by its first attempt.
+fn own_creations(image: &Image, command: &Command, outcome: &mut Outcome) {
+    let (Command::CreateTopics(create), Outcome::Created(results)) = (command, outcome) else { return };
+    for (wanted, result) in create.topics.iter().zip(results) {
+        let Some(topic) = image.topic_by_id(wanted.id).filter(|_| result.is_err()) else { continue };
+        let replication = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+        *result = Ok(CreatedTopic {
+            name: topic.name.clone(),
+            id: topic.id,
+            partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+            replication: i16::try_from(replication).unwrap_or(i16::MAX),
+        });
     }
 }
 

@@ -1,5 +1,6 @@
 //! How nodes come to belong to a cluster, stay in it, and are refused.
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use model::{GroupId, NodeId};
 use node::broker::Standing;
@@ -117,6 +118,9 @@ async fn one_node_grows_to_three_controller_voters() {
         first.broker().groups().iter().any(|group| group.group == GroupId::CONTROLLER && group.voters.len() == 3)
     })
     .await;
+    // The last change passes through a joint membership, in which the first two must both live.
+    topic(&[first.broker(), second.broker(), third.broker()], "settled", 1, 3).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     first.stop().await;
     let brokers = [second.broker(), third.broker()];
     let partition = topic(&brokers, "without-the-first", 1, 3).await[0];

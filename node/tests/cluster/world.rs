@@ -180,13 +180,15 @@ pub fn read_request(partition: PartitionRef, offset: i64) -> ReadRequest {
 /// All values from the leader, whoever it is, with their offsets.
 pub async fn read_all(nodes: &[&Broker], partition: PartitionRef) -> Vec<(i64, String)> {
     let until = Instant::now() + PATIENCE;
+    let mut refusals = Vec::new();
     loop {
         for broker in nodes {
-            if let Ok(values) = read_from(broker, partition).await {
-                return values;
+            match read_from(broker, partition).await {
+                Ok(values) => return values,
+                Err(error) => refusals.push((broker.node_id(), error)),
             }
         }
-        assert!(Instant::now() < until, "nobody answers a read");
+        assert!(Instant::now() < until, "nobody answers a read: {:?}", &refusals[refusals.len() - nodes.len()..]);
         sleep(Duration::from_millis(20)).await;
     }
 }
