@@ -91,8 +91,13 @@ async fn a_topic_is_found_by_id() {
         let topics = Some(vec![MetadataRequestTopic { topic_id, name: None, ..Default::default() }]);
         MetadataRequest { topics, ..Default::default() }
     };
-    let found = client.call(12, &ask(id)).await;
-    assert_eq!(found.topics[0].name.as_ref().map(Str::as_str), Some("t"));
+    for name in [None, Some(Str::default())] {
+        // Java sends an empty name with the id.
+        let mut request = ask(id);
+        request.topics.as_mut().unwrap()[0].name = name;
+        let found = client.call(12, &request).await;
+        assert_eq!(found.topics[0].name.as_ref().map(Str::as_str), Some("t"));
+    }
     let lost = client.call(12, &ask(Uuid::from_parts(5, 5))).await;
     assert_eq!((lost.topics[0].error_code, lost.topics[0].name.clone()), (ErrorCode::UnknownTopicId.code(), None));
 }

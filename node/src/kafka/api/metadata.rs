@@ -71,11 +71,12 @@ fn topics(
 }
 
 fn find<'a>(view: &'a View<impl Fn(GroupId) -> Leader>, asked: &MetadataRequestTopic) -> Result<&'a Topic, ErrorCode> {
-    match &asked.name {
-        // Kafka looks by name where there is one, whatever the id says.
-        Some(name) => topic(&view.image, name, Uuid::ZERO),
-        None => topic(&view.image, &Str::default(), asked.topic_id),
-    }
+    topic(&view.image, asked.name.as_ref().unwrap_or(&Str::default()), asked.topic_id)
+}
+
+/// The name, unless the topic is asked for by id: Java then sends an empty one, others null.
+fn name_asked(asked: &MetadataRequestTopic) -> Option<&Str> {
+    asked.name.as_ref().filter(|_| asked.topic_id == Uuid::ZERO)
 }
 
 fn known(view: &View<impl Fn(GroupId) -> Leader>, topic: &Topic, operations: i32) -> MetadataResponseTopic {
@@ -103,7 +104,8 @@ fn partition(view: PartitionView) -> MetadataResponsePartition {
 
 /// A topic that does not exist: made, if its name is legal and the client allows it.
 fn unknown(call: &Call, asked: MetadataRequestTopic, code: ErrorCode, may_create: bool) -> MetadataResponseTopic {
-    let code = match &asked.name {
+    let name = name_asked(&asked);
+    let code = match name {
         None => code,
         Some(name) if check_topic_name(name.as_str()).is_err() => ErrorCode::InvalidTopic,
         Some(name) if may_create => match call.broker().auto_create(name.as_str(), &call.client.topics) {
@@ -115,8 +117,8 @@ fn unknown(call: &Call, asked: MetadataRequestTopic, code: ErrorCode, may_create
     };
     MetadataResponseTopic {
         error_code: code.code(),
-        // Before v12 the name may not be null; there is no id to ask by either, except a null name in v10-11.
-        name: asked.name.or_else(|| (call.version < 12).then(Str::default)),
+        // The name may be null from v12 on, where topics can be asked for by id.
+        name: name.cloned().or_else(|| (call.version < 12).then(Str::default)),
         topic_id: asked.topic_id,
         topic_authorized_operations: NO_OPERATIONS,
         ..Default::default()
