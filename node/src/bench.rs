@@ -89,6 +89,14 @@ impl Load {
         (usize::from(self.batch) / usize::from(self.record_size).max(1)).max(1)
     }
 
+    /// Bytes of each value, so that batch and records have the wanted size with their framing.
+    fn value_bytes(&self) -> usize {
+        const BATCH_HEADER: usize = 61;
+        const RECORD_FRAMING: usize = 10;
+        let share = usize::from(self.batch).saturating_sub(BATCH_HEADER) / self.records_per_batch();
+        share.min(usize::from(self.record_size)).saturating_sub(RECORD_FRAMING).max(1)
+    }
+
     fn acks_code(&self) -> i16 {
         if self.acks == "1" { 1 } else { -1 }
     }

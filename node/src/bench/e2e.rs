@@ -36,8 +36,8 @@ pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Resu
         }
     }
     let before = target.sample().await;
-    let started = Instant::now();
-    let sent = send(load, target, topics, zero).await?;
+    let started = Instant::now() + WARM_UP;
+    let sent = send(load, target, topics, (zero, started)).await?;
     let seconds = started.elapsed().as_secs_f64();
     tokio::time::sleep(WAIT).await;
     sender.send_replace(true);
@@ -48,12 +48,17 @@ pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Resu
     let after = target.sample().await;
     let bytes = sent * load.record_size.0;
     let mut report = Report::new("e2e", load, (bytes, sent), seconds).with_cost(before, after, bytes, seconds);
-    report.latency = (&histogram).into();
+    report.latency = Some((&histogram).into());
     report.retries = sent.saturating_sub(histogram.count());
     Ok(report)
 }
 
-async fn send(load: &Load, target: &Target, topics: &[Topic], zero: Instant) -> anyhow::Result<u64> {
+async fn send(
+    load: &Load,
+    target: &Target,
+    topics: &[Topic],
+    (zero, begin): (Instant, Instant),
+) -> anyhow::Result<u64> {
     let clients: Vec<Client> = (0..load.clients).map(|_| Client::new(&target.bootstrap)).collect();
     let places: Vec<(Arc<str>, i32)> = topics
         .iter()
@@ -61,7 +66,6 @@ async fn send(load: &Load, target: &Target, topics: &[Topic], zero: Instant) -> 
         .collect();
     let pace = Duration::from_secs_f64(1.0 / load.rate.unwrap_or(RATE).max(1) as f64);
     let mut on_the_way = JoinSet::new();
-    let begin = Instant::now() + WARM_UP;
     let count = (load.seconds as f64 / pace.as_secs_f64()) as u64;
     let wall = SystemClock::new();
     for number in 0..count {

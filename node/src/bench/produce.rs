@@ -42,7 +42,7 @@ pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Resu
         outcome.bytes,
         seconds,
     );
-    report.latency = (&outcome.histogram).into();
+    report.latency = Some((&outcome.histogram).into());
     report.retries = outcome.retries;
     Ok(match (before_disk, after_disk) {
         (Some(before), Some(after)) => report.with_disk(before, after),
@@ -63,7 +63,7 @@ pub fn batch(load: &Load) -> anyhow::Result<Bytes> {
     let now = SystemClock::new().wall_ms();
     let mut builder = BatchBuilder::new(Compression::None);
     for _ in 0..load.records_per_batch() {
-        let value: Vec<u8> = (0..usize::from(load.record_size)).map(|_| rand::random()).collect();
+        let value: Vec<u8> = (0..load.value_bytes()).map(|_| rand::random()).collect();
         builder.push(now, None, Some(&value));
     }
     Ok(builder.build()?)

@@ -23,7 +23,7 @@ pub struct Report {
     pub records_per_s: f64,
     /// Latency of a batch (produce) or record (e2e) from its intended send time.
     #[serde(flatten)]
-    pub latency: Latency,
+    pub latency: Option<Latency>,
     /// Fsyncs of all nodes a second.
     pub fsyncs_per_s: f64,
     /// CPU seconds of all nodes for each GB.
@@ -126,22 +126,19 @@ impl Report {
 
     /// For people.
     pub fn table(&self) -> String {
-        let latency = &self.latency;
         let mut rows = vec![
             ("bench", self.bench.to_owned()),
             ("throughput", format!("{} MB/s, {} records/s", self.mb_per_s, self.records_per_s)),
-            (
-                "latency",
-                format!(
-                    "p50 {} ms, p99 {} ms, p99.9 {} ms, max {} ms",
-                    latency.p50_ms, latency.p99_ms, latency.p999_ms, latency.max_ms
-                ),
-            ),
+        ];
+        if let Some(Latency { p50_ms, p99_ms, p999_ms, max_ms }) = self.latency {
+            rows.push(("latency", format!("p50 {p50_ms} ms, p99 {p99_ms} ms, p99.9 {p999_ms} ms, max {max_ms} ms")));
+        }
+        rows.extend([
             ("fsyncs", format!("{} a second, all nodes", self.fsyncs_per_s)),
             ("cpu", format!("{} s for each GB, all nodes", self.cpu_s_per_gb)),
             ("memory", format!("{} MiB, the largest node", self.rss_mib)),
             ("retries", self.retries.to_string()),
-        ];
+        ]);
         if let (Some(disk), Some(ratio)) = (self.disk_mb_per_s, self.disk_ratio) {
             rows.push(("disk", format!("{disk} MB/s by three files of 1 MiB appends with fdatasync; ratio {ratio}")));
         }

@@ -33,6 +33,8 @@ struct Tally {
     lost: u64,
     longest_pause: Duration,
     trouble: Option<String>,
+    /// Nothing more is to be written.
+    ending: bool,
     /// Acknowledged and not read back yet: (partition, offset) -> number.
     open: BTreeMap<(i32, i64), u64>,
     /// Read before its acknowledgement came.
@@ -55,11 +57,19 @@ impl Checker {
         Self { tally, client, tasks }
     }
 
-    /// Stops and removes its topic, if the cluster answers in time.
-    pub async fn end(self) {
+    /// Stops writing, waits a moment for the last records to be read back, removes the topic if the cluster answers in
+    /// time, and gives the last line.
+    pub async fn end(self) -> String {
+        with(&self.tally, |tally| tally.ending = true);
+        let deadline = Instant::now() + END_PATIENCE;
+        while Instant::now() < deadline && !with(&self.tally, |tally| tally.open.is_empty()) {
+            sleep(PAUSE).await;
+        }
+        let report = self.report();
         let Self { client, mut tasks, .. } = self;
         tasks.shutdown().await;
         tokio::time::timeout(END_PATIENCE, client.delete_topic(TOPIC)).await.ok();
+        report
     }
 
     /// One line.
@@ -105,6 +115,9 @@ async fn write(client: Client, partition: i32, tally: Arc<Mutex<Tally>>) -> Resu
     let clock = SystemClock::new();
     let mut last = Instant::now();
     for number in 0u64.. {
+        if with(&tally, |tally| tally.ending) {
+            break;
+        }
         let mut batch = BatchBuilder::new(Compression::None);
         batch.push(clock.wall_ms(), None, Some(number.to_string().as_bytes()));
         let offset = producer.send(TOPIC, partition, batch).await?;

@@ -20,6 +20,8 @@ use crate::cli::output::{bytes, table};
 
 const REDRAW: Duration = Duration::from_millis(250);
 const HISTORY: usize = 8;
+/// How long the load runs before the first kill.
+const LOAD_LEAD: Duration = Duration::from_secs(2);
 
 /// Shows the cluster until the user quits.
 pub async fn run(fleet: &mut Fleet, options: &Options, home: &Home) -> anyhow::Result<()> {
@@ -46,7 +48,10 @@ pub async fn run(fleet: &mut Fleet, options: &Options, home: &Home) -> anyhow::R
                 Ok(count) if count > 0 => screen.keys(&buffer[..count], fleet),
                 _ => screen.quitting = true,
             },
-            _ = tick.tick() => screen.refresh(fleet).await,
+            _ = tick.tick() => {
+                screen.due(fleet);
+                screen.refresh(fleet).await;
+            }
             _ = terminate.recv() => screen.quitting = true,
             _ = interrupt.recv() => screen.quitting = true,
         }
@@ -54,8 +59,8 @@ pub async fn run(fleet: &mut Fleet, options: &Options, home: &Home) -> anyhow::R
         if screen.quitting && !stopping {
             stopping = true;
             if let Some(checker) = screen.checker.take() {
-                screen.note(checker.report());
-                checker.end().await;
+                let report = checker.end().await;
+                screen.note(report);
             }
             drop(fleet.order(Order::Stop));
         }
@@ -72,6 +77,7 @@ struct Screen {
     history: VecDeque<String>,
     shown_lines: usize,
     quitting: bool,
+    victim: Option<(Instant, u32)>,
     started: Instant,
 }
 
@@ -92,6 +98,7 @@ impl Screen {
             history: VecDeque::new(),
             shown_lines: 0,
             quitting: false,
+            victim: None,
             started: fleet.started(),
         })
     }
@@ -155,10 +162,19 @@ impl Screen {
     }
 
     fn kill(&mut self, id: u32, fleet: &mut Fleet) {
-        if self.checker.is_none() {
-            self.toggle_load();
+        if self.checker.is_some() {
+            return self.order(Order::Kill(id), fleet);
         }
-        self.order(Order::Kill(id), fleet);
+        self.toggle_load();
+        self.note(format!("node {id} is killed in {} s, so that there is a load to disturb", LOAD_LEAD.as_secs()));
+        self.victim = Some((Instant::now() + LOAD_LEAD, id));
+    }
+
+    /// Kills the node that was to die once the load runs.
+    fn due(&mut self, fleet: &mut Fleet) {
+        if let Some((_, id)) = self.victim.take_if(|(when, _)| Instant::now() >= *when) {
+            self.order(Order::Kill(id), fleet);
+        }
     }
 
     fn order(&mut self, order: Order, fleet: &mut Fleet) {
