@@ -48,8 +48,8 @@ pub(super) struct PartitionView {
 
 /// The view of this moment.
 pub(super) fn now(broker: &Broker) -> View<impl Fn(GroupId) -> Leader + use<>> {
-    let alive = broker.nodes().into_iter().filter(|node| node.alive).map(|node| node.id).collect();
     let image = broker.image();
+    let alive = image.nodes.keys().copied().filter(|node| broker.is_alive(*node)).collect();
     let broker = broker.clone();
     View { image, alive, leader: move |group| broker.leader(group) }
 }

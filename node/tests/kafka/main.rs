@@ -6,3 +6,4 @@ mod fetch;
 mod metadata;
 mod node;
 mod produce;
+mod three;

@@ -65,6 +65,22 @@ pub async fn start_with(change: impl FnOnce(&mut Config)) -> Node {
     Node { kafka: running.addresses().kafka, _running: running }
 }
 
+/// Three nodes that know each other; returns once all are ready.
+pub async fn start_three() -> Vec<Node> {
+    let held: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    let peers: Vec<SocketAddr> = held.iter().map(|held| held.local_addr().expect("bound")).collect();
+    drop(held);
+    let starts = (1..).zip(&peers).map(|(node_id, peer)| {
+        let seeds = peers.iter().map(ToString::to_string).collect();
+        start_with(move |config| {
+            config.node_id = node_id;
+            config.listeners.peer.bind = *peer;
+            (config.seeds, config.bootstrap_expect) = (seeds, 3);
+        })
+    });
+    futures::future::join_all(starts).await
+}
+
 /// A node with default settings.
 pub async fn start() -> Node {
     start_with(|_| {}).await

@@ -1,0 +1,92 @@
+//! Three nodes: who asks the wrong one is sent to the right one, in words of every version.
+use wire::kafka::messages::fetch::{FetchPartition, FetchTopic};
+use wire::kafka::messages::{FetchRequest, MetadataRequest};
+use wire::kafka::{ErrorCode, Str, Uuid};
+
+use crate::node::{Node, batch, produce, produced, start_three};
+
+/// Ports of the leader of the topic's one partition, and of a node that does not lead it; the leader's id.
+async fn leader_and_other(nodes: &[Node]) -> (i32, usize, usize) {
+    let metadata = nodes[0].client().await.call(12, &crate::node::ask_for("t", false)).await;
+    let partition = &metadata.topics[0].partitions[0];
+    assert_eq!((partition.replica_nodes.len(), partition.isr_nodes.len()), (3, 3));
+    let leader = usize::try_from(partition.leader_id).expect("a leader") - 1;
+    (partition.leader_id, leader, (leader + 1) % 3)
+}
+
+#[tokio::test]
+async fn the_wrong_node_names_the_leader_and_its_address() {
+    let nodes = start_three().await;
+    let id = nodes[0].topic("t", 1).await;
+    let (leader_id, leader, other) = leader_and_other(&nodes).await;
+    let mut client = nodes[other].client().await;
+    for version in 3..=13 {
+        let mut request = produce("t", 0, batch(&["a"]));
+        if version >= 13 {
+            (request.topic_data[0].name, request.topic_data[0].topic_id) = (Str::default(), id);
+        }
+        let answer = client.call(version, &request).await;
+        assert_eq!(produced(&answer).error_code, ErrorCode::NotLeaderOrFollower.code(), "v{version}");
+        let named: Vec<_> = answer.node_endpoints.iter().map(|e| (e.node_id, e.port)).collect();
+        let expected = [(leader_id, i32::from(nodes[leader].kafka.port()))];
+        if version >= 10 {
+            assert_eq!(
+                (produced(&answer).current_leader.leader_id, &named[..]),
+                (leader_id, &expected[..]),
+                "v{version}"
+            );
+        } else {
+            assert!(named.is_empty(), "v{version}");
+        }
+    }
+    let answer = nodes[leader].client().await.call(9, &produce("t", 0, batch(&["a"]))).await;
+    assert_eq!(produced(&answer).error_code, 0);
+}
+
+#[tokio::test]
+async fn a_fetch_from_the_wrong_node_does_too() {
+    let nodes = start_three().await;
+    let id = nodes[0].topic("t", 1).await;
+    let (leader_id, leader, other) = leader_and_other(&nodes).await;
+    let mut client = nodes[other].client().await;
+    for version in 4..=18 {
+        let partition = FetchPartition { current_leader_epoch: -1, partition_max_bytes: 1 << 20, ..Default::default() };
+        let by_id = version >= 13;
+        let topic = FetchTopic {
+            topic: if by_id { Str::default() } else { Str::from_static("t") },
+            topic_id: if by_id { id } else { Uuid::ZERO },
+            partitions: vec![partition],
+            ..Default::default()
+        };
+        let request =
+            FetchRequest { max_bytes: 1 << 20, max_wait_ms: 10_000, topics: vec![topic], ..Default::default() };
+        let answer = client.call(version, &request).await;
+        let partition = &answer.responses[0].partitions[0];
+        assert_eq!(partition.error_code, ErrorCode::NotLeaderOrFollower.code(), "v{version}");
+        if version >= 12 {
+            assert_eq!(partition.current_leader.leader_id, leader_id, "v{version}");
+        }
+        let named: Vec<_> = answer.node_endpoints.iter().map(|e| (e.node_id, e.port)).collect();
+        let expected = [(leader_id, i32::from(nodes[leader].kafka.port()))];
+        assert_eq!(named, expected[..usize::from(version >= 16)], "v{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_node_leaves_the_metadata_and_its_partitions() {
+    let mut nodes = start_three().await;
+    nodes[0].topic("t", 1).await;
+    let (leader_id, leader, _) = leader_and_other(&nodes).await;
+    drop(nodes.remove(leader));
+    let all = MetadataRequest { topics: None, ..Default::default() };
+    let survivor = &nodes[0];
+    let metadata = crate::node::until("another leader", || async {
+        let metadata = survivor.client().await.call(12, &all).await;
+        let led_by = metadata.topics[0].partitions[0].leader_id;
+        (led_by > 0 && led_by != leader_id && metadata.brokers.len() == 2).then_some(metadata)
+    })
+    .await;
+    let partition = &metadata.topics[0].partitions[0];
+    assert_eq!(partition.offline_replicas, [leader_id]);
+    assert!(!partition.isr_nodes.contains(&leader_id) && partition.replica_nodes.len() == 3);
+}
