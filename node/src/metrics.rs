@@ -98,6 +98,19 @@ pub struct Traffic {
     pub fetched_batches: Family<TopicLabel, Counter>,
 }
 
+/// The counters of one topic, looked up once.
+#[derive(Clone, Default)]
+pub struct TopicTraffic {
+    /// See [`Traffic::produced_bytes`].
+    pub produced_bytes: Counter,
+    /// See [`Traffic::produced_records`].
+    pub produced_records: Counter,
+    /// See [`Traffic::fetched_bytes`].
+    pub fetched_bytes: Counter,
+    /// See [`Traffic::fetched_batches`].
+    pub fetched_batches: Counter,
+}
+
 /// The store's own counters, read at each scrape.
 #[derive(Debug)]
 struct Store(Arc<storage::Stats>);
@@ -213,6 +226,17 @@ impl Metrics {
             return TopicLabel { topic: "other".to_owned() };
         }
         TopicLabel { topic: name.to_owned() }
+    }
+
+    /// The counters of a topic, for whoever counts often.
+    pub fn traffic_of(&self, topic: &str) -> TopicTraffic {
+        let label = self.topic(topic);
+        TopicTraffic {
+            produced_bytes: self.traffic.produced_bytes.get_or_create_owned(&label),
+            produced_records: self.traffic.produced_records.get_or_create_owned(&label),
+            fetched_bytes: self.traffic.fetched_bytes.get_or_create_owned(&label),
+            fetched_batches: self.traffic.fetched_batches.get_or_create_owned(&label),
+        }
     }
 
     fn register_requests(&mut self) {

@@ -72,7 +72,8 @@ impl Actor for Partition {
 
     async fn pre_start(&self, myself: ActorRef<Message>, assignment: Assignment) -> Result<State, ActorProcessingErr> {
         let raft = self.open(&assignment).await?;
-        let local = Arc::new(LocalPartition::new(assignment.placement, raft, self.inbox.clone()));
+        let traffic = self.context.metrics.traffic_of(&assignment.placement.topic);
+        let local = Arc::new(LocalPartition::new(assignment.placement, raft, self.inbox.clone(), traffic));
         let watches = vec![watch_role(&local, myself.clone()), watch_progress(&local)];
         self.inbox.attach(Box::new(move || {
             let _stopping = myself.cast(Message::Work);

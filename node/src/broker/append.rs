@@ -1,10 +1,14 @@
 //! Append: from a caller's batches to the inbox of the partition's actor, and the outcome back.
 //! Invariant: the job is queued before `append` returns, so a caller's appends keep their order.
+use std::sync::Arc;
+
+use bytes::Bytes;
 use futures::future::BoxFuture;
+use model::record::BatchFacts;
 use tokio::sync::oneshot;
 
 use super::{AppendRequest, Appended, Broker, Error, Leader, PartitionRef};
-use crate::router::{AppendJob, Committed, Refused};
+use crate::router::{AppendJob, Committed, LocalPartition, Refused};
 
 type Outcome = oneshot::Receiver<Result<Committed, Refused>>;
 
@@ -13,11 +17,17 @@ impl Broker {
     /// Dropping the future takes nothing back.
     pub fn append(&self, request: AppendRequest) -> BoxFuture<'static, Result<Appended, Error>> {
         let (partition, timeout, broker) = (request.partition, request.timeout, self.clone());
-        let queued = self.enqueue(request);
+        let bytes: usize = request.batches.iter().map(Bytes::len).sum();
+        let records: u64 = request.batches.iter().map(records_in).sum();
+        let queued = self.enqueue(request, bytes);
         Box::pin(async move {
-            let outcome = queued?;
+            let (outcome, local) = queued?;
             match tokio::time::timeout(timeout, outcome).await {
-                Ok(Ok(Ok(committed))) => broker.appended(partition, committed),
+                Ok(Ok(Ok(committed))) => {
+                    local.traffic().produced_bytes.inc_by(bytes as u64);
+                    local.traffic().produced_records.inc_by(records);
+                    Ok(appended(&local, committed))
+                }
                 Ok(Ok(Err(refused))) => Err(broker.refusal(partition, refused)),
                 Ok(Err(_dropped)) => Err(Error::Unavailable("the partition failed and starts again".to_owned())),
                 Err(_elapsed) => Err(Error::Timeout),
@@ -25,7 +35,7 @@ impl Broker {
         })
     }
 
-    fn enqueue(&self, request: AppendRequest) -> Result<Outcome, Error> {
+    fn enqueue(&self, request: AppendRequest, bytes: usize) -> Result<(Outcome, Arc<LocalPartition>), Error> {
         let local = self.led(request.partition, None)?;
         if self.is_disk_full() {
             return Err(Error::Unavailable("the disk of the leader is full".to_owned()));
@@ -36,23 +46,12 @@ impl Broker {
         let image = self.image();
         let topic = image.topic_by_id(request.partition.topic).ok_or(Error::UnknownPartition)?;
         let stamp = image.is_log_append_time(topic, Some(self.node_id()));
-        let bytes = request.batches.iter().map(bytes::Bytes::len).sum();
         let admission = self.0.budget.admit(bytes).ok_or(Error::Busy)?;
         let queued = self.0.budget.admitted_bytes();
         self.0.metrics.storage.append_bytes_queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
         let (reply, outcome) = oneshot::channel();
         local.inbox().push(AppendJob { batches: request.batches, stamp, bytes, admission, reply });
-        Ok(outcome)
-    }
-
-    fn appended(&self, partition: PartitionRef, committed: Committed) -> Result<Appended, Error> {
-        let local = self.0.router.local(self.group(partition)?);
-        let log_start = local.and_then(|local| local.raft().partition(|machine| machine.log_start()));
-        Ok(Appended {
-            base_offset: committed.base_offset,
-            log_append_time_ms: committed.stamped_ms,
-            log_start: log_start.unwrap_or(-1),
-        })
+        Ok((outcome, local))
     }
 
     pub(super) fn refusal(&self, partition: PartitionRef, refused: Refused) -> Error {
@@ -68,4 +67,14 @@ impl Broker {
             Refused::Stopped(why) => Error::Unavailable(why),
         }
     }
+}
+
+fn records_in(batch: &Bytes) -> u64 {
+    BatchFacts::read(batch).map_or(0, |facts| u64::try_from(facts.record_count).unwrap_or(0))
+}
+
+fn appended(local: &LocalPartition, committed: Committed) -> Appended {
+    let log_start = local.raft().partition(|machine| machine.log_start()).unwrap_or(-1);
+    let Committed { base_offset, stamped_ms: log_append_time_ms } = committed;
+    Appended { base_offset, log_append_time_ms, log_start }
 }

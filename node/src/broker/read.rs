@@ -89,6 +89,8 @@ impl Broker {
             })
             .await?;
         local.remember(resume.offset, resume.index);
+        local.traffic().fetched_batches.inc_by(batches.len() as u64);
+        local.traffic().fetched_bytes.inc_by(bytes_of(&batches) as u64);
         Ok(batches)
     }
 

@@ -8,6 +8,7 @@ use model::{GroupId, NodeId, PartitionIndex, TopicId};
 use tokio::sync::watch;
 
 use super::inbox::Inbox;
+use crate::metrics::TopicTraffic;
 
 /// Readers of one partition whose place is remembered.
 const CURSORS_MAX: usize = 64;
@@ -48,6 +49,7 @@ pub struct LocalPartition {
     placement: Placement,
     raft: raft::Group,
     status: watch::Receiver<raft::Status>,
+    traffic: TopicTraffic,
     inbox: Arc<Inbox>,
     pulse: watch::Sender<u64>,
     cursors: Mutex<BTreeMap<i64, u64>>,
@@ -55,9 +57,9 @@ pub struct LocalPartition {
 
 impl LocalPartition {
     /// The replica of `placement` behind `raft`, fed through `inbox`.
-    pub fn new(placement: Placement, raft: raft::Group, inbox: Arc<Inbox>) -> Self {
+    pub fn new(placement: Placement, raft: raft::Group, inbox: Arc<Inbox>, traffic: TopicTraffic) -> Self {
         let status = raft.status();
-        Self { placement, raft, status, inbox, pulse: watch::Sender::new(0), cursors: Mutex::default() }
+        Self { placement, raft, status, traffic, inbox, pulse: watch::Sender::new(0), cursors: Mutex::default() }
     }
 
     /// Its Raft group.
@@ -73,6 +75,11 @@ impl LocalPartition {
     /// Its raft.
     pub fn raft(&self) -> &raft::Group {
         &self.raft
+    }
+
+    /// The counters of its topic.
+    pub fn traffic(&self) -> &TopicTraffic {
+        &self.traffic
     }
 
     /// Where appends wait for it.

@@ -27,6 +27,8 @@ async fn appends_keep_the_callers_order() {
     assert_eq!(read[999].1, "499");
     let shared = node.broker().metrics().encode();
     assert!(shared.contains("flotilla_batches_per_entry_count"));
+    assert!(shared.contains("flotilla_produced_records_total{topic=\"ordered\"} 1001"), "{shared}");
+    assert!(shared.contains("flotilla_fetched_batches_total{topic=\"ordered\"} 501"), "{shared}");
     node.stop().await;
 }
 
