@@ -118,12 +118,18 @@ final class ConfigChecks {
   private int append() throws Exception {
     String name = Plan.topicName("append");
     topics.create(name, 1, Map.of());
-    set(name, "cleanup.policy", "compact", OpType.APPEND);
-    eventually("appended", () -> describe(topic(name)).get("cleanup.policy").value(), "delete,compact");
-    set(name, "cleanup.policy", "delete", OpType.SUBTRACT);
-    eventually("subtracted", () -> describe(topic(name)).get("cleanup.policy").value(), "compact");
+    // Without compaction, which a cluster may not have: what is there already is appended, what is not is taken away.
+    set(name, "cleanup.policy", "delete", OpType.APPEND);
+    set(name, "cleanup.policy", "compact", OpType.SUBTRACT);
+    set(name, "retention.ms", "77", OpType.SET);
+    eventually("a later change is seen", () -> describe(topic(name)).get("retention.ms").value(), "77");
+    expect("appended and subtracted", describe(topic(name)).get("cleanup.policy").value(), "delete");
+    expectError(
+        "append to what is no list",
+        InvalidConfigurationException.class,
+        () -> set(name, "retention.ms", "1", OpType.APPEND));
     topics.delete(name);
-    return 2;
+    return 3;
   }
 
   private int refused() throws Exception {
