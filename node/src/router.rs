@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use budget::AppendBudget;
-pub use inbox::{AppendJob, Committed, Inbox, Refused};
+pub use inbox::{AppendJob, COMPANY_BYTES, Committed, Inbox, Refused};
 pub use partition::{LocalPartition, Role};
 
 /// Who leads a group, as far as this node knows.

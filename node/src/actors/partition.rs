@@ -2,25 +2,27 @@
 //! Owns the replica's entry in the router. Bounded by the node's append budget, which is taken before proposing.
 //! Invariant: jobs are proposed in the order of the inbox; every job is answered, whatever happens.
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::Kind;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Context;
 use super::entries::{answer, pack};
 use crate::metrics::GroupLabel;
 use crate::router::partition::Placement;
-use crate::router::{Inbox, LocalPartition, Refused};
+use crate::router::{COMPANY_BYTES, Inbox, LocalPartition, Refused};
 
 /// Bytes and batches of one turn: several entries in one proposal.
 const TURN_BYTES: usize = 4 << 20;
 const TURN_BATCHES: usize = 2048;
 /// With so many proposals on their way, small appends wait for company; as soon as `COMPANY_BYTES` wait, they go.
 const PROPOSALS_EASY: usize = 2;
-const COMPANY_BYTES: usize = 64 << 10;
+/// A proposal undecided for so long gives its bytes back, so that a raft without a quorum does not starve the others.
+const BUDGET_HELD_MAX: Duration = Duration::from_secs(5);
 
 /// One replica to run.
 #[derive(Clone)]
@@ -179,9 +181,14 @@ impl Partition {
             state.proposals += 1;
             let (myself, metrics, proposed_at) = (myself.clone(), self.context.metrics.clone(), Instant::now());
             tokio::spawn(async move {
-                let outcomes = decided.await;
-                metrics.storage.commit_seconds.observe(proposed_at.elapsed().as_secs_f64());
+                tokio::pin!(decided);
+                let in_time = timeout(BUDGET_HELD_MAX, &mut decided).await;
                 drop(permit);
+                let outcomes = match in_time {
+                    Ok(outcomes) => outcomes,
+                    Err(_elapsed) => decided.await,
+                };
+                metrics.storage.commit_seconds.observe(proposed_at.elapsed().as_secs_f64());
                 for (jobs, outcome) in entries.into_iter().zip(outcomes) {
                     metrics.storage.batches_per_entry.observe(jobs.batches() as f64);
                     answer(jobs, outcome);

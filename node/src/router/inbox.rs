@@ -1,6 +1,6 @@
 //! The queue in front of a partition actor: whoever appends pushes here, the actor takes all that waits in one turn.
-//! Invariant: jobs leave in the order they came; the actor is signalled once for any number of jobs. Bounded in bytes by
-//! the admission that every job carries.
+//! Invariant: jobs leave in the order they came; the actor is signalled when the first job comes and again when enough
+//! for an entry of their own wait. Bounded in bytes by the admission that every job carries.
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
@@ -10,6 +10,9 @@ use model::machine::AppendError;
 use tokio::sync::oneshot;
 
 use super::budget::Admission;
+
+/// So many bytes are worth an entry of their own, whatever else is under way.
+pub const COMPANY_BYTES: usize = 64 << 10;
 
 /// One caller's batches.
 pub struct AppendJob {
@@ -67,11 +70,15 @@ struct Inner {
 }
 
 impl Inbox {
-    /// Queues a job and wakes the actor if it is not awake.
+    /// Queues a job and wakes the actor if it is not awake, or if it waits for company that is complete now.
     pub fn push(&self, job: AppendJob) {
         let mut inner = self.lock();
+        let before = inner.bytes;
         inner.bytes += job.bytes;
         inner.jobs.push_back(job);
+        if before < COMPANY_BYTES && inner.bytes >= COMPANY_BYTES {
+            inner.signalled = false;
+        }
         inner.wake();
     }
 
@@ -166,5 +173,10 @@ mod tests {
         assert_eq!(sizes(inbox.drain()), [40]);
         inbox.push(job(50));
         assert_eq!(wakes.load(Ordering::Relaxed), 2);
+        inbox.push(job(COMPANY_BYTES - 51));
+        assert_eq!(wakes.load(Ordering::Relaxed), 2, "one byte is missing");
+        inbox.push(job(1));
+        inbox.push(job(1));
+        assert_eq!(wakes.load(Ordering::Relaxed), 3, "company is complete, told once");
     }
 }
