@@ -78,10 +78,24 @@ impl Cluster {
 
     pub fn restart(&mut self, id: u32) {
         self.say(&format!("restart {id}"));
-        let event = self.expect("restarted", Duration::from_secs(60));
-        assert_eq!(event["id"], id, "{event}");
-        let pid = event["pid"].as_u64().expect("restarted names the pid") as u32;
+        let (restarted, pid) = self.restarted();
+        assert_eq!(restarted, id);
         self.nodes.iter_mut().filter(|node| node.id == id).for_each(|node| node.pid = pid);
+    }
+
+    /// Restarts several nodes that may need each other to become ready.
+    pub fn restart_all(&mut self, ids: &[u32]) {
+        ids.iter().for_each(|id| self.say(&format!("restart {id}")));
+        for _ in ids {
+            let (id, pid) = self.restarted();
+            self.nodes.iter_mut().filter(|node| node.id == id).for_each(|node| node.pid = pid);
+        }
+    }
+
+    fn restarted(&mut self) -> (u32, u32) {
+        let event = self.expect("restarted", Duration::from_secs(60));
+        let number = |name: &str| event[name].as_u64().expect("restarted names id and pid") as u32;
+        (number("id"), number("pid"))
     }
 
     pub fn say(&mut self, line: &str) {
