@@ -100,7 +100,7 @@ impl Group {
         published: Arc<Published>,
     ) -> Self {
         let (sender, status) = watch::channel(Status::default());
-        let watcher = tokio::spawn(status::watch(raft.clone(), published.clone(), sender)).abort_handle();
+        let watcher = tokio::spawn(status::watch(group, raft.clone(), published.clone(), sender)).abort_handle();
         Group { inner: Arc::new(Inner { group, kind, replica, raft, reader, published, status, watcher }) }
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{NodeId, ReplicaId};
+use model::{GroupId, NodeId, ReplicaId};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, ServerState};
 use tokio::sync::watch;
@@ -117,16 +117,18 @@ pub(crate) fn metrics(raft: &Raft, known: Status) -> Metrics {
 }
 
 /// Keeps a group's status current until the group ends, and asks for the snapshots that are due.
-pub(crate) async fn watch(raft: Raft, published: Arc<Published>, sender: watch::Sender<Status>) {
+pub(crate) async fn watch(group: GroupId, raft: Raft, published: Arc<Published>, sender: watch::Sender<Status>) {
     let mut roles = raft.server_metrics();
     let mut led_since = None;
     loop {
         let (now, next) = look(&raft, &mut led_since);
         sender.send_if_modified(|status| {
-            *status != now && {
-                *status = now.clone();
-                true
+            let changed = *status != now;
+            if now.is_leader && !status.is_leader {
+                tracing::info!(%group, term = now.term, "leads");
             }
+            *status = now;
+            changed
         });
         tokio::select! {
             biased;
