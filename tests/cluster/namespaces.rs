@@ -67,7 +67,7 @@ impl Network {
         let data = self.data.path().join(node.to_string());
         let log = std::fs::File::create(self.data.path().join(format!("{node}.log"))).expect("a log file");
         let mut command = self.command(node, &binary());
-        command.arg("server").arg("--config").arg(config).arg("--data-dir").arg(data);
+        command.arg("server").arg("--config").arg(config).arg("--data").arg(data);
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log file")).stderr(log).spawn();
         Server(child.expect("ip netns exec starts the server"))
     }
