@@ -23,10 +23,11 @@ fn three_servers_in_three_namespaces_form_a_cluster_and_a_fourth_joins() {
     wait_for_nodes(&network, 4);
 
     let create = ["topic", "create", "ships", "--partitions", "6", "--replication", "3"];
-    assert_eq!(client(&network, 4, &create).0, Some(0), "{}", client(&network, 4, &create).1);
+    let (status, text) = client(&network, 4, &create);
+    assert_eq!(status, Some(0), "{text}");
     let produced = "one\ntwo\nthree\n";
     network.pipe(2, &["topic", "produce", "ships", "-"], produced);
-    let (status, text) = client(&network, 3, &["topic", "consume", "ships", "--from", "earliest", "-n", "3"]);
+    let (status, text) = client(&network, 3, &["topic", "consume", "ships", "--start", "earliest", "-n", "3"]);
     assert_eq!(status, Some(0), "{text}");
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
@@ -37,7 +38,8 @@ fn three_servers_in_three_namespaces_form_a_cluster_and_a_fourth_joins() {
 fn client(network: &Network, node: u32, arguments: &[&str]) -> (Option<i32>, String) {
     let output = network.command(node, &binary()).args(arguments).envs(network.addresses(node)).output();
     let output = output.expect("the CLI runs");
-    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    let text = [output.stdout.as_slice(), &output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
 fn wait_for_nodes(network: &Network, count: usize) {
