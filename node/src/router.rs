@@ -81,6 +81,11 @@ impl Router {
         lock(&self.local).get(&group).cloned()
     }
 
+    /// How many replicas run here.
+    pub fn replicas(&self) -> usize {
+        lock(&self.local).len()
+    }
+
     /// All running replicas.
     pub fn locals(&self) -> Vec<Arc<LocalPartition>> {
         lock(&self.local).values().cloned().collect()

@@ -113,10 +113,14 @@ impl Wishes {
 
 impl Broker {
     /// Asks for a topic on a client's first use. Never waits: names are merged and created in bounded entries, the
-    /// client asks again. `bucket` belongs to the client's connection. The name must be legal.
+    /// client asks again. `bucket` belongs to the client's connection. The name must be legal. Refused while this node
+    /// hosts as many replicas as its memory is meant for.
     pub fn auto_create(&self, topic: &str, bucket: &TokenBucket) -> AutoCreation {
         if !self.0.config.auto_create.enabled || !self.image().auto_creates_topics(Some(self.node_id())) {
             return AutoCreation::Disabled;
+        }
+        if self.0.router.replicas() >= self.0.config.limits.partitions_max {
+            return AutoCreation::Refused;
         }
         self.0.wishes.wish(topic, bucket)
     }
