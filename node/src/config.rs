@@ -93,21 +93,13 @@ pub struct Storage {
     pub disk_free_bytes_min: u64,
 }
 
-/// Raft timers; starting values of DESIGN.md section 5.
+/// Timers between nodes. Those of a group are constants of crate `raft` (docs/adr/003): all nodes must agree on them.
 #[derive(Clone, Debug)]
 pub struct Raft {
     /// Node-to-node heartbeat.
     pub node_heartbeat: Duration,
     /// A node without heartbeats for so long is dead.
     pub node_dead_after: Duration,
-    /// A group's own heartbeat.
-    pub heartbeat: Duration,
-    /// Shortest election timeout.
-    pub election_min: Duration,
-    /// Longest election timeout.
-    pub election_max: Duration,
-    /// Deadline of every peer request.
-    pub rpc_deadline: Duration,
 }
 
 /// Topics made by a client's first use.
@@ -148,10 +140,6 @@ impl Default for Raft {
         Self {
             node_heartbeat: Duration::from_millis(100),
             node_dead_after: Duration::from_millis(500),
-            heartbeat: Duration::from_millis(250),
-            election_min: Duration::from_millis(600),
-            election_max: Duration::from_millis(1000),
-            rpc_deadline: Duration::from_secs(2),
         }
     }
 }

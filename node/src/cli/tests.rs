@@ -15,7 +15,7 @@ fn every_documented_command_parses() {
         "dev --nodes 5 --data d --kafka-port 1 --amqp-port 2 --admin-port 3 --peer-port 4 --plain",
         "dev --ephemeral",
         "server --config node.toml --print-config",
-        "server --node-id 2 --data d --set raft.heartbeat=300ms --insecure",
+        "server --node-id 2 --data d --set raft.node_heartbeat=150ms --insecure",
         "topic ls",
         "topic ls -o json --bootstrap 127.0.0.1:9093",
         "topic create a --partitions 3 --replication 3 --config retention.ms=1000",

@@ -68,10 +68,6 @@ keys! {
     "storage.disk_free_bytes_min" node.storage.disk_free_bytes_min as ByteSize: "refuse appends below so much free disk";
     "raft.node_heartbeat" node.raft.node_heartbeat: "heartbeat between nodes";
     "raft.node_dead_after" node.raft.node_dead_after: "a node silent for so long counts as dead";
-    "raft.heartbeat" node.raft.heartbeat: "heartbeat of one group";
-    "raft.election_min" node.raft.election_min: "shortest election timeout";
-    "raft.election_max" node.raft.election_max: "longest election timeout";
-    "raft.rpc_deadline" node.raft.rpc_deadline: "deadline of one request between nodes";
     "log.format" log_format: "human or json";
     "log.level" log_level: "filter such as info or info,raft=debug; RUST_LOG wins";
     "runtime.workers" workers: "worker threads";

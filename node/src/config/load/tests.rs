@@ -17,11 +17,11 @@ fn an_empty_configuration_is_the_default() {
 #[test]
 fn flag_wins_over_environment_over_file_over_default() {
     let mut sources = with_file(
-        "node_id = 2\nrack = \"a\"\n[limits]\nrequest_bytes_max = \"8 MiB\"\n[raft]\nrpc_deadline = \"5s\"\n",
+        "node_id = 2\nrack = \"a\"\n[limits]\nrequest_bytes_max = \"8 MiB\"\n[raft]\nnode_dead_after = \"5s\"\n",
     );
     sources.variables = vec![
         ("FLOTILLA__RACK".to_owned(), "b".to_owned()),
-        ("FLOTILLA__RAFT__RPC_DEADLINE".to_owned(), "6s".to_owned()),
+        ("FLOTILLA__RAFT__NODE_DEAD_AFTER".to_owned(), "6s".to_owned()),
         ("PATH".to_owned(), "/bin".to_owned()),
     ];
     sources.flags = vec![("--rack".to_owned(), "rack", Raw::Text("c".to_owned()))];
@@ -29,10 +29,10 @@ fn flag_wins_over_environment_over_file_over_default() {
     let loaded = load(&sources).expect("valid");
     assert_eq!(loaded.settings.node.node_id, 2);
     assert_eq!(loaded.settings.node.rack.as_deref(), Some("c"));
-    assert_eq!(loaded.settings.node.raft.rpc_deadline.as_secs(), 6);
+    assert_eq!(loaded.settings.node.raft.node_dead_after.as_secs(), 6);
     assert_eq!(loaded.settings.node.limits.request_bytes_max, 8 << 20);
     assert_eq!(loaded.source("node_id").to_string(), "node.toml:1");
-    assert_eq!(loaded.source("raft.rpc_deadline").to_string(), "$FLOTILLA__RAFT__RPC_DEADLINE");
+    assert_eq!(loaded.source("raft.node_dead_after").to_string(), "$FLOTILLA__RAFT__NODE_DEAD_AFTER");
     assert_eq!(loaded.source("rack").to_string(), "--rack");
     assert_eq!(loaded.source("log.format").to_string(), "--set log.format=json");
 }
@@ -40,7 +40,7 @@ fn flag_wins_over_environment_over_file_over_default() {
 #[test]
 fn all_problems_are_told_at_once_each_with_its_source() {
     let mut sources = with_file(
-        "node_id = 0\nnode_idd = 3\nseed = [\"a:1\"]\n[listeners]\nkafka = \"0.0.0.0:9092\"\npeer = \"here\"\n\n[limits]\nrequest_bytes_max = \"8 elephants\"\nconnections_max = \"few\"\n[raft]\nelection_max = \"100ms\"\n[what]\nnot = 1\n",
+        "node_id = 0\nnode_idd = 3\nseed = [\"a:1\"]\n[listeners]\nkafka = \"0.0.0.0:9092\"\npeer = \"here\"\n\n[limits]\nrequest_bytes_max = \"8 elephants\"\nconnections_max = \"few\"\n[raft]\nnode_dead_after = \"200ms\"\n[what]\nnot = 1\n",
     );
     sources.variables = vec![("FLOTILLA__LISTENERS__KAFKKA".to_owned(), "127.0.0.1:1".to_owned())];
     sources.flags = vec![("--bootstrap-expect".to_owned(), "bootstrap_expect", Raw::Text("three".to_owned()))];
@@ -57,7 +57,7 @@ fn all_problems_are_told_at_once_each_with_its_source() {
   --set auto_create.partitions: KEY=VALUE is expected
   node.toml:1: node_id: must be 1 or more
   node.toml:5: listeners.kafka: 0.0.0.0:9092 is reachable from other machines and nothing authenticates clients yet; bind 127.0.0.1, or set insecure = true (--insecure) on a trusted network
-  node.toml:12: raft.election_max: must be longer than raft.election_min (600ms)";
+  node.toml:12: raft.node_dead_after: must be at least three times raft.node_heartbeat (100ms)";
     let problems = load(&sources).expect_err("must be refused");
     assert_eq!(problems.to_string(), expected);
     assert_eq!(problems.0.len(), 12);
@@ -82,7 +82,7 @@ fn three_founders_need_three_addresses() {
 #[test]
 fn the_printed_form_loads_to_the_same_values() {
     let sources = with_file(
-        "node_id = 7\nseeds = [\"a:1\", \"[::1]:2\"]\nrack = \"it's \\\"q\\\"\"\nlog.format = \"json\"\nraft.rpc_deadline = \"90s\"\n",
+        "node_id = 7\nseeds = [\"a:1\", \"[::1]:2\"]\nrack = \"it's \\\"q\\\"\"\nlog.format = \"json\"\nraft.node_dead_after = \"90s\"\n",
     );
     let first = load(&sources).expect("valid");
     let second = load(&with_file(&first.print())).expect("printed form is valid");
