@@ -8,14 +8,14 @@ use crate::{flotilla, ok};
 fn all_errors_of_a_file_are_told_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("node.toml");
-    std::fs::write(&file, "node_idd = 1\n[listeners]\nkafka = \"0.0.0.0:9092\"\n[raft]\nheartbeat = \"soon\"\n")
+    std::fs::write(&file, "node_idd = 1\n[listeners]\nkafka = \"0.0.0.0:9092\"\n[raft]\nnode_heartbeat = \"soon\"\n")
         .expect("written");
     let path = file.to_str().expect("UTF-8");
     let output = flotilla(&["check", "config", path], "");
     let expected = format!(
         "3 problems in the configuration
   {path}:1: unknown setting \"node_idd\"; did you mean \"node_id\"?
-  {path}:5: raft.heartbeat: a duration such as \"5s\" or \"250ms\" is expected, not \"soon\"
+  {path}:5: raft.node_heartbeat: a duration such as \"5s\" or \"250ms\" is expected, not \"soon\"
   {path}:3: listeners.kafka: 0.0.0.0:9092 is reachable from other machines and nothing authenticates clients yet; bind 127.0.0.1, or set insecure = true (--insecure) on a trusted network
 "
     );
