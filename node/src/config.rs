@@ -137,10 +137,7 @@ impl Default for Storage {
 
 impl Default for Raft {
     fn default() -> Self {
-        Self {
-            node_heartbeat: Duration::from_millis(100),
-            node_dead_after: Duration::from_millis(500),
-        }
+        Self { node_heartbeat: Duration::from_millis(100), node_dead_after: Duration::from_millis(500) }
     }
 }
 

@@ -72,7 +72,13 @@ impl<L: Fn(GroupId) -> Leader> View<L> {
 
     fn partition(&self, index: i32, partition: &Partition) -> PartitionView {
         let known = (self.leader)(partition.group);
-        let leader = known.node.filter(|id| self.alive.contains(id));
+        // A single replica will lead, also before its first heartbeat says so: a client that is told "no leader" of a
+        // topic it has just made may remember that for a second.
+        let only = match partition.replicas.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        };
+        let leader = known.node.or(only).filter(|id| self.alive.contains(id));
         let numbers = |alive: bool| -> Vec<i32> {
             partition.replicas.iter().filter(|id| self.alive.contains(id) == alive).map(|id| node(*id)).collect()
         };
@@ -94,7 +100,7 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use model::controller::{Command, ControllerMachine, CreateTopics, NewTopic, Registration};
-    use model::{At, Out, StoreId, TopicId};
+    use model::{At, Out, PartitionIndex, StoreId, TopicId};
 
     /// Three nodes, of which `alive` live, and these topics of so many partitions; every group is led by its first
     /// replica in epoch 7.
@@ -144,6 +150,19 @@ pub(super) mod tests {
         assert_eq!(partition.offline, [leader]);
         assert!(!partition.in_sync.contains(&leader));
         assert_eq!(view.living().count(), 2);
+    }
+
+    #[test]
+    fn a_single_replica_leads_before_it_is_heard_of() {
+        let View { image, alive, .. } = view(&[1, 2, 3], &[("t", 1)]);
+        let unheard = View { image, alive, leader: |_| Leader { node: None, epoch: NONE } };
+        let mut partition = unheard.image.topic("t").unwrap().partition(PartitionIndex(0)).unwrap().clone();
+        assert_eq!(unheard.partition(0, &partition).error, ErrorCode::LeaderNotAvailable, "one of three will lead");
+        partition.replicas = vec![NodeId(2)];
+        let seen = unheard.partition(0, &partition);
+        assert_eq!((seen.error, seen.leader, seen.epoch), (ErrorCode::None, 2, NONE));
+        partition.replicas = vec![NodeId(9)];
+        assert_eq!(unheard.partition(0, &partition).error, ErrorCode::LeaderNotAvailable, "a dead one does not");
     }
 
     #[test]
