@@ -28,7 +28,8 @@ pub fn count(short: usize, long: usize) -> usize {
     if std::env::var_os("FLOTILLA_LONG").is_some() { long } else { short }
 }
 
-/// The folder of the repository.
+/// The folder of the repository. Cargo says it anew to every run, so a test binary kept from another clone is not led astray.
 pub fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root").to_path_buf()
+    let tests = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    PathBuf::from(tests).parent().expect("tests/ stands in the root").to_path_buf()
 }

@@ -54,7 +54,7 @@ pub struct Tree {
 
 impl Tree {
     pub fn load() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root").to_path_buf();
+        let root = harness::repository();
         let listed = Command::new("git")
             .args(["ls-files", "--cached", "--others", "--exclude-standard"])
             .current_dir(&root)
