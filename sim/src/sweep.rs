@@ -29,11 +29,11 @@ pub fn run((first, last): (u64, u64), jobs: usize, fail_fast: bool) -> ExitCode 
         }
         let (seed, child) = running.remove(0);
         let output = child.wait_with_output().expect("a simulation can be waited for");
+        print!("{}", String::from_utf8_lossy(&output.stdout));
         if output.status.success() {
             passed += 1;
         } else {
             failed.push(seed);
-            print!("{}", String::from_utf8_lossy(&output.stdout));
             println!("seed {seed}: {} (make sim-seed SEED={seed} tells the story)", output.status);
         }
     }
