@@ -102,15 +102,11 @@ pub struct Raft {
     pub node_dead_after: Duration,
 }
 
-/// Topics made by a client's first use.
+/// Topics made by a client's first use. How many partitions they get is the cluster's `num.partitions`.
 #[derive(Clone, Debug)]
 pub struct AutoCreate {
     /// Whether a client's metadata request may create topics at all.
     pub enabled: bool,
-    /// Partitions of such a topic.
-    pub partitions: u32,
-    /// New topics a second, per connection and for the node.
-    pub rate_per_second: u32,
 }
 
 impl Default for Limits {
@@ -143,6 +139,6 @@ impl Default for Raft {
 
 impl Default for AutoCreate {
     fn default() -> Self {
-        Self { enabled: true, partitions: 4, rate_per_second: 64 }
+        Self { enabled: true }
     }
 }

@@ -13,7 +13,6 @@ pub fn check(loaded: &Loaded) -> Vec<Problem> {
     let mut findings = Findings { loaded, found: Vec::new() };
     findings.identity();
     findings.listeners();
-    findings.topics();
     findings.sizes();
     findings.timings();
     findings.found
@@ -81,14 +80,6 @@ impl Findings<'_> {
         let peer = &config.listeners.peer;
         self.expect(!peer.bind.ip().is_unspecified() || peer.advertise.is_some(), "advertise.peer", || {
             format!("listeners.peer is {}, which other nodes cannot connect to; set this node's host:port", peer.bind)
-        });
-    }
-
-    fn topics(&mut self) {
-        let topics = &self.loaded.settings.node.auto_create;
-        let partitions = topics.partitions;
-        self.expect((1..=1_000).contains(&partitions), "auto_create.partitions", || {
-            "must be between 1 and 1000".to_owned()
         });
     }
 

@@ -53,8 +53,6 @@ keys! {
     "advertise.peer" node.listeners.peer.advertise: "host:port told to the other nodes; empty = listeners.peer";
     "advertise.admin" node.listeners.admin.advertise: "host:port told to operators; empty = listeners.admin";
     "auto_create.enabled" node.auto_create.enabled: "create an unknown topic when a client asks for it";
-    "auto_create.partitions" node.auto_create.partitions: "partitions of such a topic";
-    "auto_create.rate_per_second" node.auto_create.rate_per_second: "new topics a second, per connection and node";
     "limits.connections_max" node.limits.connections_max: "client connections at once";
     "limits.partitions_max" node.limits.partitions_max: "partition replicas on this node";
     "limits.request_bytes_max" node.limits.request_bytes_max as ByteSize: "one request";

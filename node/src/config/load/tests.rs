@@ -44,7 +44,7 @@ fn all_problems_are_told_at_once_each_with_its_source() {
     );
     sources.variables = vec![("FLOTILLA__LISTENERS__KAFKKA".to_owned(), "127.0.0.1:1".to_owned())];
     sources.flags = vec![("--bootstrap-expect".to_owned(), "bootstrap_expect", Raw::Text("three".to_owned()))];
-    sources.assignments = vec!["auto_create.partitions".to_owned()];
+    sources.assignments = vec!["auto_create.enabled".to_owned()];
     let expected = "12 problems in the configuration
   node.toml:2: unknown setting \"node_idd\"; did you mean \"node_id\"?
   node.toml:3: unknown setting \"seed\"; did you mean \"seeds\"?
@@ -54,7 +54,7 @@ fn all_problems_are_told_at_once_each_with_its_source() {
   node.toml:13: unknown setting \"what\"; `flotilla server --print-config` lists all
   $FLOTILLA__LISTENERS__KAFKKA: unknown setting \"listeners.kafkka\"; did you mean \"listeners.kafka\"?
   --bootstrap-expect: bootstrap_expect: a whole number of 0 or more is expected, not \"three\"
-  --set auto_create.partitions: KEY=VALUE is expected
+  --set auto_create.enabled: KEY=VALUE is expected
   node.toml:1: node_id: must be 1 or more
   node.toml:5: listeners.kafka: 0.0.0.0:9092 is reachable from other machines and nothing authenticates clients yet; bind 127.0.0.1, or set insecure = true (--insecure) on a trusted network
   node.toml:12: raft.node_dead_after: must be at least three times raft.node_heartbeat (100ms)";
