@@ -8,6 +8,7 @@ mod clock;
 mod cluster;
 mod disk;
 mod entropy;
+mod fault;
 mod history;
 mod nemesis;
 mod net;

@@ -6,18 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-/// One thing that happens to the world.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A node loses power: what was not synced is gone.
-    Crash(u32),
-    /// It comes back.
-    Restart(u32),
-    /// Bytes between two nodes wait (a cut that heals; TCP loses nothing).
-    Hold(u32, u32),
-    /// They arrive, late.
-    Release(u32, u32),
-}
+use crate::fault::Fault;
 
 /// When the faults begin: the cluster has formed and the topic exists.
 pub const BEGIN: Duration = Duration::from_secs(6);
@@ -42,8 +31,10 @@ pub fn schedule(rng: &mut SmallRng, nodes: u32) -> Vec<(Duration, Fault)> {
             _ => {
                 let one = rng.random_range(1..=nodes);
                 let other = one % nodes + 1;
-                schedule.push((at, Fault::Hold(one, other)));
-                schedule.push((end, Fault::Release(one, other)));
+                for (from, to) in [(one, other), (other, one)] {
+                    schedule.push((at, Fault::Cut { from, to }));
+                    schedule.push((end, Fault::Heal { from, to }));
+                }
             }
         }
         at = end;
@@ -53,6 +44,6 @@ pub fn schedule(rng: &mut SmallRng, nodes: u32) -> Vec<(Duration, Fault)> {
 }
 
 fn crash(schedule: &mut Vec<(Duration, Fault)>, at: Duration, end: Duration, node: u32) {
-    schedule.push((at, Fault::Crash(node)));
-    schedule.push((end, Fault::Restart(node)));
+    schedule.push((at, Fault::PowerLoss { node }));
+    schedule.push((end, Fault::Start { node }));
 }

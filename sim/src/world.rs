@@ -11,8 +11,9 @@ use rand::{Rng, SeedableRng};
 use crate::checker;
 use crate::clock::EPOCH_MS;
 use crate::disk::Disks;
+use crate::fault::Fault;
 use crate::history::History;
-use crate::nemesis::{self, Fault};
+use crate::nemesis;
 use crate::workload::{Ledger, host, produce, read};
 
 /// Nodes of the cluster.
@@ -102,16 +103,19 @@ fn step(sim: &mut turmoil::Sim<'_>, faults: Vec<(Duration, Fault)>, disks: &Disk
 }
 
 fn inflict(sim: &mut turmoil::Sim<'_>, fault: &Fault, disks: &Disks, ledger: &Ledger) {
-    ledger.borrow_mut().tell(sim.elapsed(), format!("{fault:?}"));
+    ledger.borrow_mut().tell(sim.elapsed(), fault.to_string());
     match fault {
-        Fault::Crash(node) => {
+        Fault::PowerLoss { node } => {
             sim.crash(host(*node));
             disks.crash(*node);
             ledger.borrow_mut().count("crashes");
         }
-        Fault::Restart(node) => sim.bounce(host(*node)),
-        Fault::Hold(one, other) => sim.hold(host(*one), host(*other)),
-        Fault::Release(one, other) => sim.release(host(*one), host(*other)),
+        Fault::Start { node } => sim.bounce(host(*node)),
+        // turmoil holds both directions of a link.
+        Fault::Cut { from, to } if from < to => sim.hold(host(*from), host(*to)),
+        Fault::Heal { from, to } if from < to => sim.release(host(*from), host(*to)),
+        Fault::Cut { .. } | Fault::Heal { .. } => {}
+        other => ledger.borrow_mut().tell(sim.elapsed(), format!("(no effect) {other}")),
     }
 }
 
