@@ -70,15 +70,23 @@ impl<L: Fn(GroupId) -> Leader> View<L> {
         (0..).zip(&topic.partitions).map(|(index, partition)| self.partition(index, partition))
     }
 
-    fn partition(&self, index: i32, partition: &Partition) -> PartitionView {
-        let known = (self.leader)(partition.group);
-        // A single replica will lead, also before its first heartbeat says so: a client that is told "no leader" of a
-        // topic it has just made may remember that for a second.
+    /// Whether every partition of a topic has a leader to name.
+    pub(super) fn is_led(&self, topic: &Topic) -> bool {
+        topic.partitions.iter().all(|partition| self.leader(partition, (self.leader)(partition.group)).is_some())
+    }
+
+    /// The leader to name: living, and known. A single replica will lead, also before its first heartbeat says so.
+    fn leader(&self, partition: &Partition, known: Leader) -> Option<NodeId> {
         let only = match partition.replicas.as_slice() {
             [only] => Some(*only),
             _ => None,
         };
-        let leader = known.node.or(only).filter(|id| self.alive.contains(id));
+        known.node.or(only).filter(|id| self.alive.contains(id))
+    }
+
+    fn partition(&self, index: i32, partition: &Partition) -> PartitionView {
+        let known = (self.leader)(partition.group);
+        let leader = self.leader(partition, known);
         let numbers = |alive: bool| -> Vec<i32> {
             partition.replicas.iter().filter(|id| self.alive.contains(id) == alive).map(|id| node(*id)).collect()
         };

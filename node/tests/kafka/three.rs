@@ -1,13 +1,16 @@
 //! Three nodes: who asks the wrong one is sent to the right one, in words of every version.
+use wire::kafka::messages::create_partitions::CreatePartitionsTopic;
+use wire::kafka::messages::create_topics::{CreatableReplicaAssignment, CreatableTopic};
 use wire::kafka::messages::fetch::{FetchPartition, FetchTopic};
-use wire::kafka::messages::{FetchRequest, MetadataRequest};
+use wire::kafka::messages::{CreatePartitionsRequest, CreateTopicsRequest, FetchRequest, MetadataRequest};
 use wire::kafka::{ErrorCode, Str, Uuid};
 
-use crate::node::{Node, batch, produce, produced, start_three};
+use crate::client::Client;
+use crate::node::{Node, ask_for, batch, produce, produced, start_three, until};
 
 /// Ports of the leader of the topic's one partition, and of a node that does not lead it; the leader's id.
 async fn leader_and_other(nodes: &[Node]) -> (i32, usize, usize) {
-    let metadata = nodes[0].client().await.call(12, &crate::node::ask_for("t", false)).await;
+    let metadata = nodes[0].client().await.call(12, &ask_for("t", false)).await;
     let partition = &metadata.topics[0].partitions[0];
     assert_eq!((partition.replica_nodes.len(), partition.isr_nodes.len()), (3, 3));
     let leader = usize::try_from(partition.leader_id).expect("a leader") - 1;
@@ -80,7 +83,7 @@ async fn a_dead_node_leaves_the_metadata_and_its_partitions() {
     drop(nodes.remove(leader));
     let all = MetadataRequest { topics: None, ..Default::default() };
     let survivor = &nodes[0];
-    let metadata = crate::node::until("another leader", || async {
+    let metadata = until("another leader", || async {
         let metadata = survivor.client().await.call(12, &all).await;
         let led_by = metadata.topics[0].partitions[0].leader_id;
         (led_by > 0 && led_by != leader_id && metadata.brokers.len() == 2).then_some(metadata)
@@ -89,4 +92,56 @@ async fn a_dead_node_leaves_the_metadata_and_its_partitions() {
     let partition = &metadata.topics[0].partitions[0];
     assert_eq!(partition.offline_replicas, [leader_id]);
     assert!(!partition.isr_nodes.contains(&leader_id) && partition.replica_nodes.len() == 3);
+}
+
+/// The leaders of all partitions of a topic, as Metadata names them now.
+async fn leaders(client: &mut Client, topic: &str) -> Vec<i32> {
+    let metadata = client.call(12, &ask_for(topic, false)).await;
+    metadata.topics[0].partitions.iter().map(|partition| partition.leader_id).collect()
+}
+
+#[tokio::test]
+async fn whoever_made_a_topic_finds_its_leaders_at_once() {
+    let nodes = start_three().await;
+    nodes[0].topic("first", 1).await;
+    for (round, node) in nodes.iter().cycle().take(6).enumerate() {
+        let name = Str::from(format!("t{round}"));
+        let mut client = node.client().await;
+        let topic =
+            CreatableTopic { name: name.clone(), num_partitions: 8, replication_factor: 3, ..Default::default() };
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 10_000, ..Default::default() };
+        assert_eq!(client.call(7, &request).await.topics[0].error_code, 0);
+        let led = leaders(&mut client, name.as_str()).await;
+        assert!(led.len() == 8 && led.iter().all(|leader| *leader > 0), "made: {led:?}");
+        let topics = vec![CreatePartitionsTopic { name: name.clone(), count: 12, ..Default::default() }];
+        let request = CreatePartitionsRequest { topics, timeout_ms: 10_000, ..Default::default() };
+        assert_eq!(client.call(3, &request).await.results[0].error_code, 0);
+        let led = leaders(&mut client, name.as_str()).await;
+        assert!(led.len() == 12 && led.iter().all(|leader| *leader > 0), "grown: {led:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_gets_no_leader_in_time_exists_and_is_answered_so() {
+    let mut nodes = start_three().await;
+    nodes[0].topic("first", 1).await;
+    drop(nodes.remove(2));
+    let mut client = nodes[0].client().await;
+    let assignment = CreatableReplicaAssignment { partition_index: 0, broker_ids: vec![1, 3], ..Default::default() };
+    let topic = CreatableTopic {
+        name: Str::from_static("halved"),
+        num_partitions: -1,
+        replication_factor: -1,
+        assignments: vec![assignment],
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 3_000, ..Default::default() };
+    let answer = until("a controller", || async {
+        let answer = nodes[0].client().await.call(7, &request).await;
+        answer.topics[0].error_message.as_ref().is_some_and(|words| words.as_str().contains("leader")).then_some(answer)
+    });
+    assert_eq!(answer.await.topics[0].error_code, ErrorCode::RequestTimedOut.code());
+    let metadata = client.call(12, &ask_for("halved", false)).await;
+    let partition = &metadata.topics[0].partitions[0];
+    assert_eq!((metadata.topics[0].error_code, partition.leader_id), (0, -1));
 }

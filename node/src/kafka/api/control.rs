@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::controller::{self, Command, Outcome};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use wire::kafka::ErrorCode;
 
 use crate::kafka::Call;
 use crate::kafka::errors::{Refusal, Verb};
+use crate::kafka::view;
 
 /// Patience of requests that do not say how long to wait: Kafka's `request.timeout.ms`.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest wait that a client may ask for.
 const PATIENCE_MAX: Duration = Duration::from_secs(300);
+/// How often a new partition's leader is looked for.
+const LEADER_TICK: Duration = Duration::from_millis(2);
 
 /// A client's `timeout_ms`. Zero and less still mean one attempt.
 pub(super) fn patience(timeout_ms: i32) -> Duration {
@@ -63,6 +66,33 @@ async fn propose<R>(
     };
     let results = results(reply.outcome).ok_or_else(mismatch)?;
     Ok(results.into_iter().map(|result| result.map_err(refusal)).collect())
+}
+
+/// Waits until this node's Metadata names a leader of every partition of the topics just made or grown, as Kafka does: a
+/// client that asks next finds them. A topic that has none by the `deadline` exists, but is answered REQUEST_TIMED_OUT.
+pub(super) async fn await_leaders<T>(
+    call: &Call,
+    deadline: Instant,
+    results: &mut [Result<T, Refusal>],
+    name: impl Fn(usize, &T) -> String,
+) {
+    for (place, result) in results.iter_mut().enumerate() {
+        let Ok(name) = result.as_ref().map(|made| name(place, made)) else { continue };
+        while !is_led(call, &name) {
+            if Instant::now() >= deadline {
+                let words = format!("Topic '{name}' has partitions without a leader yet.");
+                *result = Err(Refusal::new(ErrorCode::RequestTimedOut, words));
+                break;
+            }
+            sleep(LEADER_TICK).await;
+        }
+    }
+}
+
+/// A topic that was deleted meanwhile is not waited for.
+fn is_led(call: &Call, name: &str) -> bool {
+    let view = view::now(call.broker());
+    view.image.topic(name).is_none_or(|topic| view.is_led(topic))
 }
 
 /// The controller's refusal in Kafka's code.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use model::controller::image::Configs;
 use model::controller::{Command, CreateTopics, CreatedTopic, Image, NewTopic, Outcome, Topic};
 use model::{NodeId, TopicId};
+use tokio::time::Instant;
 use wire::kafka::messages::create_topics::{CreatableTopic, CreatableTopicConfigs, CreatableTopicResult};
 use wire::kafka::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use wire::kafka::{ErrorCode, Str};
 
 use super::configs::statics;
-use super::control::{self, patience};
+use super::control::{self, await_leaders, patience};
 use super::uuid;
 use crate::kafka::Call;
 use crate::kafka::errors::Refusal;
@@ -20,14 +21,19 @@ const CONFIGS_FROM: i16 = 5;
 /// Answers every version.
 pub(in crate::kafka) async fn answer(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let validate_only = request.validate_only;
+    let patience = patience(request.timeout_ms);
+    let deadline = Instant::now() + patience;
     let names: Vec<(Str, Configs)> = request.topics.iter().map(|asked| (asked.name.clone(), configs(asked))).collect();
     let items = request.topics.iter().map(new_topic).collect();
     let command = |topics| Command::CreateTopics(CreateTopics { topics, validate_only, auto: false });
-    let results = control::each(&call, patience(request.timeout_ms), items, command, |outcome| match outcome {
+    let results = control::each(&call, patience, items, command, |outcome| match outcome {
         Outcome::Created(results) => Some(results),
         _ => None,
     });
-    let results = results.await;
+    let mut results = results.await;
+    if !validate_only {
+        await_leaders(&call, deadline, &mut results, |_, created| created.name.clone()).await;
+    }
     let image = call.broker().image();
     let topics = names.into_iter().zip(results).map(|((name, configs), result)| match result {
         Ok(created) => success(&call, &image, created, configs, validate_only),
