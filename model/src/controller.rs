@@ -22,6 +22,7 @@ pub use describe::{Described, Source, Synonym};
 pub use image::{Image, Node, Partition, Snapshot, Topic};
 pub use nodes::{Endpoint, Registration};
 pub use partitions::{CreatePartitions, MorePartitions};
+pub use placement::{Placing, Terms};
 pub use producer_ids::{AllocateProducerIds, ProducerIdBlock};
 pub use topics::{CreateTopics, CreatedTopic, DeleteTopics, DeletedTopic, NewTopic, TopicRef};
 
@@ -51,6 +52,13 @@ pub enum Command {
     IncrementalAlterConfigs(IncrementalAlterConfigs),
     /// A block of producer ids for one node (KIP-730).
     AllocateProducerIds(AllocateProducerIds),
+    /// What places replicas, on the terms of the leader that proposes it. The plain forms above are on default terms.
+    Place {
+        /// What the leader knows and the log does not.
+        terms: Terms,
+        /// The command.
+        what: Placing,
+    },
 }
 
 /// What the proposer is told.
@@ -182,11 +190,25 @@ impl ControllerMachine {
 }
 
 impl Command {
+    /// The command as its leader proposes it: on the leader's terms, if it places replicas.
+    #[must_use]
+    pub fn on(self, terms: Terms) -> Self {
+        match self {
+            Command::CreateTopics(create) => Command::Place { terms, what: Placing::CreateTopics(create) },
+            Command::CreatePartitions(create) => Command::Place { terms, what: Placing::CreatePartitions(create) },
+            other => other,
+        }
+    }
+
     /// Whether the command only asks whether it would be accepted.
     fn is_dry(&self) -> bool {
         match self {
-            Command::CreateTopics(create) => create.validate_only,
-            Command::CreatePartitions(create) => create.validate_only,
+            Command::CreateTopics(create) | Command::Place { what: Placing::CreateTopics(create), .. } => {
+                create.validate_only
+            }
+            Command::CreatePartitions(create) | Command::Place { what: Placing::CreatePartitions(create), .. } => {
+                create.validate_only
+            }
             Command::AlterConfigs(alter) => alter.validate_only,
             Command::IncrementalAlterConfigs(alter) => alter.validate_only,
             _ => false,
@@ -204,15 +226,23 @@ impl Image {
             }
             Command::RegisterNode(registration) => self.register_node(registration),
             Command::UpdateNode(registration) => self.update_node(registration),
-            Command::CreateTopics(create) => any_ok(self.create_topics(create), Outcome::Created),
+            Command::CreateTopics(create) => self.place(Placing::CreateTopics(create), &Terms::default()),
+            Command::CreatePartitions(create) => self.place(Placing::CreatePartitions(create), &Terms::default()),
+            Command::Place { terms, what } => self.place(what, &terms),
             Command::DeleteTopics(delete) => any_ok(self.delete_topics(delete), Outcome::Deleted),
-            Command::CreatePartitions(create) => any_ok(self.create_partitions(create), Outcome::Each),
             Command::AlterConfigs(alter) => any_ok(self.alter_configs(alter), Outcome::Each),
             Command::IncrementalAlterConfigs(alter) => any_ok(self.incremental_alter_configs(alter), Outcome::Each),
             Command::AllocateProducerIds(allocate) => {
                 let block = self.allocate_producer_ids(allocate);
                 (block.is_ok(), Outcome::ProducerIds(block))
             }
+        }
+    }
+
+    fn place(&mut self, what: Placing, terms: &Terms) -> (bool, Outcome) {
+        match what {
+            Placing::CreateTopics(create) => any_ok(self.create_topics(create, terms), Outcome::Created),
+            Placing::CreatePartitions(create) => any_ok(self.create_partitions(create, terms), Outcome::Each),
         }
     }
 }

@@ -17,6 +17,9 @@ pub use budget::AppendBudget;
 pub use inbox::{AppendJob, COMPANY_BYTES, Committed, Inbox, Refused};
 pub use partition::{LocalPartition, Role};
 
+/// A node that never beat is given up only when this one has run for so long: before, nobody had time to.
+const NEVER_HEARD: Duration = Duration::from_secs(5);
+
 /// Who leads a group, as far as this node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leadership {
@@ -44,6 +47,7 @@ pub struct PeerState {
 pub struct Router {
     node: NodeId,
     dead_after: Duration,
+    started: Instant,
     local: RwLock<BTreeMap<GroupId, Arc<LocalPartition>>>,
     controller: RwLock<Option<raft::Group>>,
     peers: RwLock<BTreeMap<NodeId, PeerState>>,
@@ -64,6 +68,7 @@ impl Router {
         Self {
             node,
             dead_after,
+            started: Instant::now(),
             local: RwLock::default(),
             controller: RwLock::default(),
             peers: RwLock::default(),
@@ -146,6 +151,12 @@ impl Router {
     /// Whether `node` is this one or has beaten lately.
     pub fn is_alive(&self, node: NodeId) -> bool {
         node == self.node || lock(&self.peers).get(&node).is_some_and(|peer| peer.seen.elapsed() < self.dead_after)
+    }
+
+    /// Whether new replicas should rather not go to `node`: it stopped beating, or never began.
+    pub fn is_given_up(&self, node: NodeId) -> bool {
+        let heard = self.peer(node).is_some();
+        !self.is_alive(node) && (heard || self.started.elapsed() >= NEVER_HEARD)
     }
 
     /// What `node` said last.

@@ -241,7 +241,7 @@ impl Start {
             services: Arc::new(NodeServices {
                 groups: self.context.groups.clone(),
                 router: self.context.router.clone(),
-                clock: self.context.clock.clone(),
+                broker: self.broker.clone(),
                 bootstrap: self.bootstrap.clone(),
             }),
             append_budget: Arc::new(Semaphore::new(limits.peer_append_bytes)),

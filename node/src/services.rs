@@ -6,12 +6,11 @@ use futures::future::{BoxFuture, FutureExt};
 use model::{GroupId, NodeId};
 
 use crate::bootstrap::Bootstrap;
-use crate::broker::control;
+use crate::broker::Broker;
 use crate::peer::hello::Hello;
 use crate::peer::listener::Services;
 use crate::peer::messages::{Heartbeat, Visit, Visited};
 use crate::router::Router;
-use crate::seams::Clock;
 
 /// The services of one node.
 pub struct NodeServices {
@@ -19,8 +18,8 @@ pub struct NodeServices {
     pub groups: raft::Groups,
     /// Where heartbeats are noted.
     pub router: Arc<Router>,
-    /// Time of forwarded commands.
-    pub clock: Arc<dyn Clock>,
+    /// Carries out forwarded commands.
+    pub broker: Broker,
     /// Founding and joining.
     pub bootstrap: Arc<Bootstrap>,
 }
@@ -36,8 +35,8 @@ impl Services for NodeServices {
     }
 
     fn control(&self, _from: NodeId, command: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
-        let (router, clock) = (self.router.clone(), self.clock.clone());
-        async move { control::serve(&router, clock.as_ref(), command).await }.boxed()
+        let broker = self.broker.clone();
+        async move { broker.serve_control(command).await }.boxed()
     }
 
     fn heartbeat(&self, from: NodeId, heartbeat: Heartbeat) {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::controller::placement::Loads;
+use crate::controller::placement::{Loads, Terms};
 use crate::controller::topics::{check_partition_count, unknown_topic};
 use crate::controller::{Code, Error, Image, Topic};
 use crate::ids::NodeId;
@@ -29,8 +29,8 @@ pub struct MorePartitions {
 }
 
 impl Image {
-    pub(super) fn create_partitions(&mut self, create: CreatePartitions) -> Vec<Result<(), Error>> {
-        let mut loads = Loads::of(self);
+    pub(super) fn create_partitions(&mut self, create: CreatePartitions, terms: &Terms) -> Vec<Result<(), Error>> {
+        let mut loads = Loads::of(self, terms);
         create.topics.iter().map(|more| self.grow_topic(more, &mut loads)).collect()
     }
 

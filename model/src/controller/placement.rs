@@ -1,15 +1,35 @@
-//! Where new replicas go: on the nodes with the fewest, on racks not used yet; leaders balanced likewise.
-//! Deterministic: ties go to the lower node id. Never looks at live nodes: liveness is not replicated.
+//! Where new replicas go: on living nodes first, those with the fewest, on racks not used yet; leaders balanced likewise.
+//! Deterministic: ties go to the lower node id; who lives is what the proposing leader says in the command's terms.
+//! Invariant: the nodes held for dead are never a majority of a placed partition, and never its preferred leader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::controller::{Code, Error, Image};
+use crate::controller::{Code, CreatePartitions, CreateTopics, Error, Image, Node};
 use crate::ids::NodeId;
 use crate::limits;
 
+/// What the proposing leader knows and the log does not, as far as placement depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Nodes held for dead: at most as many as are registered, unknown ones mean nothing.
+    pub dead: BTreeSet<NodeId>,
+}
+
+/// The commands that place replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Placing {
+    /// Kafka's CreateTopics, and auto-creation.
+    CreateTopics(CreateTopics),
+    /// Kafka's CreatePartitions.
+    CreatePartitions(CreatePartitions),
+}
+
 #[derive(Clone, Debug, Default)]
 struct Load {
+    dead: bool,
     replicas: usize,
     leaders: usize,
     rack: Option<String>,
@@ -20,9 +40,10 @@ struct Load {
 pub(super) struct Loads(BTreeMap<NodeId, Load>);
 
 impl Loads {
-    pub(super) fn of(image: &Image) -> Self {
-        let empty = |rack: &Option<String>| Load { rack: rack.clone(), ..Load::default() };
-        let mut loads = Loads(image.nodes.values().map(|node| (node.id, empty(&node.rack))).collect());
+    pub(super) fn of(image: &Image, terms: &Terms) -> Self {
+        let empty =
+            |node: &Node| Load { dead: terms.dead.contains(&node.id), rack: node.rack.clone(), ..Load::default() };
+        let mut loads = Loads(image.nodes.values().map(|node| (node.id, empty(node))).collect());
         for partition in image.topics.values().flat_map(|topic| &topic.partitions) {
             loads.add(&partition.replicas);
         }
@@ -41,14 +62,19 @@ impl Loads {
         }
     }
 
-    /// Places `partitions` x `replication` replicas.
+    /// Places `partitions` x `replication` replicas. Like Kafka's controller it counts registered nodes and uses dead
+    /// ones only when the living do not suffice; where Kafka asks for one living replica, Raft needs a majority.
     pub(super) fn place(&mut self, partitions: usize, replication: usize) -> Result<Vec<Vec<NodeId>>, Error> {
-        if replication == 0 || replication > self.0.len() {
-            let message = format!(
-                "Unable to replicate the partition {replication} time(s): only {} node(s) are registered.",
-                self.0.len()
-            );
-            return Err(Error::new(Code::InvalidReplicationFactor, message));
+        let (registered, alive) = (self.0.len(), self.0.values().filter(|load| !load.dead).count());
+        let refuse = |why: String| {
+            let message = format!("Unable to replicate the partition {replication} time(s): {why}");
+            Err(Error::new(Code::InvalidReplicationFactor, message))
+        };
+        if replication == 0 || replication > registered {
+            return refuse(format!("only {registered} node(s) are registered."));
+        }
+        if alive <= replication / 2 {
+            return refuse(format!("only {alive} of {registered} node(s) are alive, no majority of the replicas."));
         }
         let mut placed = Vec::with_capacity(partitions);
         for _ in 0..partitions {
@@ -65,14 +91,15 @@ impl Loads {
             let used = |load: &Load| {
                 load.rack.is_some() && chosen.iter().any(|node| self.0.get(node).is_some_and(|l| l.rack == load.rack))
             };
-            let free = self
-                .0
-                .iter()
-                .filter(|(id, load)| !chosen.contains(id) && load.replicas < limits::REPLICAS_PER_NODE_MAX);
-            let best = free.min_by_key(|(id, load)| (used(load), load.replicas, load.leaders, **id));
+            let dead = chosen.iter().filter(|node| self.is_dead(**node)).count();
+            let may = |load: &Load| !load.dead || dead < (replication - 1) / 2;
+            let free = self.0.iter().filter(|(id, load)| {
+                !chosen.contains(id) && load.replicas < limits::REPLICAS_PER_NODE_MAX && may(load)
+            });
+            let best = free.min_by_key(|(id, load)| (load.dead, used(load), load.replicas, load.leaders, **id));
             chosen.push(best.map(|(id, _)| *id).ok_or_else(full)?);
         }
-        let leader = chosen.iter().enumerate().min_by_key(|(_, id)| (self.leaders(**id), **id));
+        let leader = chosen.iter().enumerate().min_by_key(|(_, id)| (self.is_dead(**id), self.leaders(**id), **id));
         if let Some((place, _)) = leader {
             chosen[..=place].rotate_right(1);
         }
@@ -82,6 +109,10 @@ impl Loads {
 
     fn leaders(&self, node: NodeId) -> usize {
         self.0.get(&node).map_or(0, |load| load.leaders)
+    }
+
+    fn is_dead(&self, node: NodeId) -> bool {
+        self.0.get(&node).is_some_and(|load| load.dead)
     }
 
     /// Checks replicas that a client chose itself.
@@ -109,6 +140,9 @@ impl Loads {
                 Some(load) if load.replicas >= limits::REPLICAS_PER_NODE_MAX => return Err(full()),
                 Some(_) => {}
             }
+        }
+        if replicas.iter().all(|node| self.is_dead(*node)) {
+            return refuse("All nodes of a partition in the manual partition assignment are dead.".to_owned());
         }
         Ok(())
     }

@@ -144,6 +144,47 @@ fn counts_and_assignments_are_checked_as_kafka_does() {
     assert_eq!(machine.image().topic("m").unwrap().partitions[0].replicas, [NodeId(3), NodeId(1)]);
 }
 
+fn without(dead: &[u32], command: Command) -> Command {
+    command.on(Terms { dead: dead.iter().map(|id| NodeId(*id)).collect() })
+}
+
+#[test]
+fn dead_nodes_get_replicas_only_when_the_living_do_not_suffice_and_never_lead() {
+    let mut machine = cluster(5);
+    let asked = |name, number, replication| NewTopic { partitions: 6, replication, ..topic(name, number) };
+    let replicas_of = |machine: &ControllerMachine, name: &str| -> Vec<Vec<u32>> {
+        let image = machine.image();
+        let partitions = &image.topic(name).unwrap().partitions;
+        partitions.iter().map(|partition| partition.replicas.iter().map(|node| node.0).collect()).collect()
+    };
+    let reply = apply(&mut machine, without(&[2, 4], create(vec![asked("three", 1, 3)])));
+    assert_eq!(created(&reply), [None]);
+    assert!(replicas_of(&machine, "three").iter().flatten().all(|node| [1, 3, 5].contains(node)));
+    let reply = apply(&mut machine, without(&[2, 4], create(vec![asked("four", 2, 4)])));
+    assert_eq!(created(&reply), [None], "one of the dead takes part: three of four live");
+    for replicas in replicas_of(&machine, "four") {
+        assert_eq!(replicas.iter().filter(|node| [2, 4].contains(node)).count(), 1, "{replicas:?}");
+        assert!(![2, 4].contains(&replicas[0]), "a dead leader: {replicas:?}");
+    }
+    let reply = apply(&mut machine, without(&[2, 3, 4], create(vec![asked("five", 3, 5), asked("two", 4, 2)])));
+    assert_eq!(created(&reply), [Some(Code::InvalidReplicationFactor), None], "two of five are no majority");
+    let grow = MorePartitions { topic: "two".into(), count: 9, assignments: None };
+    let grow = Command::CreatePartitions(CreatePartitions { topics: vec![grow], validate_only: false });
+    apply(&mut machine, without(&[1, 2], grow));
+    assert!(replicas_of(&machine, "two")[6..].iter().flatten().all(|node| [3, 4, 5].contains(node)));
+}
+
+#[test]
+fn a_chosen_assignment_needs_one_living_node_as_in_kafka() {
+    let mut machine = cluster(3);
+    let chosen = |name, number, nodes: &[u32]| NewTopic {
+        assignments: BTreeMap::from([(0, nodes.iter().map(|node| NodeId(*node)).collect())]),
+        ..topic(name, number)
+    };
+    let reply = apply(&mut machine, without(&[2, 3], create(vec![chosen("a", 1, &[2, 3]), chosen("b", 2, &[2, 1])])));
+    assert_eq!(created(&reply), [Some(Code::InvalidReplicaAssignment), None]);
+}
+
 #[test]
 fn a_topic_only_grows() {
     let mut machine = cluster(3);

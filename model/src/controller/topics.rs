@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::check;
 use crate::config;
 use crate::controller::image::Configs;
-use crate::controller::placement::Loads;
+use crate::controller::placement::{Loads, Terms};
 use crate::controller::{Code, Error, Image, Partition, Topic};
 use crate::ids::{GroupId, NodeId, TopicId};
 use crate::limits;
@@ -117,13 +117,13 @@ struct Creation {
 }
 
 impl Image {
-    pub(super) fn create_topics(&mut self, create: CreateTopics) -> Vec<Result<CreatedTopic, Error>> {
+    pub(super) fn create_topics(&mut self, create: CreateTopics, terms: &Terms) -> Vec<Result<CreatedTopic, Error>> {
         let CreateTopics { topics, auto, .. } = create;
         let mut seen = BTreeSet::new();
         let twice: BTreeSet<String> =
             topics.iter().filter(|topic| !seen.insert(topic.name.as_str())).map(|topic| topic.name.clone()).collect();
         let names = self.topics.keys().filter_map(|name| Some((collision_key(name)?, name.to_string())));
-        let mut creation = Creation { loads: Loads::of(self), collisions: names.collect() };
+        let mut creation = Creation { loads: Loads::of(self, terms), collisions: names.collect() };
         let mut results = Vec::with_capacity(topics.len());
         for (place, topic) in topics.into_iter().enumerate() {
             results.push(if twice.contains(&topic.name) && !auto {

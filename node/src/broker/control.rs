@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::command::{Payload, Tag};
-use model::controller::{self, AllocateProducerIds, Command, CreatedTopic, Image, Outcome};
+use model::controller::{self, AllocateProducerIds, Command, CreatedTopic, Image, Outcome, Terms};
 use model::machine::Reply;
 use model::{GroupId, limits};
 use raft::ProposeError;
@@ -12,8 +12,6 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Broker, Error};
 use crate::peer::link::Failure;
-use crate::router::Router;
-use crate::seams::Clock;
 
 /// How long a command may take, election of a controller included.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -71,7 +69,7 @@ impl Broker {
     async fn attempt(&self, encoded: Bytes) -> Result<controller::Reply, Attempt> {
         let leader = self.controller().ok_or(Attempt::Again)?;
         if leader == self.node_id() {
-            return propose(&self.0.router, self.0.clock.as_ref(), encoded).await;
+            return self.propose(encoded).await;
         }
         match self.0.peers.control(leader, encoded).await {
             Ok(reply) => storage::codec::decode(&reply, REPLY_BYTES_MAX).map_err(|e| Attempt::Unknown(e.to_string())),
@@ -79,6 +77,41 @@ impl Broker {
             Err(Failure::Unreachable(_)) => Err(Attempt::Again),
             Err(Failure::Refused(why) | Failure::Broken(why)) => Err(Attempt::Unknown(why)),
         }
+    }
+
+    /// The leader's side of a forwarded command: the encoded reply, or why not in words.
+    ///
+    /// # Errors
+    /// Not the leader (then nothing was done), or the outcome is unknown.
+    pub async fn serve_control(&self, encoded: Bytes) -> Result<Bytes, String> {
+        match self.propose(encoded).await {
+            Ok(reply) => Ok(storage::codec::encode(&reply)),
+            Err(Attempt::Again) => Err(NOT_LEADER.to_owned()),
+            Err(Attempt::Unknown(why)) => Err(why),
+        }
+    }
+
+    async fn propose(&self, encoded: Bytes) -> Result<controller::Reply, Attempt> {
+        let group = self.0.router.controller().ok_or(Attempt::Again)?;
+        let command = storage::codec::decode::<Command>(&encoded, limits::ENTRY_BYTES_MAX);
+        let command = command.map_err(|error| Attempt::Unknown(error.to_string()))?;
+        let command = command.on(self.terms(&group.image().unwrap_or_default()));
+        let body = storage::codec::encode(&command);
+        let payload = Payload::command(Tag::Controller, self.0.clock.wall_ms(), body);
+        match group.propose(vec![payload]).await.into_iter().next() {
+            Some(Ok(proposed)) => match proposed.reply {
+                Reply::Controller(reply) => Ok(reply),
+                other => Err(Attempt::Unknown(format!("unexpected reply {other:?}"))),
+            },
+            Some(Err(ProposeError::NotLeader { .. } | ProposeError::Busy)) => Err(Attempt::Again),
+            Some(Err(error)) => Err(Attempt::Unknown(error.to_string())),
+            None => Err(Attempt::Unknown(format!("group {} gave no outcome", GroupId::CONTROLLER))),
+        }
+    }
+
+    /// What this node, as the controller's leader, adds to a command that places replicas.
+    fn terms(&self, image: &Image) -> Terms {
+        Terms { dead: image.nodes.keys().copied().filter(|node| self.0.router.is_given_up(*node)).collect() }
     }
 
     async fn catch_up(&self, version: u64, deadline: Instant) -> Result<(), Error> {
@@ -116,7 +149,10 @@ fn may_repeat(command: &Command) -> bool {
         | Command::CreateTopics(_)
         | Command::AlterConfigs(_)
         | Command::AllocateProducerIds(_) => true,
-        Command::DeleteTopics(_) | Command::CreatePartitions(_) | Command::IncrementalAlterConfigs(_) => false,
+        Command::DeleteTopics(_)
+        | Command::CreatePartitions(_)
+        | Command::IncrementalAlterConfigs(_)
+        | Command::Place { .. } => false,
     }
 }
 
@@ -137,30 +173,4 @@ fn own_creations(image: &Image, command: &Command, outcome: &mut Outcome) {
 
 fn stopping() -> Error {
     Error::Unavailable("the node is stopping".to_owned())
-}
-
-/// The leader's side of a forwarded command: the encoded reply, or why not in words.
-///
-/// # Errors
-/// Not the leader (then nothing was done), or the outcome is unknown.
-pub async fn serve(router: &Router, clock: &dyn Clock, encoded: Bytes) -> Result<Bytes, String> {
-    match propose(router, clock, encoded).await {
-        Ok(reply) => Ok(storage::codec::encode(&reply)),
-        Err(Attempt::Again) => Err(NOT_LEADER.to_owned()),
-        Err(Attempt::Unknown(why)) => Err(why),
-    }
-}
-
-async fn propose(router: &Router, clock: &dyn Clock, encoded: Bytes) -> Result<controller::Reply, Attempt> {
-    let group = router.controller().ok_or(Attempt::Again)?;
-    let payload = Payload::command(Tag::Controller, clock.wall_ms(), encoded);
-    match group.propose(vec![payload]).await.into_iter().next() {
-        Some(Ok(proposed)) => match proposed.reply {
-            Reply::Controller(reply) => Ok(reply),
-            other => Err(Attempt::Unknown(format!("unexpected reply {other:?}"))),
-        },
-        Some(Err(ProposeError::NotLeader { .. } | ProposeError::Busy)) => Err(Attempt::Again),
-        Some(Err(error)) => Err(Attempt::Unknown(error.to_string())),
-        None => Err(Attempt::Unknown(format!("group {} gave no outcome", GroupId::CONTROLLER))),
-    }
 }

@@ -145,3 +145,32 @@ async fn a_topic_that_gets_no_leader_in_time_exists_and_is_answered_so() {
     let partition = &metadata.topics[0].partitions[0];
     assert_eq!((metadata.topics[0].error_code, partition.leader_id), (0, -1));
 }
+
+#[tokio::test]
+async fn a_topic_made_while_a_node_is_down_avoids_it_where_it_can() {
+    let mut nodes = start_three().await;
+    nodes[0].topic("first", 1).await;
+    drop(nodes.remove(2));
+    until("its death", || async {
+        let all = MetadataRequest { topics: None, ..Default::default() };
+        (nodes[0].client().await.call(12, &all).await.brokers.len() == 2).then_some(())
+    })
+    .await;
+    for (name, replication_factor) in [("two", 2), ("three", 3)] {
+        let topic = CreatableTopic {
+            name: Str::from_static(name),
+            num_partitions: 6,
+            replication_factor,
+            ..Default::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 20_000, ..Default::default() };
+        let mut client = nodes[0].client().await;
+        let answer = client.call(7, &request).await;
+        assert_eq!(answer.topics[0].error_code, 0, "{answer:?}");
+        let metadata = client.call(12, &ask_for(name, false)).await;
+        for partition in &metadata.topics[0].partitions {
+            assert!(partition.leader_id > 0 && partition.leader_id != 3);
+            assert_eq!(partition.replica_nodes.contains(&3), replication_factor == 3, "{partition:?}");
+        }
+    }
+}
