@@ -78,7 +78,7 @@ pub struct Limits {
     pub fetch_bytes_max: usize,
     /// Client connections at a time.
     pub connections_max: usize,
-    /// Partition replicas this node hosts at most.
+    /// Partition replicas one node hosts at most. The controller's leader holds all nodes to its own value.
     pub partitions_max: usize,
 }
 

@@ -12,10 +12,18 @@ use crate::ids::NodeId;
 use crate::limits;
 
 /// What the proposing leader knows and the log does not, as far as placement depends on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// Nodes held for dead: at most as many as are registered, unknown ones mean nothing.
     pub dead: BTreeSet<NodeId>,
+    /// No node gets more replicas than this, nor than [`limits::REPLICAS_PER_NODE_MAX`].
+    pub replicas_per_node_max: u32,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Terms { dead: BTreeSet::new(), replicas_per_node_max: u32::MAX }
+    }
 }
 
 /// The commands that place replicas.
@@ -35,15 +43,20 @@ struct Load {
     rack: Option<String>,
 }
 
-/// How many replicas and preferred leaders each registered node has; counted once per command.
+/// How many replicas and preferred leaders each registered node has, counted once per command, and may have.
 #[derive(Clone, Debug)]
-pub(super) struct Loads(BTreeMap<NodeId, Load>);
+pub(super) struct Loads {
+    nodes: BTreeMap<NodeId, Load>,
+    replicas_max: usize,
+}
 
 impl Loads {
     pub(super) fn of(image: &Image, terms: &Terms) -> Self {
         let empty =
             |node: &Node| Load { dead: terms.dead.contains(&node.id), rack: node.rack.clone(), ..Load::default() };
-        let mut loads = Loads(image.nodes.values().map(|node| (node.id, empty(node))).collect());
+        let nodes = image.nodes.values().map(|node| (node.id, empty(node))).collect();
+        let replicas_max = limits::REPLICAS_PER_NODE_MAX.min(terms.replicas_per_node_max as usize);
+        let mut loads = Loads { nodes, replicas_max };
         for partition in image.topics.values().flat_map(|topic| &topic.partitions) {
             loads.add(&partition.replicas);
         }
@@ -53,7 +66,7 @@ impl Loads {
     /// Counts a placement.
     pub(super) fn add(&mut self, replicas: &[NodeId]) {
         for (place, node) in replicas.iter().enumerate() {
-            let load = self.0.get_mut(node);
+            let load = self.nodes.get_mut(node);
             check!(load.is_some(), PlacementDistinct, "node {node} holds a replica and is not registered");
             if let Some(load) = load {
                 load.replicas += 1;
@@ -65,7 +78,7 @@ impl Loads {
     /// Places `partitions` x `replication` replicas. Like Kafka's controller it counts registered nodes and uses dead
     /// ones only when the living do not suffice; where Kafka asks for one living replica, Raft needs a majority.
     pub(super) fn place(&mut self, partitions: usize, replication: usize) -> Result<Vec<Vec<NodeId>>, Error> {
-        let (registered, alive) = (self.0.len(), self.0.values().filter(|load| !load.dead).count());
+        let (registered, alive) = (self.nodes.len(), self.nodes.values().filter(|load| !load.dead).count());
         let refuse = |why: String| {
             let message = format!("Unable to replicate the partition {replication} time(s): {why}");
             Err(Error::new(Code::InvalidReplicationFactor, message))
@@ -89,15 +102,17 @@ impl Loads {
         let mut chosen: Vec<NodeId> = Vec::with_capacity(replication);
         for _ in 0..replication {
             let used = |load: &Load| {
-                load.rack.is_some() && chosen.iter().any(|node| self.0.get(node).is_some_and(|l| l.rack == load.rack))
+                load.rack.is_some()
+                    && chosen.iter().any(|node| self.nodes.get(node).is_some_and(|l| l.rack == load.rack))
             };
             let dead = chosen.iter().filter(|node| self.is_dead(**node)).count();
             let may = |load: &Load| !load.dead || dead < (replication - 1) / 2;
-            let free = self.0.iter().filter(|(id, load)| {
-                !chosen.contains(id) && load.replicas < limits::REPLICAS_PER_NODE_MAX && may(load)
-            });
+            let free = self
+                .nodes
+                .iter()
+                .filter(|(id, load)| !chosen.contains(id) && load.replicas < self.replicas_max && may(load));
             let best = free.min_by_key(|(id, load)| (load.dead, used(load), load.replicas, load.leaders, **id));
-            chosen.push(best.map(|(id, _)| *id).ok_or_else(full)?);
+            chosen.push(best.map(|(id, _)| *id).ok_or_else(|| self.full())?);
         }
         let leader = chosen.iter().enumerate().min_by_key(|(_, id)| (self.is_dead(**id), self.leaders(**id), **id));
         if let Some((place, _)) = leader {
@@ -108,11 +123,11 @@ impl Loads {
     }
 
     fn leaders(&self, node: NodeId) -> usize {
-        self.0.get(&node).map_or(0, |load| load.leaders)
+        self.nodes.get(&node).map_or(0, |load| load.leaders)
     }
 
     fn is_dead(&self, node: NodeId) -> bool {
-        self.0.get(&node).is_some_and(|load| load.dead)
+        self.nodes.get(&node).is_some_and(|load| load.dead)
     }
 
     /// Checks replicas that a client chose itself.
@@ -131,13 +146,13 @@ impl Loads {
             if replicas[..place].contains(node) {
                 return refuse(format!("The manual partition assignment includes the node {node} more than once."));
             }
-            match self.0.get(node) {
+            match self.nodes.get(node) {
                 None => {
                     return refuse(format!(
                         "The manual partition assignment includes node {node}, which is not registered."
                     ));
                 }
-                Some(load) if load.replicas >= limits::REPLICAS_PER_NODE_MAX => return Err(full()),
+                Some(load) if load.replicas >= self.replicas_max => return Err(self.full()),
                 Some(_) => {}
             }
         }
@@ -146,9 +161,12 @@ impl Loads {
         }
         Ok(())
     }
-}
 
-fn full() -> Error {
-    let message = format!("every node holds {} replicas, which is the limit", limits::REPLICAS_PER_NODE_MAX);
-    Error::new(Code::PolicyViolation, message)
+    fn full(&self) -> Error {
+        let message = format!(
+            "Every node that could take a replica holds {}, which is the limit (limits.partitions_max).",
+            self.replicas_max
+        );
+        Error::new(Code::PolicyViolation, message)
+    }
 }

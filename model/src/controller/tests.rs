@@ -145,7 +145,7 @@ fn counts_and_assignments_are_checked_as_kafka_does() {
 }
 
 fn without(dead: &[u32], command: Command) -> Command {
-    command.on(Terms { dead: dead.iter().map(|id| NodeId(*id)).collect() })
+    command.on(Terms { dead: dead.iter().map(|id| NodeId(*id)).collect(), ..Terms::default() })
 }
 
 #[test]
@@ -172,6 +172,27 @@ fn dead_nodes_get_replicas_only_when_the_living_do_not_suffice_and_never_lead() 
     let grow = Command::CreatePartitions(CreatePartitions { topics: vec![grow], validate_only: false });
     apply(&mut machine, without(&[1, 2], grow));
     assert!(replicas_of(&machine, "two")[6..].iter().flatten().all(|node| [3, 4, 5].contains(node)));
+}
+
+#[test]
+fn no_node_gets_more_replicas_than_the_proposing_leader_allows() {
+    let mut machine = cluster(2);
+    let limited = |command: Command| command.on(Terms { replicas_per_node_max: 5, ..Terms::default() });
+    let asked = |name, number, partitions| NewTopic { partitions, replication: 1, ..topic(name, number) };
+    let topics = vec![asked("a", 1, 9), asked("b", 2, 2), asked("c", 3, 1)];
+    let over = Some(Code::PolicyViolation);
+    assert_eq!(created(&apply(&mut machine, limited(create(topics)))), [None, over, None]);
+    assert!((1..=2).all(|node| machine.image().groups_of_node(NodeId(node)).count() == 5));
+    let before = machine.clone();
+    let manual = NewTopic { assignments: BTreeMap::from([(0, vec![NodeId(1)])]), ..topic("d", 4) };
+    let reply = apply(&mut machine, limited(create(vec![asked("e", 5, 1), manual])));
+    let Outcome::Created(results) = reply.outcome else { panic!("another outcome") };
+    assert_eq!(codes(&results), [over, over]);
+    assert!(results.iter().all(|result| result.as_ref().unwrap_err().message.contains("limits.partitions_max")));
+    let more = MorePartitions { topic: "a".into(), count: 10, assignments: None };
+    let grow = Command::CreatePartitions(CreatePartitions { topics: vec![more], validate_only: false });
+    let Outcome::Each(results) = apply(&mut machine, limited(grow)).outcome else { panic!("another outcome") };
+    assert_eq!((codes(&results), machine), (vec![over], before));
 }
 
 #[test]

@@ -111,7 +111,9 @@ impl Broker {
 
     /// What this node, as the controller's leader, adds to a command that places replicas.
     fn terms(&self, image: &Image) -> Terms {
-        Terms { dead: image.nodes.keys().copied().filter(|node| self.0.router.is_given_up(*node)).collect() }
+        let dead = image.nodes.keys().copied().filter(|node| self.0.router.is_given_up(*node)).collect();
+        let replicas_per_node_max = u32::try_from(self.0.config.limits.partitions_max).unwrap_or(u32::MAX);
+        Terms { dead, replicas_per_node_max }
     }
 
     async fn catch_up(&self, version: u64, deadline: Instant) -> Result<(), Error> {

@@ -54,7 +54,7 @@ keys! {
     "advertise.admin" node.listeners.admin.advertise: "host:port told to operators; empty = listeners.admin";
     "auto_create.enabled" node.auto_create.enabled: "create an unknown topic when a client asks for it";
     "limits.connections_max" node.limits.connections_max: "client connections at once";
-    "limits.partitions_max" node.limits.partitions_max: "partition replicas on this node";
+    "limits.partitions_max" node.limits.partitions_max: "partition replicas on one node; of all nodes, as the controller's leader has it";
     "limits.request_bytes_max" node.limits.request_bytes_max as ByteSize: "one request";
     "limits.request_memory_bytes" node.limits.request_memory_bytes as ByteSize: "requests in work, all connections";
     "limits.fetch_bytes_max" node.limits.fetch_bytes_max as ByteSize: "one fetch answer";

@@ -12,7 +12,7 @@ use wire::kafka::messages::{
 use wire::kafka::{ErrorCode, Str, Uuid};
 
 use crate::client::Client;
-use crate::node::{ask_for, batch, produce, produced, start};
+use crate::node::{ask_for, batch, produce, produced, start, start_with};
 
 fn topic(name: &str, num_partitions: i32, replication_factor: i16) -> CreatableTopic {
     CreatableTopic { name: name.to_owned().into(), num_partitions, replication_factor, ..Default::default() }
@@ -86,6 +86,21 @@ async fn what_cannot_be_created_is_named_and_the_rest_is_made() {
     }
     let twice = create(&mut client, vec![topic("twice", 1, 1), topic("twice", 1, 1)], false).await;
     assert!(twice.iter().all(|result| result.error_code == ErrorCode::InvalidRequest.code()), "{twice:?}");
+}
+
+#[tokio::test]
+async fn a_node_takes_no_more_partitions_than_its_limit() {
+    let node = start_with(|config| config.limits.partitions_max = 3).await;
+    node.topic("first", 2).await;
+    let mut client = node.client().await;
+    let results = create(&mut client, vec![topic("two-more", 2, 1), topic("one-more", 1, 1)], false).await;
+    let codes: Vec<i16> = results.iter().map(|result| result.error_code).collect();
+    assert_eq!(codes, [ErrorCode::PolicyViolation.code(), 0]);
+    let words = results[0].error_message.as_ref().map(Str::as_str).unwrap_or_default();
+    assert!(words.contains("holds 3") && words.contains("limits.partitions_max"), "{words}");
+    let topics = vec![CreatePartitionsTopic { name: Str::from_static("first"), count: 3, ..Default::default() }];
+    let request = CreatePartitionsRequest { topics, timeout_ms: 10_000, ..Default::default() };
+    assert_eq!(client.call(3, &request).await.results[0].error_code, ErrorCode::PolicyViolation.code());
 }
 
 #[tokio::test]
