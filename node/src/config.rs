@@ -100,6 +100,8 @@ pub struct Raft {
     pub node_heartbeat: Duration,
     /// A node without heartbeats for so long is dead.
     pub node_dead_after: Duration,
+    /// A replica that was not at the end of its leader's log for so long is not in sync (`replica.lag.time.max.ms`).
+    pub replica_lag_max: Duration,
 }
 
 /// Topics made by a client's first use. How many partitions they get is the cluster's `num.partitions`.
@@ -133,7 +135,11 @@ impl Default for Storage {
 
 impl Default for Raft {
     fn default() -> Self {
-        Self { node_heartbeat: Duration::from_millis(100), node_dead_after: Duration::from_millis(500) }
+        Self {
+            node_heartbeat: Duration::from_millis(100),
+            node_dead_after: Duration::from_millis(500),
+            replica_lag_max: Duration::from_secs(30),
+        }
     }
 }
 

@@ -170,7 +170,7 @@ pub struct Raft {
     pub is_leader: Family<GroupLabel, Gauge>,
     /// Changes of leadership seen.
     pub elections: Counter,
-    /// Partitions led here with fewer live replicas than placed.
+    /// Partitions led here with fewer replicas alive and in sync than placed.
     pub under_replicated: Gauge,
     /// Partition actors restarted after a failure.
     pub actor_restarts: Counter,
@@ -281,7 +281,7 @@ impl Metrics {
         registry.register("raft_elections", "Changes of leadership seen", raft.elections.clone());
         registry.register(
             "under_replicated_partitions",
-            "Led here with fewer live replicas than placed",
+            "Led here with fewer replicas alive and in sync than placed",
             raft.under_replicated.clone(),
         );
         registry.register("actor_restarts", "Partition actors restarted after a failure", raft.actor_restarts.clone());

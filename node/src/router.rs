@@ -3,13 +3,15 @@
 //! Invariant: reading never waits. Never starts or stops anything.
 pub mod budget;
 pub mod inbox;
+pub mod lag;
 pub mod partition;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use model::{GroupId, NodeId};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -29,6 +31,15 @@ pub struct Leadership {
     pub term: u64,
 }
 
+/// What a leader says of a group it leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Led {
+    /// Its Raft term.
+    pub term: u64,
+    /// Nodes whose replica is not in sync ([`lag`]).
+    pub behind: BTreeSet<NodeId>,
+}
+
 /// What a node's heartbeats say.
 #[derive(Clone, Debug)]
 pub struct PeerState {
@@ -38,8 +49,8 @@ pub struct PeerState {
     pub image_version: u64,
     /// Its disk takes writes.
     pub disk_ok: bool,
-    /// The groups it leads with their terms.
-    pub leads: BTreeMap<GroupId, u64>,
+    /// The groups it leads.
+    pub leads: BTreeMap<GroupId, Led>,
     seen: Instant,
 }
 
@@ -137,7 +148,7 @@ impl Router {
         boot: u64,
         image_version: u64,
         disk_ok: bool,
-        leads: Option<BTreeMap<GroupId, u64>>,
+        leads: Option<BTreeMap<GroupId, Led>>,
     ) -> bool {
         let mut peers = lock_mut(&self.peers);
         let fresh = PeerState { boot, image_version, disk_ok, leads: BTreeMap::new(), seen: Instant::now() };
@@ -155,7 +166,7 @@ impl Router {
 
     /// Whether new replicas should rather not go to `node`: it stopped beating, or never began.
     pub fn is_given_up(&self, node: NodeId) -> bool {
-        let heard = self.peer(node).is_some();
+        let heard = lock(&self.peers).contains_key(&node);
         !self.is_alive(node) && (heard || self.started.elapsed() >= NEVER_HEARD)
     }
 
@@ -171,7 +182,7 @@ impl Router {
         let peers = lock(&self.peers);
         let claims = peers.iter().filter(|(_, peer)| peer.seen.elapsed() < self.dead_after);
         let claims = claims.filter_map(|(node, peer)| {
-            peer.leads.get(&group).map(|term| Leadership { node: Some(*node), term: *term })
+            peer.leads.get(&group).map(|led| Leadership { node: Some(*node), term: led.term })
         });
         let claimed = claims.max_by_key(|claim| claim.term).unwrap_or(none);
         let best = match own {
@@ -194,12 +205,28 @@ impl Router {
         lock(&self.peers).values().any(|peer| peer.seen.elapsed() >= self.dead_after)
     }
 
-    /// The groups this node leads, with their terms.
-    pub fn leads(&self) -> Vec<(GroupId, u64)> {
-        let controller = self.role(GroupId::CONTROLLER).map(|role| (GroupId::CONTROLLER, role));
+    /// The groups this node leads.
+    pub fn leads(&self) -> Vec<(GroupId, Led)> {
+        let led = |role: Role, behind| role.is_leader.then_some(Led { term: role.term, behind });
+        let controller = self.role(GroupId::CONTROLLER).and_then(|role| led(role, BTreeSet::new()));
+        let controller = controller.map(|led| (GroupId::CONTROLLER, led));
         let locals = lock(&self.local);
-        let partitions = locals.iter().map(|(group, local)| (*group, local.role()));
-        let all = controller.into_iter().chain(partitions);
-        all.filter(|(_, role)| role.is_leader).map(|(group, role)| (group, role.term)).collect()
+        let partitions = locals.iter().filter_map(|(group, local)| Some((*group, led(local.role(), local.behind())?)));
+        controller.into_iter().chain(partitions).collect()
+    }
+
+    /// Nodes whose replica of `group` is not in sync, as its leader says. Whether they live is another question.
+    pub fn behind(&self, group: GroupId) -> BTreeSet<NodeId> {
+        match self.leader(group).node {
+            Some(node) if node == self.node => self.local(group).map(|local| local.behind()),
+            Some(node) => lock(&self.peers).get(&node).and_then(|peer| Some(peer.leads.get(&group)?.behind.clone())),
+            None => None,
+        }
+        .unwrap_or_default()
+    }
+
+    /// Looks how far the replicas of the partitions led here are behind.
+    pub fn look_at_lag(&self, max: Duration) {
+        self.locals().iter().for_each(|local| local.look_at_lag(max));
     }
 }

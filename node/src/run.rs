@@ -368,6 +368,7 @@ async fn learn(peers: Arc<Peers>, mut image: watch::Receiver<Arc<Image>>) {
 async fn survey(broker: Broker) {
     loop {
         tokio::time::sleep(SURVEY).await;
+        broker.look_at_lag();
         broker.metrics().raft.under_replicated.set(broker.count_under_replicated());
         broker.look_at_disk();
     }

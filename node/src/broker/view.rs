@@ -1,5 +1,6 @@
 //! What this node tells of the cluster and itself: nodes, addresses, rafts, directories, readiness.
 //! Only reads.
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use model::{GroupId, NodeId, ReplicaId};
@@ -122,12 +123,24 @@ impl Broker {
         })
     }
 
-    /// Counts the partitions led here with fewer live replicas than placed, for the metrics.
+    /// Nodes whose replica of `group` lives and is not in sync: it was not at the end of its leader's log within
+    /// `raft.replica_lag_max`.
+    pub fn behind(&self, group: GroupId) -> BTreeSet<NodeId> {
+        self.0.router.behind(group)
+    }
+
+    /// Looks how far the replicas of the partitions led here are behind.
+    pub fn look_at_lag(&self) {
+        self.0.router.look_at_lag(self.0.config.raft.replica_lag_max);
+    }
+
+    /// Counts the partitions led here with fewer replicas alive and in sync than placed, for the metrics.
     pub fn count_under_replicated(&self) -> i64 {
         let image = self.image();
         let under = image.groups_of_node(self.node_id()).filter(|(_, _, partition)| {
-            let leads = self.0.router.local(partition.group).is_some_and(|local| local.role().is_leader);
-            leads && partition.replicas.iter().any(|node| !self.0.router.is_alive(*node))
+            let local = self.0.router.local(partition.group).filter(|local| local.role().is_leader);
+            let dead = || partition.replicas.iter().any(|node| !self.0.router.is_alive(*node));
+            local.is_some_and(|local| !local.behind().is_empty() || dead())
         });
         i64::try_from(under.count()).unwrap_or(i64::MAX)
     }
@@ -161,7 +174,7 @@ fn report(group: &raft::Group, name: String) -> GroupReport {
         () if status.leader.is_some() => "follower",
         () => "candidate",
     };
-    let nodes = |replicas: &std::collections::BTreeSet<ReplicaId>| replicas.iter().map(|one| one.node()).collect();
+    let nodes = |replicas: &BTreeSet<ReplicaId>| replicas.iter().map(|one| one.node()).collect();
     let id: GroupId = group.id();
     GroupReport {
         group: id,

@@ -115,5 +115,8 @@ impl Findings<'_> {
         self.expect(raft.node_dead_after >= raft.node_heartbeat * 3, "raft.node_dead_after", || {
             format!("must be at least three times raft.node_heartbeat ({})", show_duration(raft.node_heartbeat))
         });
+        self.expect(raft.replica_lag_max >= Duration::from_secs(2), "raft.replica_lag_max", || {
+            "must be 2s or more: replicas are looked at once a second".to_owned()
+        });
     }
 }

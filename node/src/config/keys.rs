@@ -66,6 +66,7 @@ keys! {
     "storage.disk_free_bytes_min" node.storage.disk_free_bytes_min as ByteSize: "refuse appends below so much free disk";
     "raft.node_heartbeat" node.raft.node_heartbeat: "heartbeat between nodes";
     "raft.node_dead_after" node.raft.node_dead_after: "a node silent for so long counts as dead";
+    "raft.replica_lag_max" node.raft.replica_lag_max: "a replica not at the end of its leader's log for so long is not in sync";
     "log.format" log_format: "human or json";
     "log.level" log_level: "filter such as info or info,raft=debug; RUST_LOG wins";
     "runtime.workers" workers: "worker threads";

@@ -1,5 +1,5 @@
 //! The cluster as one answer describes it: image, leaders and living nodes, taken once per request.
-//! Invariant: a dead node is never named as leader or as in sync.
+//! Invariant: a dead node is never named as leader or as in sync, nor one whose replica lags as in sync.
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -32,7 +32,11 @@ pub(super) struct View<L> {
     pub(super) image: Arc<Image>,
     alive: BTreeSet<NodeId>,
     leader: L,
+    behind: Behind,
 }
+
+/// Nodes whose replica of a group is not in sync.
+type Behind = Box<dyn Fn(GroupId) -> BTreeSet<NodeId> + Send + Sync>;
 
 /// One partition in Kafka's terms.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,8 +54,8 @@ pub(super) struct PartitionView {
 pub(super) fn now(broker: &Broker) -> View<impl Fn(GroupId) -> Leader + use<>> {
     let image = broker.image();
     let alive = image.nodes.keys().copied().filter(|node| broker.is_alive(*node)).collect();
-    let broker = broker.clone();
-    View { image, alive, leader: move |group| broker.leader(group) }
+    let (broker, lag) = (broker.clone(), broker.clone());
+    View { image, alive, leader: move |group| broker.leader(group), behind: Box::new(move |group| lag.behind(group)) }
 }
 
 impl<L: Fn(GroupId) -> Leader> View<L> {
@@ -87,17 +91,18 @@ impl<L: Fn(GroupId) -> Leader> View<L> {
     fn partition(&self, index: i32, partition: &Partition) -> PartitionView {
         let known = (self.leader)(partition.group);
         let leader = self.leader(partition, known);
-        let numbers = |alive: bool| -> Vec<i32> {
-            partition.replicas.iter().filter(|id| self.alive.contains(id) == alive).map(|id| node(*id)).collect()
+        let behind = (self.behind)(partition.group);
+        let numbers = |such: &dyn Fn(&NodeId) -> bool| -> Vec<i32> {
+            partition.replicas.iter().copied().filter(such).map(node).collect()
         };
         PartitionView {
             error: if leader.is_some() { ErrorCode::None } else { ErrorCode::LeaderNotAvailable },
             index,
             leader: leader.map_or(NONE, node),
             epoch: known.epoch,
-            replicas: partition.replicas.iter().map(|id| node(*id)).collect(),
-            in_sync: numbers(true),
-            offline: numbers(false),
+            replicas: numbers(&|_| true),
+            in_sync: numbers(&|id| self.alive.contains(id) && !behind.contains(id)),
+            offline: numbers(&|id| !self.alive.contains(id)),
         }
     }
 }
@@ -135,7 +140,8 @@ pub(super) mod tests {
             let placed = leaders.partition_of_group(group).and_then(|(topic, index)| topic.partition(index));
             Leader { node: placed.map(|placed| placed.replicas[0]), epoch: 7 }
         };
-        View { image, alive: alive.iter().map(|id| NodeId(*id)).collect(), leader }
+        let alive = alive.iter().map(|id| NodeId(*id)).collect();
+        View { image, alive, leader, behind: Box::new(|_| BTreeSet::new()) }
     }
 
     #[test]
@@ -145,6 +151,14 @@ pub(super) mod tests {
         assert_eq!((partition.error, partition.epoch, partition.replicas.len()), (ErrorCode::None, 7, 3));
         assert_eq!(partition.leader, partition.replicas[0]);
         assert_eq!((partition.in_sync.len(), partition.offline.len()), (3, 0));
+    }
+
+    #[test]
+    fn a_replica_that_lags_is_not_in_sync_and_not_offline() {
+        let mut view = view(&[1, 2], &[("t", 1)]);
+        view.behind = Box::new(|_| BTreeSet::from([NodeId(2)]));
+        let partition = view.partitions(view.image.topic("t").unwrap()).next().unwrap();
+        assert_eq!((partition.in_sync, partition.offline, partition.replicas.len()), (vec![1], vec![3], 3));
     }
 
     #[test]
@@ -162,8 +176,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_single_replica_leads_before_it_is_heard_of() {
-        let View { image, alive, .. } = view(&[1, 2, 3], &[("t", 1)]);
-        let unheard = View { image, alive, leader: |_| Leader { node: None, epoch: NONE } };
+        let View { image, alive, behind, .. } = view(&[1, 2, 3], &[("t", 1)]);
+        let unheard = View { image, alive, leader: |_| Leader { node: None, epoch: NONE }, behind };
         let mut partition = unheard.image.topic("t").unwrap().partition(PartitionIndex(0)).unwrap().clone();
         assert_eq!(unheard.partition(0, &partition).error, ErrorCode::LeaderNotAvailable, "one of three will lead");
         partition.replicas = vec![NodeId(2)];

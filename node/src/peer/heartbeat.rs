@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::Peers;
 use super::frame::{Frame, Kind, Service};
 use super::messages::Heartbeat;
+use crate::router::Led;
 
 /// The list is repeated every so many beats, in case one was lost.
 const REPEAT_BEATS: u64 = 20;
@@ -18,7 +19,7 @@ const REPEAT_BEATS: u64 = 20;
 #[derive(Default)]
 struct Told {
     generation: u64,
-    leads: Vec<(GroupId, u64)>,
+    leads: Vec<(GroupId, Led)>,
 }
 
 /// Beats for ever; `now` gives the current heartbeat with the full list.

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Opens every hello.
 const MAGIC: &[u8; 4] = b"FLTP";
 /// Version of hello and frames. A node refuses another one in words.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 /// Bytes of a hello or its answer, at most.
 const HELLO_BYTES_MAX: usize = 4096;
 /// How long either side waits for the other's hello.

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::hello::Member;
+use crate::router::Led;
 
 const HEARTBEAT_BYTES_MAX: usize = 1 << 20;
 const VISIT_BYTES_MAX: usize = 256 << 10;
@@ -21,8 +22,8 @@ pub struct Heartbeat {
     pub image_version: u64,
     /// Its disk takes writes.
     pub disk_ok: bool,
-    /// The groups it leads with their terms: all of them, or `None` when nothing changed since the last full list.
-    pub leads: Option<Vec<(GroupId, u64)>>,
+    /// The groups it leads: all of them, or `None` when nothing changed since the last full list.
+    pub leads: Option<Vec<(GroupId, Led)>>,
 }
 
 /// What somebody without a cluster asks.

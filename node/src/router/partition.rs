@@ -1,13 +1,16 @@
 //! One replica of a topic partition that runs on this node: its raft, its queue of appends, who waits for news of it.
 //! Owns the read cursors: where in the log recent readers stopped, so that the next read need not search.
 //! Never appends, never reads the log itself.
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use model::{GroupId, NodeId, PartitionIndex, TopicId};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::inbox::Inbox;
+use super::lag::Lag;
 use crate::metrics::TopicTraffic;
 
 /// Readers of one partition whose place is remembered.
@@ -53,13 +56,15 @@ pub struct LocalPartition {
     inbox: Arc<Inbox>,
     pulse: watch::Sender<u64>,
     cursors: Mutex<BTreeMap<i64, u64>>,
+    lag: Mutex<(Lag, BTreeSet<NodeId>)>,
 }
 
 impl LocalPartition {
     /// The replica of `placement` behind `raft`, fed through `inbox`.
     pub fn new(placement: Placement, raft: raft::Group, inbox: Arc<Inbox>, traffic: TopicTraffic) -> Self {
         let status = raft.status();
-        Self { placement, raft, status, traffic, inbox, pulse: watch::Sender::new(0), cursors: Mutex::default() }
+        let (pulse, cursors, lag) = (watch::Sender::new(0), Mutex::default(), Mutex::default());
+        Self { placement, raft, status, traffic, inbox, pulse, cursors, lag }
     }
 
     /// Its Raft group.
@@ -90,6 +95,24 @@ impl LocalPartition {
     /// Its role now.
     pub fn role(&self) -> Role {
         Role::of(&self.status.borrow())
+    }
+
+    /// Looks which replicas were not at the end of this leader's log for longer than `max`.
+    pub fn look_at_lag(&self, max: Duration) {
+        let mut lag = self.lag();
+        lag.1 = match self.role().is_leader {
+            true => lag.0.look(&self.raft.metrics(), Instant::now(), max),
+            false => BTreeSet::new(),
+        };
+    }
+
+    /// Nodes whose replica was not in sync at the last look, if this node leads.
+    pub fn behind(&self) -> BTreeSet<NodeId> {
+        self.lag().1.clone()
+    }
+
+    fn lag(&self) -> MutexGuard<'_, (Lag, BTreeSet<NodeId>)> {
+        self.lag.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes all that wait for news: new records, a new leader, the end of the replica.

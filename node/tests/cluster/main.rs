@@ -1,6 +1,7 @@
 //! Whole nodes in one process, on simulated disks and loopback sockets, used through the broker.
 //! What a cluster must do whatever protocol is spoken to it: form, agree, survive, take in, refuse.
 mod forming;
+mod lag;
 mod peers;
 mod serving;
 mod world;
