@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, unconstrained};
 
 use crate::settings::ELECTION_MAX;
 use crate::state_machine::Published;
-use crate::status::{self, Metrics, Status};
+use crate::status::{self, Mark, Metrics, Status};
 use crate::types::{Data, Raft, TypeConfig};
 use crate::{Error, Kind, ProposeError};
 
@@ -164,6 +164,11 @@ impl Group {
     /// Where the logs stand now.
     pub fn metrics(&self) -> Metrics {
         status::metrics(&self.inner.raft, self.status_now())
+    }
+
+    /// What this replica is now, in short.
+    pub fn mark(&self) -> Mark {
+        status::mark(&self.inner.raft)
     }
 
     /// Reads the applied partition machine; `None` in a group of another kind. Apply waits meanwhile: be short.

@@ -26,7 +26,7 @@ use model::{Effect, GroupId};
 pub use error::{Error, ProposeError};
 pub use group::{Group, Proposed};
 pub use groups::Groups;
-pub use status::{Metrics, Status};
+pub use status::{Mark, Metrics, Status, voted_term};
 pub use transport::{Frame, Lane, Transport, TransportError};
 
 /// Which machine a group replicates.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::settings::QUORUM_CONTACT;
 use crate::state_machine::Published;
-use crate::types::{Raft, TypeConfig};
+use crate::types::{Ballot, Raft, SMALL_BYTES_MAX, TypeConfig};
 
 /// How often a leader out of contact looks whether the quorum is back.
 const CONTACT_TICK: Duration = Duration::from_millis(100);
@@ -67,6 +67,47 @@ pub struct Metrics {
     pub matched: BTreeMap<ReplicaId, Option<u64>>,
     /// Of a leader: time since a quorum last answered.
     pub quorum_acked_ago: Option<Duration>,
+    /// Who votes: one set, or two while a change of members is under way.
+    pub voter_sets: Vec<BTreeSet<ReplicaId>>,
+}
+
+/// What a replica is at one moment, cheap enough to be asked every millisecond. What is asked rarely is in [`Metrics`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The current Raft term.
+    pub term: u64,
+    /// Whether this replica is the leader of that term.
+    pub is_leader: bool,
+    /// The leader, as far as this replica knows.
+    pub leader: Option<ReplicaId>,
+    /// Last entry known to be on a majority.
+    pub committed: Option<u64>,
+    /// Entry that holds the members in force, committed or not.
+    pub members: Option<u64>,
+    /// Whether the group has stopped.
+    pub stopped: bool,
+}
+
+/// The mark of a replica, now.
+pub(crate) fn mark(raft: &Raft) -> Mark {
+    let receiver = raft.metrics();
+    let metrics = receiver.borrow_watched();
+    Mark {
+        term: metrics.current_term,
+        is_leader: metrics.state == ServerState::Leader,
+        leader: metrics.current_leader,
+        committed: metrics.local_committed.as_ref().map(|id| id.index),
+        members: metrics.membership_config.log_id().as_ref().map(|id| id.index),
+        stopped: metrics.running_state.is_err(),
+    }
+}
+
+/// The term of a stored vote ([`storage::RowKind::Vote`]): what a replica has promised. For whoever reads a disk.
+///
+/// # Errors
+/// Not a vote.
+pub fn voted_term(row: &[u8]) -> Result<u64, storage::Error> {
+    storage::codec::decode::<Ballot>(row, SMALL_BYTES_MAX).map(|ballot| ballot.term)
 }
 
 fn acked_ago(metrics: &RaftMetrics) -> Option<Duration> {
@@ -113,6 +154,7 @@ pub(crate) fn metrics(raft: &Raft, known: Status) -> Metrics {
         purged: index(&metrics.purged),
         matched: metrics.replication.iter().flatten().map(|(id, log_id)| (*id, index(log_id))).collect(),
         quorum_acked_ago: acked_ago(&metrics),
+        voter_sets: metrics.membership_config.membership().get_joint_config().clone(),
     }
 }
 

@@ -5,10 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use model::GroupId;
 use node::config;
 use node::seams::EngineFactory;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use storage::RowKind;
 use storage::engine::sim::SimDisk;
 
 /// All disks of a run. Clones are the same disks.
@@ -35,6 +38,25 @@ impl Disks {
         let disk = &self.disks[node as usize - 1];
         let keep = self.rng.lock().expect("one thread").random_range(0..=disk.unsynced());
         disk.crash(keep)
+    }
+
+    /// Term and stored bytes of an entry that `node` can not lose any more.
+    pub fn durable(&self, node: u32, group: GroupId, index: u64) -> Option<(u64, Bytes)> {
+        self.disk(node)?.durable(group, index)
+    }
+
+    /// Term and stored bytes of an entry that `node` wrote last, synced or not.
+    pub fn written(&self, node: u32, group: GroupId, index: u64) -> Option<(u64, Bytes)> {
+        self.disk(node)?.written(group, index)
+    }
+
+    /// The term in which `node` has durably voted last, or that it has durably seen.
+    pub fn durable_term(&self, node: u32, group: GroupId) -> Option<u64> {
+        raft::voted_term(&self.disk(node)?.durable_row(group, RowKind::Vote)?).ok()
+    }
+
+    fn disk(&self, node: u32) -> Option<&SimDisk> {
+        self.disks.get(node.checked_sub(1)? as usize)
     }
 
     /// The factory through which `node` opens its disk.

@@ -12,6 +12,7 @@ mod fault;
 mod history;
 mod nemesis;
 mod net;
+mod probe;
 mod sweep;
 mod workload;
 mod world;

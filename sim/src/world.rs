@@ -10,10 +10,12 @@ use rand::{Rng, SeedableRng};
 
 use crate::checker;
 use crate::clock::EPOCH_MS;
+use crate::cluster::Window;
 use crate::disk::Disks;
 use crate::fault::Fault;
 use crate::history::History;
 use crate::nemesis;
+use crate::probe::Probe;
 use crate::workload::{Ledger, host, produce, read};
 
 /// Nodes of the cluster.
@@ -32,12 +34,13 @@ pub fn run(seed: u64) -> History {
     let faults = nemesis::schedule(&mut rng, NODES);
     let disks = Disks::new(NODES, &mut rng);
     let mut sim = build(seed, &mut rng);
-    for node in 1..=NODES {
+    let windows: Vec<Window> = (0..NODES).map(|_| Window::default()).collect();
+    for (node, window) in (1..).zip(windows.clone()) {
         let disks = disks.clone();
-        sim.host(host(node), move || crate::cluster::serve(node, disks.clone()));
+        sim.host(host(node), move || crate::cluster::serve(node, disks.clone(), window.clone()));
     }
     sim.client("clients", clients(ledger.clone()));
-    step(&mut sim, faults, &disks, &ledger);
+    step(&mut sim, faults, &disks, &ledger, &windows);
     drop(sim);
     let mut history = ledger.take();
     check(&mut history);
@@ -79,14 +82,25 @@ async fn clients(ledger: Ledger) -> turmoil::Result {
 }
 
 /// Steps the world, with the faults that are due, until the clients are done or the time is up.
-fn step(sim: &mut turmoil::Sim<'_>, faults: Vec<(Duration, Fault)>, disks: &Disks, ledger: &Ledger) {
+fn step(
+    sim: &mut turmoil::Sim<'_>,
+    faults: Vec<(Duration, Fault)>,
+    disks: &Disks,
+    ledger: &Ledger,
+    windows: &[Window],
+) {
     let mut faults = faults.into_iter().peekable();
+    let mut probe = Probe::default();
+    let views = || (1..).zip(windows).map(|(node, window)| window.view(node)).collect::<Vec<_>>();
     loop {
         while let Some((_, fault)) = faults.next_if(|(at, _)| *at <= sim.elapsed()) {
+            probe.note(sim.elapsed(), &fault);
             inflict(sim, &fault, disks, ledger);
         }
-        match sim.step() {
-            Ok(true) => return,
+        let stepped = sim.step();
+        probe.look(sim.elapsed(), &views(), disks, &mut ledger.borrow_mut());
+        match stepped {
+            Ok(true) => return probe.finish(sim.elapsed(), &views(), disks, &mut ledger.borrow_mut()),
             Ok(false) if sim.elapsed() < END => {}
             Ok(false) => {
                 let at = sim.elapsed();

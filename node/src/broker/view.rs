@@ -74,6 +74,18 @@ impl Broker {
         controller.into_iter().chain(partitions).collect()
     }
 
+    /// The raft replicas of this node themselves, the controller's first: for whoever looks on from outside, the
+    /// simulation above all. Reading them changes nothing.
+    pub fn rafts(&self) -> Vec<raft::Group> {
+        let partitions = self.0.router.locals();
+        self.0.router.controller().into_iter().chain(partitions.iter().map(|local| local.raft().clone())).collect()
+    }
+
+    /// Bytes of appends admitted and not decided yet.
+    pub fn admitted_bytes(&self) -> usize {
+        self.0.budget.admitted_bytes()
+    }
+
     /// This node's log directory.
     pub fn log_dirs(&self) -> Vec<LogDir> {
         let entry = |local: &std::sync::Arc<crate::router::LocalPartition>| {

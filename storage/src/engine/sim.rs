@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use model::GroupId;
 
 use super::{BoxFuture, DiskUsage, Engine, Op, Rows, ScanLimit, Table};
-use crate::{Committer, Error, keys};
+use crate::{Committer, Error, RowKind, keys};
 
 /// Bytes a simulated device has unless told otherwise.
 const CAPACITY_BYTES: u64 = 1 << 40;
@@ -131,10 +131,12 @@ impl SimDisk {
 
     /// Term and stored bytes of a log entry if a crash now could not lose it.
     pub fn durable(&self, group: GroupId, index: u64) -> Option<(u64, Bytes)> {
-        let state = self.lock();
-        let range = keys::log_from(group, index)..keys::log_from(group, index.checked_add(1)?);
-        let (key, value) = state.durable.log.range(range).next()?;
-        Some((keys::parse_log(key).ok()?.2, value.clone()))
+        self.lock().durable.entry(group, index)
+    }
+
+    /// Term and stored bytes of a log entry as it was last written, synced or not.
+    pub fn written(&self, group: GroupId, index: u64) -> Option<(u64, Bytes)> {
+        self.lock().live.entry(group, index)
     }
 
     /// The last durable entry of a log: index and term.
@@ -142,6 +144,11 @@ impl SimDisk {
         let state = self.lock();
         let (key, _) = state.durable.log.range(keys::log_from(group, 0)..keys::log_end(group)).next_back()?;
         keys::parse_log(key).ok().map(|(_, index, term)| (index, term))
+    }
+
+    /// A row that a crash now could not lose.
+    pub fn durable_row(&self, group: GroupId, kind: RowKind) -> Option<Bytes> {
+        self.lock().durable.meta.get(&keys::meta(kind, group, &[])).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -211,6 +218,12 @@ impl Tables {
                 (0, removed.iter().map(|(key, value)| row_bytes(key, value)).sum())
             }
         }
+    }
+
+    fn entry(&self, group: GroupId, index: u64) -> Option<(u64, Bytes)> {
+        let range = keys::log_from(group, index)..keys::log_from(group, index.checked_add(1)?);
+        let (key, value) = self.log.range(range).next()?;
+        Some((keys::parse_log(key).ok()?.2, value.clone()))
     }
 
     fn copy(&self) -> Self {

@@ -1,0 +1,80 @@
+//! L1: five seconds after everything is healed each group has one leader whom all its replicas follow, every replica that the
+//! metadata places runs and has what was committed seconds ago, and nothing runs that was deleted. Numbers from
+//! reference/simulation.md section 4. Nodes with lasting damage may stay out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::GroupId;
+use raft::Mark;
+
+/// The replicas of one group on the nodes that should be well.
+#[derive(Default)]
+pub struct Replicas {
+    /// Nodes that the metadata places it on.
+    pub placed: BTreeSet<u32>,
+    /// What runs: the mark, and the last entry applied.
+    pub running: BTreeMap<u32, (Mark, u64)>,
+    /// Last entry that must be applied by now.
+    pub due: u64,
+}
+
+/// What is wrong with a group, if anything.
+pub fn check(group: GroupId, replicas: &Replicas) -> Vec<String> {
+    let mut violations = Vec::new();
+    for node in &replicas.placed {
+        match replicas.running.get(node) {
+            None => violations.push(format!("group {group} does not run on node {node}")),
+            Some((mark, _)) if mark.stopped => violations.push(format!("group {group} has stopped on node {node}")),
+            Some((_, applied)) if *applied < replicas.due => {
+                let due = replicas.due;
+                violations.push(format!("group {group} on node {node} has applied {applied} only, {due} is due"));
+            }
+            Some(_) => {}
+        }
+    }
+    let strays = replicas.running.keys().filter(|node| !replicas.placed.contains(node));
+    violations.extend(strays.map(|node| format!("group {group} runs on node {node}, where nothing places it")));
+    let marks = || {
+        replicas.running.iter().filter(|(node, _)| replicas.placed.contains(node)).map(|(node, (mark, _))| (node, mark))
+    };
+    let leaders: Vec<u32> = marks().filter(|(_, mark)| mark.is_leader).map(|(node, _)| *node).collect();
+    let followed: BTreeSet<_> = marks().map(|(_, mark)| mark.leader.map(|leader| leader.node().0)).collect();
+    if !replicas.placed.is_empty() && (leaders.len() > 1 || followed.len() != 1 || followed.contains(&None)) {
+        violations.push(format!("group {group} is led by nodes {leaders:?}, its replicas follow {followed:?}"));
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{NodeId, ReplicaId};
+
+    use super::*;
+
+    fn healthy() -> Replicas {
+        let leader = Some(ReplicaId::new(NodeId(2), 1));
+        let mark = |node| Mark { is_leader: node == 2, leader, ..Mark::default() };
+        Replicas { placed: (1..=3).collect(), running: (1..=3).map(|node| (node, (mark(node), 10))).collect(), due: 8 }
+    }
+
+    fn broken(change: impl FnOnce(&mut Replicas)) -> usize {
+        let mut replicas = healthy();
+        change(&mut replicas);
+        check(GroupId(1), &replicas).len()
+    }
+
+    fn of(replicas: &mut Replicas, node: u32) -> &mut (Mark, u64) {
+        replicas.running.get_mut(&node).expect("it runs")
+    }
+
+    #[test]
+    fn whatever_is_not_well_is_seen() {
+        assert_eq!(broken(|_| {}), 0);
+        assert_eq!(broken(|replicas| replicas.running.retain(|node, _| *node != 1)), 1);
+        assert_eq!(broken(|replicas| of(replicas, 1).0.stopped = true), 1);
+        assert_eq!(broken(|replicas| of(replicas, 1).1 = 7), 1);
+        assert_eq!(broken(|replicas| of(replicas, 1).0.leader = None), 1);
+        assert_eq!(broken(|replicas| of(replicas, 1).0.is_leader = true), 1);
+        assert_eq!(broken(|replicas| replicas.placed = (1..=2).collect()), 1);
+    }
+}

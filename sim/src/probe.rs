@@ -1,0 +1,264 @@
+//! The eye on the world: after every step it compares what the replicas say of themselves with what the disks have synced.
+//! Owns the state of the checkers that watch (S1, S2, S3, S13) and what it saw of every replica last; says each broken promise once.
+//! Reads watches and disks only: that it looks must change nothing. A replica that has not changed costs a few loads.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use model::{GroupId, ReplicaId};
+use raft::{Group, Mark};
+use tokio::sync::watch;
+
+use crate::checker::committed_durable;
+use crate::checker::committed_stays::CommittedStays;
+use crate::checker::leader_per_term::{self, LeaderPerTerm};
+use crate::checker::members_intersect::MembersIntersect;
+use crate::checker::replicas_identical;
+use crate::checker::works_after_healing::{self, Replicas};
+use crate::cluster::{State, View};
+use crate::disk::Disks;
+use crate::fault::Fault;
+use crate::history::History;
+use crate::nemesis::HEAL;
+
+/// How often replicas are compared that have nothing new to tell.
+const ROUND: Duration = Duration::from_millis(10);
+/// How often what must be settled later is written down.
+const SURVEY: Duration = Duration::from_secs(1);
+/// What was committed so many surveys ago is applied and synced everywhere, unless something is broken.
+const SETTLED: usize = 3;
+/// How long after healing everything must be well, and how old a group must be to be asked.
+const GRACE: Duration = Duration::from_secs(5);
+/// More broken promises than this tell nothing new.
+const VIOLATIONS_MAX: usize = 20;
+
+/// A replica as it was seen last.
+struct Sight {
+    /// Identifies the running replica: a restarted one has another channel.
+    applied: watch::Receiver<u64>,
+    mark: Mark,
+    voter_sets: Vec<BTreeSet<ReplicaId>>,
+    /// Committed entries below this are known to be on this replica's disk as they were committed.
+    compared: u64,
+}
+
+/// What was seen so far.
+#[derive(Default)]
+pub struct Probe {
+    sights: BTreeMap<(u32, GroupId), Sight>,
+    leaders: LeaderPerTerm,
+    members: MembersIntersect,
+    committed: CommittedStays,
+    /// Nodes that lost or mistook durable data by a fault that no node survives.
+    damaged: BTreeSet<u32>,
+    next_round: Duration,
+    surveys: VecDeque<Survey>,
+    /// Whether the look that is due when the world has been well for [`GRACE`] was taken.
+    looked_healed: bool,
+}
+
+/// What stood at one moment.
+struct Survey {
+    at: Duration,
+    /// The last entry of each group that any replica takes for committed.
+    committed: BTreeMap<GroupId, u64>,
+    /// The groups that the newest metadata places, and where.
+    placed: BTreeMap<GroupId, BTreeSet<u32>>,
+}
+
+impl Probe {
+    /// A fault is about to be inflicted.
+    pub fn note(&mut self, _at: Duration, fault: &Fault) {
+        if let Fault::BitFlip { node } | Fault::Truncate { node } | Fault::DiskLoss { node } | Fault::Restore { node } =
+            fault
+        {
+            self.damaged.insert(*node);
+        }
+    }
+
+    /// Looks at the world after a step.
+    pub fn look(&mut self, at: Duration, views: &[View], disks: &Disks, history: &mut History) {
+        if history.violations.len() >= VIOLATIONS_MAX {
+            return;
+        }
+        let round = at >= self.next_round;
+        if round {
+            self.next_round = at + ROUND;
+        }
+        for view in views {
+            for group in view.broker.iter().flat_map(|broker| broker.rafts()) {
+                for violation in self.see(view.node, &group, disks, round) {
+                    history.violate(at, violation);
+                }
+            }
+        }
+        if self.surveys.back().is_none_or(|last| at >= last.at + SURVEY) {
+            self.survey(at, views);
+        }
+        if !self.looked_healed && at >= HEAL + GRACE {
+            self.looked_healed = true;
+            self.look_healed(at, views, history);
+        }
+    }
+
+    /// The run is over: one more look at everything.
+    pub fn finish(&mut self, at: Duration, views: &[View], disks: &Disks, history: &mut History) {
+        self.next_round = at;
+        self.look(at, views, disks, history);
+        self.look_healed(at, views, history);
+        let Some(settled) = self.surveys.front().filter(|survey| survey.at + SURVEY <= at) else { return };
+        let placed = settled.placed.iter().flat_map(|(group, nodes)| nodes.iter().map(|node| (*node, *group)));
+        let replicas: Vec<_> = placed
+            .filter(|(node, _)| !self.damaged.contains(node))
+            .filter_map(|(node, group)| Some((node, group, *settled.committed.get(&group)?)))
+            .collect();
+        let held = |node, group, index| disks.durable(node, group, index);
+        for words in replicas_identical::check(&self.committed, &replicas, held) {
+            history.violate(at, format!("S6 ReplicasIdentical: {words}"));
+        }
+    }
+
+    /// Writes down what must be settled a few seconds from now.
+    fn survey(&mut self, at: Duration, views: &[View]) {
+        let mut committed: BTreeMap<GroupId, u64> = BTreeMap::new();
+        for ((_, group), sight) in &self.sights {
+            let last = committed.entry(*group).or_default();
+            *last = (*last).max(sight.mark.committed.unwrap_or(0));
+        }
+        if self.surveys.len() == SETTLED {
+            self.surveys.pop_front();
+        }
+        self.surveys.push_back(Survey { at, committed, placed: placed(views) });
+    }
+
+    /// Everything was healed [`GRACE`] ago: every group must be well on every node without lasting damage.
+    fn look_healed(&mut self, at: Duration, views: &[View], history: &mut History) {
+        let Some(settled) = self.surveys.front() else { return };
+        let well = |node: &u32| !self.damaged.contains(node);
+        for view in views.iter().filter(|view| well(&view.node) && view.state != State::Up) {
+            history.violate(at, format!("L1 WorksAfterHealing: node {} is {:?}", view.node, view.state));
+        }
+        let mut groups: BTreeMap<GroupId, Replicas> = BTreeMap::new();
+        for (group, nodes) in placed(views) {
+            let due = settled.committed.get(&group).copied().unwrap_or(0);
+            let placed = nodes.into_iter().filter(well).collect();
+            groups.insert(group, Replicas { placed, running: BTreeMap::new(), due });
+        }
+        for view in views.iter().filter(|view| well(&view.node)) {
+            for group in view.broker.iter().flat_map(|broker| broker.rafts()) {
+                let now = (group.mark(), *group.applied().borrow());
+                groups.entry(group.id()).or_default().running.insert(view.node, now);
+            }
+        }
+        // What came or went while we waited has had no time to settle.
+        groups.retain(|group, replicas| settled.placed.contains_key(group) != replicas.placed.is_empty());
+        for (group, replicas) in &groups {
+            for words in works_after_healing::check(*group, replicas) {
+                history.violate(at, format!("L1 WorksAfterHealing: {words}"));
+            }
+        }
+    }
+
+    fn see(&mut self, node: u32, group: &Group, disks: &Disks, round: bool) -> Vec<String> {
+        let (id, mark) = (group.id(), group.mark());
+        let mut violations = Vec::new();
+        let known = self.sights.get(&(node, id)).filter(|sight| sight.applied.same_channel(&group.applied()));
+        let (before, fresh) = (known.map_or(Mark::default(), |sight| sight.mark), known.is_none());
+        if fresh {
+            let sight = Sight { applied: group.applied(), mark: Mark::default(), voter_sets: Vec::new(), compared: 0 };
+            self.sights.insert((node, id), sight);
+        }
+        if fresh || mark != before {
+            self.changed((node, group), before, mark, disks, &mut violations);
+        }
+        if round {
+            violations.extend(self.compare_entries(node, id, disks).map(|words| format!("S2 CommittedStays: {words}")));
+            violations.extend(self.compare_digest(node, group).map(|words| format!("S2 CommittedStays: {words}")));
+        }
+        violations
+    }
+
+    fn changed(
+        &mut self,
+        (node, group): (u32, &Group),
+        before: Mark,
+        mark: Mark,
+        disks: &Disks,
+        violations: &mut Vec<String>,
+    ) {
+        let id = group.id();
+        if leader_per_term::went_back(&before, &mark) {
+            violations
+                .push(format!("S1 LeaderPerTerm: group {id} on node {node} went back from {before:?} to {mark:?}"));
+        }
+        let Some(sight) = self.sights.get_mut(&(node, id)) else { return };
+        sight.mark = mark;
+        if sight.voter_sets.is_empty() || mark.members != before.members {
+            sight.voter_sets = group.metrics().voter_sets;
+        }
+        let voter_sets = sight.voter_sets.clone();
+        if mark.is_leader {
+            let votes = |voter| disks.durable_term(voter, id);
+            let damaged = |voter| if self.damaged.contains(&voter) { Some(u64::MAX) } else { votes(voter) };
+            let words = self.leaders.lead((id, mark.term), node, &voter_sets, damaged);
+            violations.extend(words.map(|words| format!("S1 LeaderPerTerm: {words}")));
+            let words = self.members.see(id, mark.term, group.replica(), &voter_sets);
+            violations.extend(words.map(|words| format!("S13 MembersIntersect: {words}")));
+        }
+        let news =
+            before.committed.map_or(0, |committed| committed + 1)..mark.committed.map_or(0, |committed| committed + 1);
+        for index in news {
+            if self.committed.knows(id, index) {
+                continue;
+            }
+            match committed_durable::check(&voter_sets, |voter| disks.durable(voter, id, index), &self.damaged) {
+                Ok(copy) => self.committed.commit(id, index, copy),
+                Err(words) => {
+                    violations.push(format!(
+                        "S3 CommittedDurable: node {node} takes entry {index} of group {id} for committed, but {words}"
+                    ));
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Compares what the replica wrote with what was committed, from where the last comparison ended. A replica may take an
+    /// entry for committed while the one it replaces is still the durable one: what it wrote is what it will apply.
+    fn compare_entries(&mut self, node: u32, group: GroupId, disks: &Disks) -> Option<String> {
+        let sight = self.sights.get_mut(&(node, group)).filter(|_| !self.damaged.contains(&node))?;
+        while sight.mark.committed.is_some_and(|committed| sight.compared <= committed) {
+            let held = disks.written(node, group, sight.compared)?;
+            let differs = self.committed.compare(group, sight.compared, node, &held);
+            sight.compared += 1;
+            if differs.is_some() {
+                return differs;
+            }
+        }
+        None
+    }
+
+    fn compare_digest(&mut self, node: u32, group: &Group) -> Option<String> {
+        let (applied, digest) = group.partition(|machine| (machine.applied().0, machine.state().digest))?;
+        self.committed.digest(group.id(), applied, node, digest)
+    }
+}
+
+/// Where the newest metadata among `views` places each group; the controller's own is where its members say.
+fn placed(views: &[View]) -> BTreeMap<GroupId, BTreeSet<u32>> {
+    let brokers = views.iter().filter_map(|view| view.broker.as_ref());
+    let Some(image) = brokers.map(|broker| broker.image()).max_by_key(|image| image.version) else {
+        return BTreeMap::new();
+    };
+    let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
+    let mut placed: BTreeMap<GroupId, BTreeSet<u32>> =
+        partitions.map(|partition| (partition.group, partition.replicas.iter().map(|node| node.0).collect())).collect();
+    let controllers = views.iter().filter_map(|view| view.broker.as_ref()).flat_map(|broker| broker.rafts());
+    let members = controllers
+        .filter(|group| group.id() == GroupId::CONTROLLER)
+        .max_by_key(|group| group.mark().committed)
+        .map(|group| group.metrics().status);
+    let members = members.into_iter().flat_map(|status| status.voters.into_iter().chain(status.learners));
+    placed.insert(GroupId::CONTROLLER, members.map(|replica| replica.node().0).collect());
+    placed
+}
