@@ -1,9 +1,9 @@
 //! One client connection: frames in, responses out in request order, a bounded number of requests in between.
 //! Two loops share one task. Requests begin one after the other, except that a produce is handed to its logs as soon
-//! as it is read when only produces are in front of it, so that several are replicated at once.
+//! as all that is in front of it are produces, so that several are replicated at once.
 //! Invariant: memory is taken from the node's budget before it is filled; a peer that stalls is closed by a deadline.
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +15,7 @@ use wire::kafka::{ApiKey, frame};
 
 use super::budget::Taken;
 use super::response::Response;
-use super::table;
+use super::table::{self, Request};
 use super::{Client, LISTENER, Shared};
 use crate::metrics::ApiLabel;
 use crate::seams::{Stop, Stream};
@@ -60,37 +60,50 @@ pub enum Error {
 /// An answer in the making; `None` where the protocol has no answer (acks=0).
 pub type Answer = BoxFuture<'static, Result<Option<Response>, Error>>;
 
-/// A request that waits for its turn to be answered.
+/// A request that was read and is not answered.
 struct Job {
     api: ApiKey,
     read_at: Instant,
-    answer: Answer,
+    stage: Stage,
     /// The request's share of the budget, until it is answered.
     _held: Taken,
-    /// Set unless the request is already on its way: others may not overtake it.
-    _turn: Option<Turn>,
 }
 
-/// Counts the requests of a connection that have not begun.
-#[derive(Clone, Default)]
-struct Turns(Arc<AtomicUsize>);
-
-struct Turn(Turns);
-
-impl Turns {
-    fn take(&self) -> Turn {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Turn(self.clone())
-    }
-
-    fn is_free(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
+enum Stage {
+    /// Waits until it may begin.
+    Waiting(Option<Request>),
+    /// Has begun.
+    Begun(Answer),
 }
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+/// The requests of a connection in the order they came. Those in front have begun: one of any kind, or produces only.
+#[derive(Default)]
+struct Line(VecDeque<Job>);
+
+impl Line {
+    /// Begins what may begin, in order.
+    fn begin(&mut self) {
+        let mut in_front = None;
+        for job in &mut self.0 {
+            if in_front.is_some_and(|api| (api, job.api) != (ApiKey::Produce, ApiKey::Produce)) {
+                break;
+            }
+            in_front = Some(job.api);
+            if let Stage::Waiting(request) = &mut job.stage
+                && let Some(request) = request.take()
+            {
+                job.stage = Stage::Begun(request.begin());
+            }
+        }
+    }
+
+    /// Waits for the first answer. Cancel safe.
+    async fn answered(&mut self) -> Option<(Job, Result<Option<Response>, Error>)> {
+        let answered = match &mut self.0.front_mut()?.stage {
+            Stage::Begun(answer) => answer.await,
+            Stage::Waiting(_) => std::future::pending().await,
+        };
+        Some((self.0.pop_front()?, answered))
     }
 }
 
@@ -98,7 +111,7 @@ impl Drop for Turn {
 pub async fn serve(stream: Stream, shared: Arc<Shared>, stop: Stop) {
     let client = Arc::new(Client::new(&shared.broker, stream.local_addr(), stream.peer_addr()));
     let (reader, writer) = tokio::io::split(stream);
-    let (jobs, queue) = mpsc::channel(PIPELINE_DEPTH);
+    let (jobs, queue) = mpsc::channel(1);
     let reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
     let mut read = Box::pin(read_requests(reader, jobs, shared.clone(), client.clone()));
     let mut write = Box::pin(write_responses(writer, queue, shared.clone()));
@@ -131,12 +144,10 @@ async fn read_requests(
     shared: Arc<Shared>,
     client: Arc<Client>,
 ) -> Result<(), Error> {
-    let turns = Turns::default();
     while let Some((frame, held)) = read_frame(&mut reader, &shared).await? {
         let read_at = Instant::now();
-        let begun = table::begin(&shared, &client, frame, turns.is_free())?;
-        let turn = (!begun.under_way).then(|| turns.take());
-        let job = Job { api: begun.api, read_at, answer: begun.answer, _held: held, _turn: turn };
+        let request = table::read(&shared, &client, frame)?;
+        let job = Job { api: request.api(), read_at, stage: Stage::Waiting(Some(request)), _held: held };
         if jobs.send(job).await.is_err() {
             break;
         }
@@ -187,24 +198,39 @@ async fn write_responses(
     mut queue: mpsc::Receiver<Job>,
     shared: Arc<Shared>,
 ) -> Result<(), Error> {
-    while let Some(job) = queue.recv().await {
-        let Job { api, read_at, answer, _held, _turn } = job;
-        let answered = answer.await;
-        drop((_held, _turn));
-        let label = ApiLabel { protocol: LISTENER.listener, api: api.name() };
-        shared.metrics.requests.get_or_create(&label).observe(read_at.elapsed().as_secs_f64());
-        if answered.is_err() {
-            shared.metrics.request_errors.get_or_create(&label).inc();
+    let mut line = Line::default();
+    loop {
+        line.begin();
+        let (has_room, is_empty) = (line.0.len() < PIPELINE_DEPTH, line.0.is_empty());
+        tokio::select! {
+            biased;
+            Some(job) = queue.recv(), if has_room => line.0.push_back(job),
+            Some((job, answered)) = line.answered(), if !is_empty => write(&mut writer, job, answered, &shared).await?,
+            else => break,
         }
-        let Some(mut response) = answered? else { continue };
-        let bytes = bytes::Buf::remaining(&response);
-        in_time(bytes, async {
-            writer.write_all_buf(&mut response).await?;
-            writer.flush().await
-        })
-        .await?;
     }
     in_time(0, writer.shutdown()).await
+}
+
+async fn write(
+    writer: &mut WriteHalf<Stream>,
+    job: Job,
+    answered: Result<Option<Response>, Error>,
+    shared: &Shared,
+) -> Result<(), Error> {
+    let label = ApiLabel { protocol: LISTENER.listener, api: job.api.name() };
+    shared.metrics.requests.get_or_create(&label).observe(job.read_at.elapsed().as_secs_f64());
+    drop(job);
+    if answered.is_err() {
+        shared.metrics.request_errors.get_or_create(&label).inc();
+    }
+    let Some(mut response) = answered? else { return Ok(()) };
+    let bytes = bytes::Buf::remaining(&response);
+    in_time(bytes, async {
+        writer.write_all_buf(&mut response).await?;
+        writer.flush().await
+    })
+    .await
 }
 
 /// Runs a transfer of `bytes` under its deadline.
@@ -213,5 +239,49 @@ async fn in_time<T>(bytes: usize, transfer: impl Future<Output = std::io::Result
     match timeout(deadline, transfer).await {
         Ok(moved) => Ok(moved?),
         Err(_elapsed) => Err(Error::Slow { bytes }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::budget::Budget;
+
+    async fn line(apis: &[ApiKey]) -> Line {
+        let budget = Budget::new(1 << 20);
+        let mut line = Line::default();
+        for api in apis {
+            let stage = Stage::Waiting(Some(Request::Refused(*api, Bytes::new())));
+            line.0.push_back(Job { api: *api, read_at: Instant::now(), stage, _held: budget.frame(1).await });
+        }
+        line
+    }
+
+    fn begun(line: &mut Line) -> usize {
+        line.begin();
+        line.0.iter().filter(|job| matches!(job.stage, Stage::Begun(_))).count()
+    }
+
+    /// Produces that came behind something else once waited for each other for as long as the client kept the line full.
+    #[tokio::test]
+    async fn produces_begin_together_once_what_was_in_front_is_answered() {
+        use ApiKey::{Metadata, Produce};
+        let mut line = line(&[Produce, Produce, Metadata, Produce, Produce, Produce]).await;
+        for expected in [2, 1, 1, 3, 2, 1] {
+            assert_eq!(begun(&mut line), expected);
+            let (_, answered) = line.answered().await.expect("a request waits");
+            assert!(answered.is_ok());
+        }
+        assert!(line.answered().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn nothing_else_overtakes_or_is_overtaken() {
+        use ApiKey::{CreateTopics, Fetch, Produce};
+        let mut line = line(&[CreateTopics, Fetch, Fetch, Produce]).await;
+        for _ in 0..4 {
+            assert_eq!(begun(&mut line), 1);
+            line.answered().await.expect("a request waits").1.expect("an answer");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The one place where an API key meets the code that answers it. Versions and names come from `wire::kafka::versions`.
 //! Invariant: the match is exhaustive, so an API is advertised only with code behind it.
 //! Never: decides what an answer means.
+use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,38 +12,51 @@ use super::api;
 use super::connection::{Answer, Error};
 use super::{Call, Client, Shared};
 
-/// A request with its answer in the making.
-pub(super) struct Begun {
-    pub(super) api: ApiKey,
-    pub(super) answer: Answer,
-    /// Whether it was handed on already; otherwise it begins when its answer is first polled.
-    pub(super) under_way: bool,
+/// A request whose header was read.
+pub(super) enum Request {
+    /// One that is served.
+    Served(ApiKey, Call, Bytes),
+    /// One that is answered with a refusal.
+    Refused(ApiKey, Bytes),
 }
 
-/// Reads the header of a frame and begins the request. With `at_once` a produce is handed to its logs before this
-/// returns; everything else begins when it is first polled.
+impl Request {
+    /// What it asks for.
+    pub(super) fn api(&self) -> ApiKey {
+        match self {
+            Request::Served(api, ..) | Request::Refused(api, _) => *api,
+        }
+    }
+
+    /// Begins it: a produce is handed to its logs before this returns, everything else when its answer is polled.
+    pub(super) fn begin(self) -> Answer {
+        match self {
+            Request::Served(api, call, body) => answer(api, call, body),
+            Request::Refused(_, refusal) => Box::pin(ready(Ok(Some(refusal.into())))),
+        }
+    }
+}
+
+/// Reads the header of a frame.
 ///
 /// # Errors
 /// The frame is no request that is served: the connection is to be closed.
-pub(super) fn begin(shared: &Arc<Shared>, client: &Arc<Client>, frame: Bytes, at_once: bool) -> Result<Begun, Error> {
+pub(super) fn read(shared: &Arc<Shared>, client: &Arc<Client>, frame: Bytes) -> Result<Request, Error> {
     let request = match frame::parse_request(frame.clone()) {
         Ok(request) => request,
         Err(refused) => return refuse(refused, frame),
     };
-    let api = request.api;
     let call = Call {
         shared: shared.clone(),
         client: client.clone(),
         version: request.version,
         correlation_id: request.correlation_id,
     };
-    let under_way = api == ApiKey::Produce && at_once;
-    let answer = if under_way { api::produce::begin(call, request.body)? } else { answer(api, call, request.body) };
-    Ok(Begun { api, answer, under_way })
+    Ok(Request::Served(request.api, call, request.body))
 }
 
 /// Versions we do not serve but answer: ApiVersions (KIP-511) and the Produce versions that are only advertised.
-fn refuse(error: wire::Error, frame: Bytes) -> Result<Begun, Error> {
+fn refuse(error: wire::Error, frame: Bytes) -> Result<Request, Error> {
     let wire::Error::UnsupportedVersion { api, version, correlation_id } = error else { return Err(error.into()) };
     let refusal = match api {
         ApiKey::ApiVersions => api::api_versions::unsupported(correlation_id)?,
@@ -52,13 +66,12 @@ fn refuse(error: wire::Error, frame: Bytes) -> Result<Begun, Error> {
         },
         _ => return Err(error.into()),
     };
-    let answer: Answer = Box::pin(std::future::ready(Ok(Some(refusal.into()))));
-    Ok(Begun { api, answer, under_way: false })
+    Ok(Request::Refused(api, refusal))
 }
 
 fn answer(api: ApiKey, call: Call, body: Bytes) -> Answer {
     match api {
-        ApiKey::Produce => Box::pin(async move { api::produce::begin(call, body)?.await }),
+        ApiKey::Produce => api::produce::begin(call, body).unwrap_or_else(|error| Box::pin(ready(Err(error)))),
         ApiKey::Fetch => Box::pin(api::fetch::answer(call, body)),
         ApiKey::ApiVersions => typed(call, body, api::api_versions::answer),
         ApiKey::Metadata => typed(call, body, api::metadata::answer),
