@@ -7,7 +7,7 @@ ROCKS = export ROCKSDB_LIB_DIR=$$(deploy/rocksdb-static) &&
 # `sim` is built by itself: cargo unifies features across a workspace build, and the simulation must not link RocksDB.
 PRODUCT = --workspace --exclude sim
 
-.PHONY: dev build test test-long verify fix bench sim sim-seed bootstrap
+.PHONY: dev build test test-long verify fix bench sim sim-seed sim-shrink bootstrap
 
 bootstrap:
 	@deploy/bootstrap build
@@ -42,9 +42,14 @@ fix:
 bench: build
 	@$(TARGET)/release/flotilla bench produce --dev --seconds 10 --batch 16KiB --acks all -o json
 
-# make sim SEEDS=1..20, then make sim-seed SEED=7 for the story of one
+# make sim SEEDS=1..60, then make sim-seed SEED=7 for the story of one, make sim-shrink SEED=7 for its shortest schedule.
+# ARGS are further arguments: docs/simulation.md.
+SIM = cargo run --locked --quiet --profile sim -p sim --
 sim:
-	cargo run --locked --release -p sim -- run --seeds $(or $(SEEDS),1..20)
+	$(SIM) run --seeds $(or $(SEEDS),1..60) $(ARGS)
 
 sim-seed:
-	cargo run --locked --release -p sim -- seed $(SEED)
+	$(SIM) seed $(SEED) $(ARGS)
+
+sim-shrink:
+	$(SIM) shrink $(SEED) $(ARGS)

@@ -1,8 +1,6 @@
 //! Everything that can go wrong in the world, as data: a schedule of these is a run, and can be printed, counted and shortened.
 //! Owns no behaviour: `world` inflicts, `nemesis` chooses. Numbers in brackets are the cases of docs/simulation.md.
 
-#![allow(dead_code, reason = "the nemesis does not choose all of them yet")]
-
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -67,6 +65,44 @@ pub enum Fault {
     Transfer { group: u32, to: u32 },
     /// A node that was no founder starts and joins (30, 32).
     Join { node: u32 },
+    /// The clients send nothing, so that what follows meets an idle cluster.
+    Quiet,
+    /// They go on.
+    Lively,
+}
+
+impl Fault {
+    /// What ends what this begins.
+    pub fn ending(&self) -> Option<Fault> {
+        let ending = match *self {
+            Fault::Kill { node } | Fault::PowerLoss { node } | Fault::Stop { node } => Fault::Start { node },
+            Fault::Pause { node } => Fault::Resume { node },
+            Fault::Cut { from, to } => Fault::Heal { from, to },
+            Fault::Slow { from, to, .. } => Fault::Fast { from, to },
+            Fault::CutClients { node } => Fault::HealClients { node },
+            Fault::ClockDrift { node, .. } => Fault::ClockDrift { node, per_mille: 0 },
+            Fault::DiskSlow { node, .. } => Fault::DiskSlow { node, sync_ms: 0 },
+            Fault::DiskFull { node } => Fault::DiskFree { node },
+            Fault::Quiet => Fault::Lively,
+            _ => return None,
+        };
+        Some(ending)
+    }
+
+    /// The node that this damages for good, if it does: its disk lacks or changes what was synced.
+    pub fn damages(&self) -> Option<u32> {
+        match *self {
+            Fault::BitFlip { node } | Fault::Truncate { node } | Fault::DiskLoss { node } | Fault::Restore { node } => {
+                Some(node)
+            }
+            _ => None,
+        }
+    }
+
+    /// Its name without its details.
+    pub fn kind(&self) -> String {
+        format!("{self:?}").split(' ').next().unwrap_or_default().to_owned()
+    }
 }
 
 impl fmt::Display for Fault {

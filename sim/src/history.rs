@@ -2,7 +2,12 @@
 //! the checkers. Owns nothing of the world; everybody appends, nobody edits.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::time::Duration;
+
+use crate::coverage::Coverage;
+use crate::fault::Fault;
 
 /// A record as a producer wrote it: which producer, and its how-manieth record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +46,10 @@ pub struct History {
     /// Every line of the story, with its simulated time.
     story: Vec<String>,
     hash: u64,
+    /// Gets every event that goes into the hash, a line each, if somebody wants them.
+    pub events: Option<BufWriter<File>>,
+    /// The time of the last event.
+    pub elapsed: Duration,
     /// What the cluster acknowledged, and where it said it put it.
     pub acknowledged: BTreeMap<Place, Serial>,
     /// What the tailing reader saw while faults went on, at its first sight.
@@ -51,20 +60,32 @@ pub struct History {
     pub violations: Vec<String>,
     /// Counts by name, for the summary.
     pub counts: BTreeMap<&'static str, u64>,
+    /// Which fault met which state of the cluster.
+    pub coverage: Coverage,
 }
 
 impl History {
     /// Appends a line to the story and to the hash.
     pub fn tell(&mut self, at: Duration, line: impl AsRef<str>) {
         let line = format!("{:>9.3}s {}", at.as_secs_f64(), line.as_ref());
-        self.mix(line.as_bytes());
+        self.mix(at, &line);
         self.story.push(line);
+    }
+
+    /// Tells a fault, and counts the `states` of the cluster that it met, if it had an effect.
+    pub fn fault(&mut self, at: Duration, fault: &Fault, effect: bool, states: &[&str]) {
+        if effect {
+            self.tell(at, format!("FAULT {fault}"));
+            self.coverage.met(fault, states);
+        } else {
+            self.tell(at, format!("(no effect) {fault}"));
+        }
     }
 
     /// Adds to the hash only: what is too frequent to tell.
     pub fn note(&mut self, at: Duration, what: &str, place: Place, serial: Serial) {
         let line = format!("{} {what} {place:?} {serial:?}", at.as_nanos());
-        self.mix(line.as_bytes());
+        self.mix(at, &line);
     }
 
     /// Records a broken promise.
@@ -88,7 +109,12 @@ impl History {
         &self.story
     }
 
-    fn mix(&mut self, bytes: &[u8]) {
+    fn mix(&mut self, at: Duration, line: &str) {
+        self.elapsed = self.elapsed.max(at);
+        if let Some(events) = &mut self.events {
+            writeln!(events, "{line}").expect("the event log can be written");
+        }
+        let bytes = line.as_bytes();
         let start = if self.hash == 0 { 0xcbf2_9ce4_8422_2325 } else { self.hash };
         self.hash = bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     }

@@ -1,11 +1,13 @@
 //! The deterministic world: a whole cluster in one process, where every run is a number.
-//! `sim seed N` runs one world and tells its story; `sim run --seeds A..B` runs a process a seed, several at a time.
+//! `sim seed N` runs one world and tells its story; the other commands run many, a process each.
 //! The product's node runs in here unchanged; only its seams (network, clock, disk) are ours.
 #![deny(unsafe_code)]
 
 mod checker;
 mod clock;
 mod cluster;
+mod coverage;
+mod determinism;
 mod disk;
 mod entropy;
 mod fault;
@@ -13,7 +15,12 @@ mod history;
 mod nemesis;
 mod net;
 mod probe;
+mod report;
+mod schedule;
+mod seed;
+mod shrink;
 mod sweep;
+mod trial;
 mod workload;
 mod world;
 
@@ -32,53 +39,35 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Runs one seed and tells what happened; the last line is the verdict, the seed and the hash of the history.
-    Seed {
-        /// The number that decides everything.
-        seed: u64,
-        /// Prints the verdict only.
-        #[arg(long)]
-        quiet: bool,
-    },
+    Seed(seed::Options),
     /// Runs a range of seeds, each in a process of its own.
-    Run {
-        /// First and last seed: `1..20`.
+    Run(sweep::Options),
+    /// Makes the fault schedule of a failing seed as short as it can be.
+    Shrink(shrink::Options),
+    /// Lists the scenarios of the nemesis with the cases of docs/simulation.md that they show.
+    Scenarios,
+    /// Runs each seed twice, in two processes, and names the first event that differs.
+    Determinism {
+        /// First and last seed: `1..3`.
         #[arg(long, value_parser = sweep::parse_range)]
         seeds: (u64, u64),
-        /// Processes at a time.
-        #[arg(long, default_value_t = 2)]
-        jobs: usize,
-        /// Stops at the first failing seed.
-        #[arg(long)]
-        fail_fast: bool,
     },
 }
 
-fn main() -> ExitCode {
+fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Seed { seed, quiet } => one(seed, quiet),
-        Command::Run { seeds, jobs, fail_fast } => sweep::run(seeds, jobs, fail_fast),
+        Command::Seed(options) => seed::run(&options),
+        Command::Run(options) => many(async { Ok(sweep::run(options).await) }),
+        Command::Shrink(options) => many(shrink::run(options)),
+        Command::Scenarios => {
+            nemesis::every().for_each(|scenario| println!("{:<40} {:?}", scenario.name, scenario.cases));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Determinism { seeds } => many(async { Ok(determinism::run(seeds).await) }),
     }
 }
 
-fn one(seed: u64, quiet: bool) -> ExitCode {
-    if std::env::var_os("RUST_LOG").is_some() {
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).without_time().init();
-    }
-    entropy::seed(seed);
-    let history = world::run(seed);
-    if !quiet {
-        for line in history.story() {
-            println!("{line}");
-        }
-        for (name, count) in &history.counts {
-            println!("{count:>9} {name}");
-        }
-    }
-    for violation in history.violations.iter().take(20) {
-        println!("violated: {violation}");
-    }
-    let verdict = if history.violations.is_empty() { "ok" } else { "FAILED" };
-    println!("{verdict} seed {seed} hash {:016x}", history.hash());
-    if history.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+/// For the commands that only start processes and wait for them.
+fn many(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

@@ -14,8 +14,8 @@ use crate::cluster::Window;
 use crate::disk::Disks;
 use crate::fault::Fault;
 use crate::history::History;
-use crate::nemesis;
 use crate::probe::Probe;
+use crate::schedule::Schedule;
 use crate::workload::{Ledger, host, produce, read};
 
 /// Nodes of the cluster.
@@ -27,11 +27,10 @@ const PRODUCE_UNTIL: Duration = Duration::from_secs(32);
 /// L1 and L2: by now every batch is acknowledged and everything has been read.
 const END: Duration = Duration::from_secs(60);
 
-/// Runs the world of `seed` and checks it.
-pub fn run(seed: u64) -> History {
-    let ledger: Ledger = Rc::new(RefCell::new(History::default()));
+/// Runs the world of `seed` with the faults of `schedule`, writes it into `history` and checks it.
+pub fn run(seed: u64, schedule: &Schedule, history: History) -> History {
+    let ledger: Ledger = Rc::new(RefCell::new(history));
     let mut rng = SmallRng::seed_from_u64(seed);
-    let faults = nemesis::schedule(&mut rng, NODES);
     let disks = Disks::new(NODES, &mut rng);
     let mut sim = build(seed, &mut rng);
     let windows: Vec<Window> = (0..NODES).map(|_| Window::default()).collect();
@@ -40,7 +39,7 @@ pub fn run(seed: u64) -> History {
         sim.host(host(node), move || crate::cluster::serve(node, disks.clone(), window.clone()));
     }
     sim.client("clients", clients(ledger.clone()));
-    step(&mut sim, faults, &disks, &ledger, &windows);
+    step(&mut sim, schedule.steps(), &disks, &ledger, &windows);
     drop(sim);
     let mut history = ledger.take();
     check(&mut history);
@@ -117,20 +116,28 @@ fn step(
 }
 
 fn inflict(sim: &mut turmoil::Sim<'_>, fault: &Fault, disks: &Disks, ledger: &Ledger) {
-    ledger.borrow_mut().tell(sim.elapsed(), fault.to_string());
+    let effect = affect(sim, fault, disks);
+    ledger.borrow_mut().fault(sim.elapsed(), fault, effect, &[]);
+}
+
+/// False if it made no sense now.
+fn affect(sim: &mut turmoil::Sim<'_>, fault: &Fault, disks: &Disks) -> bool {
     match fault {
+        // This world has no fourth node yet.
+        Fault::PowerLoss { node } | Fault::Start { node } if *node > NODES => return false,
+        Fault::Cut { from, to } | Fault::Heal { from, to } if *from > NODES || *to > NODES => return false,
         Fault::PowerLoss { node } => {
             sim.crash(host(*node));
             disks.crash(*node);
-            ledger.borrow_mut().count("crashes");
         }
         Fault::Start { node } => sim.bounce(host(*node)),
         // turmoil holds both directions of a link.
         Fault::Cut { from, to } if from < to => sim.hold(host(*from), host(*to)),
         Fault::Heal { from, to } if from < to => sim.release(host(*from), host(*to)),
-        Fault::Cut { .. } | Fault::Heal { .. } => {}
-        other => ledger.borrow_mut().tell(sim.elapsed(), format!("(no effect) {other}")),
+        Fault::Cut { .. } | Fault::Heal { .. } => return false,
+        _ => return false,
     }
+    true
 }
 
 fn check(history: &mut History) {

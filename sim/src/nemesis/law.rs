@@ -1,0 +1,67 @@
+//! What no schedule may do, since a cluster of three could then lose acknowledged records without a bug.
+//! 1. At most one node of a run suffers lasting damage (a flipped bit, a cut-off log, a lost disk, an old copy).
+//! 2. It is down when it is struck, and from its fall on nothing else was wrong for [`UNDISTURBED_MS`]. By then whatever was ever
+//!    acknowledged is synced on both others, and both know every term in which the struck node can have voted.
+
+use crate::fault::Fault;
+use crate::schedule::Schedule;
+
+/// How long the others are left in peace before the blow: restart, election and catching up, several times over.
+pub const UNDISTURBED_MS: u64 = 4_000;
+
+/// Says which article a schedule breaks.
+///
+/// # Errors
+/// The article, with the acts in question.
+pub fn check(schedule: &Schedule) -> Result<(), String> {
+    let blows: Vec<_> = schedule.acts.iter().filter_map(|act| Some((act, act.fault.damages()?))).collect();
+    let Some((_, damaged)) = blows.first() else { return Ok(()) };
+    if let Some((blow, _)) = blows.iter().find(|(_, node)| node != damaged) {
+        return Err(format!("a second node is damaged: {blow:?}"));
+    }
+    for (blow, node) in &blows {
+        let fall = schedule.acts.iter().find(|act| {
+            let down = matches!(act.fault, Fault::Kill { .. } | Fault::PowerLoss { .. } | Fault::Stop { .. });
+            down && act.fault.ending() == Some(Fault::Start { node: *node })
+                && act.at_ms + UNDISTURBED_MS <= blow.at_ms
+                && act.over_ms() > blow.at_ms
+        });
+        let Some(fall) = fall else { return Err(format!("the node was not down long enough: {blow:?}")) };
+        let disturbs = |at_ms: u64, over_ms: u64| at_ms <= blow.at_ms && over_ms >= fall.at_ms;
+        let other = schedule.acts.iter().find(|act| {
+            !std::ptr::eq(*act, fall) && act.fault.damages().is_none() && disturbs(act.at_ms, act.over_ms())
+        });
+        if let Some(other) = other {
+            return Err(format!("{blow:?} while {other:?}"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Act;
+
+    fn act(at_ms: u64, until_ms: Option<u64>, fault: Fault) -> Act {
+        Act { scenario: String::new(), at_ms, until_ms, fault }
+    }
+
+    #[test]
+    fn the_law_is_enforced() {
+        let down = act(8_000, Some(14_000), Fault::PowerLoss { node: 2 });
+        let blow = act(12_500, None, Fault::Truncate { node: 2 });
+        let lawful = vec![down.clone(), blow.clone()];
+        assert_eq!(check(&Schedule::new(lawful.clone())), Ok(()));
+        let breaches = [
+            vec![blow.clone()],
+            vec![act(9_000, Some(14_000), Fault::PowerLoss { node: 2 }), blow.clone()],
+            [lawful.clone(), vec![act(7_000, Some(8_100), Fault::Cut { from: 1, to: 3 })]].concat(),
+            [lawful.clone(), vec![act(5_500, None, Fault::SyncError { node: 1 })]].concat(),
+            [lawful, vec![act(13_000, None, Fault::DiskLoss { node: 1 })]].concat(),
+        ];
+        for breach in breaches {
+            assert!(check(&Schedule::new(breach.clone())).is_err(), "{breach:?}");
+        }
+    }
+}
