@@ -6,10 +6,11 @@ use rand::seq::SliceRandom;
 
 use super::{BEGIN_MS, Scenario, Stage};
 use crate::fault::Fault;
-use crate::workload::PARTITIONS;
 
 /// The node that was no founder.
 const JOINER: u32 = 4;
+/// Partitions that a fault may name, counted from 1 in the order of the image; the workload makes at least as many.
+const PARTITIONS: u32 = 4;
 const HOUR_MS: i64 = 3_600_000;
 
 macro_rules! scenarios {
@@ -223,7 +224,7 @@ fn join_cut(stage: &mut Stage<'_>) {
 fn panic_actor(stage: &mut Stage<'_>) {
     for _ in 0..stage.rng.random_range(1..4) {
         let at = stage.rng.random_range(stage.from_ms..stage.until_ms);
-        let (node, nth) = (stage.node(), stage.rng.random_range(1..=PARTITIONS as u32));
+        let (node, nth) = (stage.node(), stage.rng.random_range(1..=PARTITIONS));
         stage.once(at, Fault::Panic { node, nth });
     }
 }
@@ -279,7 +280,7 @@ fn clock_back(stage: &mut Stage<'_>) {
 fn transfers(stage: &mut Stage<'_>) {
     let mut at = stage.from_ms;
     while at < stage.until_ms {
-        let (group, to) = (stage.rng.random_range(0..=PARTITIONS as u32), stage.node());
+        let (group, to) = (stage.rng.random_range(0..=PARTITIONS), stage.node());
         stage.once(at, Fault::Transfer { group, to });
         at += stage.rng.random_range(50..400);
     }
