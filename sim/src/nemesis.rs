@@ -5,6 +5,8 @@
 mod law;
 mod scenarios;
 
+use std::time::Duration;
+
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -18,6 +20,8 @@ use scenarios::ALL;
 pub const BEGIN_MS: u64 = 6_000;
 /// When the last one is healed.
 pub const HEAL_MS: u64 = 26_000;
+/// The same moment.
+pub const HEAL: Duration = Duration::from_millis(HEAL_MS);
 /// Longest pause between two scenarios of a lane.
 const PAUSE_MS_MAX: u64 = 3_000;
 /// Longest scenario.
