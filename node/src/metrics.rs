@@ -172,6 +172,8 @@ pub struct Raft {
     pub elections: Counter,
     /// Partitions led here with fewer replicas alive and in sync than placed.
     pub under_replicated: Gauge,
+    /// Replicas here that take no part any more: their log differs from their leader's, or their disk contradicts itself.
+    pub quarantined: Gauge,
     /// Partition actors restarted after a failure.
     pub actor_restarts: Counter,
     /// Version of the controller image applied here.
@@ -283,6 +285,11 @@ impl Metrics {
             "under_replicated_partitions",
             "Led here with fewer replicas alive and in sync than placed",
             raft.under_replicated.clone(),
+        );
+        registry.register(
+            "quarantined_replicas",
+            "Replicas here that take no part any more; /readyz says which, why and what to do",
+            raft.quarantined.clone(),
         );
         registry.register("actor_restarts", "Partition actors restarted after a failure", raft.actor_restarts.clone());
         registry.register("image_version", "Controller image applied here", raft.image_version.clone());

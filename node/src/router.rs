@@ -60,6 +60,8 @@ pub struct Router {
     dead_after: Duration,
     started: Instant,
     local: RwLock<BTreeMap<GroupId, Arc<LocalPartition>>>,
+    /// Replicas that cannot be opened because of what is on disk, and why.
+    quarantined: RwLock<BTreeMap<GroupId, String>>,
     controller: RwLock<Option<raft::Group>>,
     peers: RwLock<BTreeMap<NodeId, PeerState>>,
     changes: watch::Sender<u64>,
@@ -81,6 +83,7 @@ impl Router {
             dead_after,
             started: Instant::now(),
             local: RwLock::default(),
+            quarantined: RwLock::default(),
             controller: RwLock::default(),
             peers: RwLock::default(),
             changes: watch::Sender::new(0),
@@ -111,6 +114,19 @@ impl Router {
     pub fn insert(&self, partition: Arc<LocalPartition>) {
         lock_mut(&self.local).insert(partition.group(), partition);
         self.changed();
+    }
+
+    /// A replica cannot be opened because of what is on disk.
+    pub fn quarantine(&self, group: GroupId, reason: String) {
+        lock_mut(&self.quarantined).insert(group, reason);
+    }
+
+    /// Why the replica of `group` on this node takes no part, if so: found on disk, or while it ran.
+    pub fn quarantined(&self, group: GroupId) -> Option<String> {
+        match self.local(group) {
+            Some(local) => local.raft().quarantined(),
+            None => lock(&self.quarantined).get(&group).cloned(),
+        }
     }
 
     /// A replica runs no longer. Those who wait for it are woken.

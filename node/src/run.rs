@@ -369,6 +369,7 @@ async fn survey(broker: Broker) {
     loop {
         tokio::time::sleep(SURVEY).await;
         broker.look_at_lag();
+        broker.metrics().raft.quarantined.set(broker.count_quarantined());
         broker.metrics().raft.under_replicated.set(broker.count_under_replicated());
         broker.look_at_disk();
     }

@@ -151,6 +151,11 @@ impl Group {
         .boxed()
     }
 
+    /// Why this replica is quarantined: its log differs from its leader's.
+    pub fn quarantined(&self) -> Option<String> {
+        self.inner.published.verdict()
+    }
+
     /// Role and members, and when they change.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.inner.status.clone()

@@ -14,14 +14,14 @@ use openraft::raft::{AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use storage::{Reader, Writer};
 use tokio::task::unconstrained;
 
-use crate::log_store::{LogStore, awaited};
+use crate::log_store::{LogStore, awaited, failed};
 use crate::network::Network;
 use crate::settings::{self, ELECTION_MAX};
 use crate::snapshot;
 use crate::state_machine::StateMachine;
 use crate::types::{Ballot, LogId, Raft, Snapshot};
 use crate::wire::{Answer, Call, Refusal, Request};
-use crate::{Error, Frame, Group, Kind, Options, Transport};
+use crate::{Error, Frame, Group, Kind, Options, Transport, verdict};
 
 /// The groups of one node. Clones share them.
 #[derive(Clone)]
@@ -92,6 +92,10 @@ impl Groups {
             io::ErrorKind::InvalidData => Error::Quarantined { group, reason: error.to_string() },
             _ => Error::Stopped { group, reason: error.to_string() },
         };
+        let verdict = verdict::read(reader, group).map_err(|error| quarantined(failed(&error)))?;
+        if let Some(reason) = verdict {
+            return Err(Error::Quarantined { group, reason });
+        }
         let log = LogStore::open(group, writer.clone(), reader.clone()).map_err(quarantined)?;
         let stores = (writer.clone(), reader.clone());
         let machine = StateMachine::open(group, kind, stores, options.effects.clone()).map_err(quarantined)?;
@@ -152,13 +156,16 @@ impl Groups {
         wait.await.map_err(|error| Error::Stopped { group, reason: error.to_string() })
     }
 
-    /// Stops a replica and removes its log and tables. Afterwards the node may hold the group again under a new
-    /// replica id only.
+    /// Stops a replica, if it is open, and removes its log and tables. Afterwards the node may hold the group again
+    /// under a new replica id only.
     ///
     /// # Errors
-    /// `NotOpen`; `Stopped` when storage has failed.
+    /// `AlreadyOpen` while it opens or closes; `Stopped` when storage has failed.
     pub async fn destroy(&self, group: GroupId) -> Result<(), Error> {
-        let _reservation = self.shut_down(group).await?;
+        let _reservation = match self.shut_down(group).await {
+            Err(Error::NotOpen(_)) => self.reserve(group)?,
+            other => other?,
+        };
         let (done, wait) = awaited();
         self.inner.writer.destroy(group, done);
         wait.await.map_err(|error| Error::Stopped { group, reason: error.to_string() })
@@ -180,6 +187,16 @@ impl Groups {
             tracing::warn!(%group, %error, "a raft group ended in a panic");
         }
         Ok(reservation)
+    }
+
+    /// Stores the verdict on an open replica, and stops it: it must not campaign.
+    fn quarantine(&self, group: Group, verdict: &str) {
+        verdict::store(&self.inner.writer, group.id(), verdict);
+        tokio::spawn(async move {
+            if let Err(error) = group.raft().shutdown().await {
+                tracing::warn!(group = %group.id(), %error, "a raft group ended in a panic");
+            }
+        });
     }
 
     /// Bytes that are submitted to the disk and not there yet: a peer listener reads its next append frame only when
@@ -209,9 +226,17 @@ impl Groups {
         if open.replica() != request.to {
             return refuse(Refusal::OtherReplica(open.replica()));
         }
+        if open.quarantined().is_some() {
+            return refuse(Refusal::Stopped);
+        }
+        if let Call::Append(head) = &request.call
+            && let Some(verdict) = open.published().compare(head.seal)
+        {
+            self.quarantine(open, &verdict);
+            return refuse(Refusal::Stopped);
+        }
         let raft = open.raft().clone();
         match request.call {
-            Call::Append(head) if !open.published().agrees(head.seal) => refuse(Refusal::Stopped),
             Call::Append(head) => match head.into_raft(frame.joined()) {
                 Ok(append) => started(async move {
                     answer(raft.append_entries(append).await.map(|response| match response {

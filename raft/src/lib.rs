@@ -14,6 +14,7 @@ mod state_machine;
 mod status;
 mod transport;
 mod types;
+mod verdict;
 mod wire;
 
 #[cfg(test)]

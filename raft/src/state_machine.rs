@@ -27,7 +27,7 @@ use crate::types::{
     invalid, to_payload,
 };
 use crate::wire::Seal;
-use crate::{Effects, Kind};
+use crate::{Effects, Kind, verdict};
 
 /// Entries applied under one lock and stored in one batch.
 const RUN_ENTRIES: usize = 256;
@@ -79,19 +79,21 @@ pub(crate) struct Published {
 struct Seals {
     here: Option<Seal>,
     told: Option<Seal>,
-    diverged: bool,
+    verdict: Option<String>,
 }
 
 impl Seals {
     /// Compares what can be compared. What is behind us can not be: the leader tells again soon.
-    fn check(&mut self) -> bool {
+    fn check(&mut self) -> Option<String> {
         if let (Some(here), Some(told)) = (self.here, self.told) {
-            self.diverged |= here.index == told.index && here.digest != told.digest;
+            if here.index == told.index && here.digest != told.digest {
+                self.verdict.get_or_insert_with(|| verdict::words(here, told));
+            }
             if here.index >= told.index {
                 self.told = None;
             }
         }
-        !self.diverged
+        self.verdict.clone()
     }
 }
 
@@ -136,12 +138,17 @@ impl Published {
         self.seals().here
     }
 
-    /// Takes the leader's digest, to be compared now or once its entry is applied here. False for ever after a
+    /// Takes the leader's digest, to be compared now or once its entry is applied here. The verdict, for ever after a
     /// difference: equal log ids with different bytes, so nothing may be acknowledged.
-    pub(crate) fn agrees(&self, told: Option<Seal>) -> bool {
+    pub(crate) fn compare(&self, told: Option<Seal>) -> Option<String> {
         let mut seals = self.seals();
         seals.told = seals.told.or(told);
         seals.check()
+    }
+
+    /// What was found against this replica.
+    pub(crate) fn verdict(&self) -> Option<String> {
+        self.seals().verdict.clone()
     }
 
     /// Last applied log id.
@@ -239,10 +246,9 @@ impl StateMachine {
         let here = state.seal();
         let mut seals = self.published.seals();
         seals.here = here;
-        match seals.check() {
-            true => Ok(()),
-            false => Err(invalid("log", format_args!("its digest at {here:?} is not the leader's"))),
-        }
+        let Some(verdict) = seals.check() else { return Ok(()) };
+        verdict::store(&self.snapshots.writer, self.group, &verdict);
+        Err(invalid("log", verdict))
     }
 
     fn announce(&self, effects: &[Effect]) {

@@ -182,7 +182,8 @@ pub(crate) async fn watch(group: GroupId, raft: Raft, published: Arc<Published>,
         }
     }
     let end = raft.metrics().borrow_watched().running_state.clone();
-    let why = end.err().map_or_else(|| "closed".to_owned(), |fatal| fatal.to_string());
+    let ended = || end.err().map_or_else(|| "closed".to_owned(), |fatal| fatal.to_string());
+    let why = published.verdict().map_or_else(ended, |verdict| format!("quarantined: {verdict}"));
     sender.send_modify(|status| {
         status.is_leader = false;
         status.leader = None;

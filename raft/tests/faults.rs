@@ -11,7 +11,7 @@ use std::time::Duration;
 use harness::*;
 use model::machine::AppendReply;
 use model::{NodeId, Reply};
-use raft::{Group, Kind};
+use raft::{Error, Group, Kind};
 
 /// splitmix64.
 struct Dice(u64);
@@ -127,7 +127,7 @@ async fn storm(seed: u64) {
 
 /// One replica has other bytes under the same log id (a bug, a bad disk, a folder restored from elsewhere).
 #[tokio::test(start_paused = true)]
-async fn a_replica_with_other_bytes_stops_instead_of_serving_them() {
+async fn a_replica_with_other_bytes_stops_for_good_instead_of_serving_them() {
     let mut cluster = Cluster::new(3, 3, Kind::Partition).await;
     assert_eq!(cluster.leader().await, 1);
     let leader = cluster.group(1);
@@ -152,9 +152,20 @@ async fn a_replica_with_other_bytes_stops_instead_of_serving_them() {
     }
     write(&leader, "after").await.unwrap();
     let stopped = status.borrow().stopped.clone().unwrap();
-    assert!(stopped.contains("not the leader's"), "{stopped}");
+    assert!(stopped.contains("quarantined: its log differs from its leader's"), "{stopped}");
+    assert!(bad.quarantined().is_some() && !bad.status_now().leads());
     assert!(leader.metrics().matched[&replica(3)] < leader.metrics().last, "it acknowledges nothing");
     assert!(cluster.group(2).status_now().stopped.is_none());
+
+    cluster.crash(3, 0).await;
+    for _restart in 0..2 {
+        cluster.boot(3);
+        let opened = cluster.nodes[&3].open(GROUP, Kind::Partition, replica(3), None).await;
+        let Err(Error::Quarantined { reason, .. }) = opened else { panic!("{opened:?}") };
+        assert!(reason.contains("differs from its leader's"), "{reason}");
+    }
+    cluster.nodes[&3].destroy(GROUP).await.unwrap();
+    cluster.nodes[&3].open(GROUP, Kind::Partition, replica(3), None).await.expect("nothing is left of it");
 }
 
 #[test]

@@ -39,11 +39,13 @@ pub enum RowKind {
     Size = 13,
     /// What the node itself keeps about a group (placement, replica id).
     Local = 14,
+    /// Why a replica takes no part any more: its log differs from its leader's.
+    Verdict = 15,
 }
 
 impl RowKind {
     /// Every kind that belongs to a group and goes with it when the group is destroyed.
-    pub const OF_GROUP: [RowKind; 13] = [
+    pub const OF_GROUP: [RowKind; 14] = [
         RowKind::Vote,
         RowKind::Committed,
         RowKind::Purged,
@@ -57,6 +59,7 @@ impl RowKind {
         RowKind::Checkpoint,
         RowKind::Size,
         RowKind::Local,
+        RowKind::Verdict,
     ];
 
     /// Whether a write of this row must be durable before its `Done`. The others can be rebuilt from the log, and the
@@ -70,6 +73,7 @@ impl RowKind {
                 | RowKind::Snapshot
                 | RowKind::Checkpoint
                 | RowKind::Local
+                | RowKind::Verdict
         )
     }
 }
@@ -175,6 +179,6 @@ mod tests {
     #[test]
     fn numbers_on_disk_do_not_change() {
         let numbers: Vec<u8> = RowKind::OF_GROUP.iter().map(|kind| *kind as u8).collect();
-        assert_eq!(numbers, (2..=14).collect::<Vec<u8>>());
+        assert_eq!(numbers, (2..=15).collect::<Vec<u8>>());
     }
 }

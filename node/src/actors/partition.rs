@@ -125,6 +125,9 @@ impl Partition {
         let opened = self.context.groups.open(group, Kind::Partition, assignment.replica, founders).await;
         opened.inspect_err(|error| {
             let Placement { topic, index, .. } = &assignment.placement;
+            if let raft::Error::Quarantined { reason, .. } = error {
+                self.context.router.quarantine(group, reason.clone());
+            }
             tracing::error!(group = group.0, %topic, %index, %error, "a replica cannot be opened");
         })
     }

@@ -192,6 +192,11 @@ impl Root {
             state.partitions.remove(&group);
             return;
         }
+        if state.partitions.get(&group).is_some_and(|child| child.ending) {
+            state.partitions.remove(&group);
+            self.destroy(group);
+            return;
+        }
         if let Some(child) = state.partitions.get_mut(&group) {
             child.actor = None;
             if child.started.elapsed() > HEALTHY {
@@ -201,6 +206,18 @@ impl Root {
         }
         tracing::error!(group = group.0, reason, "an actor failed and starts again");
         self.restart_later(myself, group, state);
+    }
+
+    /// Removes what a replica has on disk whose actor failed before it could: it may be quarantined.
+    fn destroy(&self, group: GroupId) {
+        let context = self.context.clone();
+        tokio::spawn(async move {
+            if let Err(error) = context.groups.destroy(group).await {
+                tracing::error!(group = group.0, %error, "what a deleted topic left on disk stays there");
+            }
+            context.router.remove(group);
+            context.metrics.raft.forget(group);
+        });
     }
 
     fn restart_later(&self, myself: &ActorRef<Message>, group: GroupId, state: &mut State) {

@@ -7,6 +7,10 @@ use model::{GroupId, NodeId, ReplicaId};
 
 use super::{Broker, DirEntry, GroupReport, ListenerKind, LogDir, NodeReport, Readiness, Standing};
 
+/// What an operator does about a quarantined replica.
+const RECOVERY: &str = "it never takes part again, so keep the nodes of the other replicas running; to replace it, copy \
+    the topic to a new one and delete this one";
+
 impl ListenerKind {
     /// Its name in a registration.
     pub const fn name(self) -> &'static str {
@@ -128,11 +132,23 @@ impl Broker {
             return Some(format!("controller: {what}"));
         }
         image.groups_of_node(self.node_id()).find_map(|(topic, index, partition)| {
+            if let Some(reason) = self.0.router.quarantined(partition.group) {
+                return Some(format!("{}-{index}: quarantined: {reason}; {RECOVERY}", topic.name));
+            }
             let Some(local) = self.0.router.local(partition.group) else {
                 return Some(format!("{}-{index}: does not run yet", topic.name));
             };
             unready(local.raft()).map(|what| format!("{}-{index}: {what}", topic.name))
         })
+    }
+
+    /// Counts the replicas of this node that take no part any more because of what is on their disk.
+    pub fn count_quarantined(&self) -> i64 {
+        let image = self.image();
+        let out = image
+            .groups_of_node(self.node_id())
+            .filter(|(_, _, partition)| self.0.router.quarantined(partition.group).is_some());
+        i64::try_from(out.count()).unwrap_or(i64::MAX)
     }
 
     /// Nodes whose replica of `group` lives and is not in sync: it was not at the end of its leader's log within

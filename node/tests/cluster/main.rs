@@ -3,5 +3,6 @@
 mod forming;
 mod lag;
 mod peers;
+mod quarantine;
 mod serving;
 mod world;
