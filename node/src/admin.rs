@@ -7,14 +7,16 @@ mod views;
 
 use std::io;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use tokio::time::Instant;
 
 use crate::broker::Broker;
-use crate::metrics::GroupLabel;
+use crate::metrics::{ApiLabel, GroupLabel};
 use crate::seams::{Listener, Stop};
 
 /// Serves HTTP on `listener` until `stop`; returns once every connection is closed.
@@ -35,6 +37,9 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
     }
 }
 
+/// All there is; also the values of the metrics' label, and `other`.
+const PAGES: [&str; 7] = ["/metrics", "/livez", "/readyz", "/v1/cluster", "/v1/nodes", "/v1/rafts", "/v1/topics"];
+
 fn routes(broker: Broker) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
@@ -44,13 +49,19 @@ fn routes(broker: Broker) -> Router {
         .route("/v1/nodes", get(async |State(broker): State<Broker>| Json(broker.nodes())))
         .route("/v1/rafts", get(async |State(broker): State<Broker>| Json(broker.groups())))
         .route("/v1/topics", get(async |State(broker): State<Broker>| Json(views::topics(&broker))))
-        .fallback(async || {
-            (
-                StatusCode::NOT_FOUND,
-                "no such page; there are /metrics /livez /readyz /v1/cluster /v1/nodes /v1/rafts /v1/topics\n",
-            )
-        })
+        .fallback(async || (StatusCode::NOT_FOUND, format!("no such page; there are {}\n", PAGES.join(" "))))
+        .layer(from_fn_with_state(broker.clone(), timed))
         .with_state(broker)
+}
+
+/// Counts a request and its seconds, by page.
+async fn timed(State(broker): State<Broker>, request: Request, next: Next) -> Response {
+    let api = PAGES.into_iter().find(|page| *page == request.uri().path()).unwrap_or("other");
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let label = ApiLabel { protocol: "admin", api };
+    broker.metrics().requests.get_or_create(&label).observe(started.elapsed().as_secs_f64());
+    response
 }
 
 /// 200 once this node is caught up on every raft it holds a replica of; 503 with the reason otherwise.

@@ -60,7 +60,8 @@ pub struct Load {
     /// Bytes of one record
     #[arg(long, default_value = "1KiB")]
     pub record_size: ByteSize,
-    /// all or 1; the cluster answers both when a majority has it on disk
+    /// all or 1; the cluster answers both when a majority has it on disk. Not 0: without an answer there is nothing to
+    /// time, and what was lost would count as written
     #[arg(long, default_value = "all", value_parser = ["all", "1"])]
     pub acks: String,
     /// Topics, created for the run and removed after it

@@ -1,5 +1,6 @@
 //! Whole nodes in one process, on simulated disks and loopback sockets, used through the broker.
 //! What a cluster must do whatever protocol is spoken to it: form, agree, survive, take in, refuse.
+mod admin;
 mod forming;
 mod lag;
 mod peers;
