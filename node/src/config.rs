@@ -4,8 +4,11 @@
 pub mod check;
 pub mod keys;
 pub mod load;
+mod secret;
 pub mod settings;
 pub mod units;
+
+pub use secret::Secret;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -93,9 +96,11 @@ pub struct Storage {
     pub disk_free_bytes_min: u64,
 }
 
-/// Timers between nodes. Those of a group are constants of crate `raft` (docs/adr/003): all nodes must agree on them.
+/// What nodes agree on among themselves: timers, and the secret they share. The timers of a group are constants of crate `raft` (docs/adr/003): all nodes must agree on them.
 #[derive(Clone, Debug)]
 pub struct Raft {
+    /// Whoever speaks to the peer port proves that it knows this; empty: nobody need prove anything.
+    pub secret: Secret,
     /// Node-to-node heartbeat.
     pub node_heartbeat: Duration,
     /// A node without heartbeats for so long is dead.
@@ -136,6 +141,7 @@ impl Default for Storage {
 impl Default for Raft {
     fn default() -> Self {
         Self {
+            secret: Secret::default(),
             node_heartbeat: Duration::from_millis(100),
             node_dead_after: Duration::from_millis(500),
             replica_lag_max: Duration::from_secs(30),

@@ -7,6 +7,7 @@ pub mod hello;
 pub mod link;
 pub mod listener;
 pub mod messages;
+mod proof;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -116,7 +116,8 @@ impl Node {
         let (closed, metrics) = (writer.closed(), Arc::new(Metrics::with_store(writer.stats())));
         let (stopper, stop) = Stop::channel();
         let (peers_stopper, peers_stop) = Stop::channel();
-        let directory = Arc::new(Directory::new(node, identity.store, rand::random()));
+        let directory = Directory::new(node, identity.store, rand::random());
+        let directory = Arc::new(directory.with_secret(config.raft.secret.clone()));
         identity.cluster.into_iter().for_each(|cluster| directory.set_cluster(cluster));
         let peers = Arc::new(Peers::new(directory, seams.net.clone(), peers_stop.clone()));
         let groups = raft::Groups::new(raft::Options::default(), writer, reader.clone(), peers.clone());

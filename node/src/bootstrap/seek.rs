@@ -2,6 +2,7 @@
 //! The lowest of the expected founders decides, once all of them see exactly each other with empty folders; everybody
 //! else waits to be told. Restarts anywhere are harmless: a decision is on disk before it is told.
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +62,15 @@ impl Bootstrap {
         if others.is_empty() && self.config.bootstrap_expect == 1 {
             return self.found(vec![self.me()]).map(|()| Standing::Member);
         }
-        let answers = self.probe(&others).await;
+        let (answers, refusal) = self.probe(&others).await;
+        Ok(match (self.weigh(answers).await?, refusal) {
+            (Standing::Seeking(words), Some(refusal)) => Standing::Seeking(format!("{words}; {refusal}")),
+            (standing, _) => standing,
+        })
+    }
+
+    /// What the answers of the seeds come to.
+    async fn weigh(&self, answers: Vec<(String, Seen)>) -> Result<Standing, String> {
         if let Some((address, seen)) = answers.iter().find(|(_, seen)| seen.cluster.is_some()) {
             return match seen.founding.as_ref().filter(|founding| self.is_founder(founding)) {
                 // Decided already: the one who decides has not come round to this node yet.
@@ -90,23 +99,26 @@ impl Bootstrap {
         self.config.seeds.iter().filter(|seed| **seed != me && **seed != bound).cloned().collect()
     }
 
-    async fn probe(&self, addresses: &[String]) -> Vec<(String, Seen)> {
+    /// Who answers, and the words of one that refuses to.
+    async fn probe(&self, addresses: &[String]) -> (Vec<(String, Seen)>, Option<String>) {
         let asked = addresses.iter().map(|address| async move {
             match self.peers.visit(address, &Visit::Probe).await {
                 Ok((hello, Visited::Seen(mut seen), mine)) if hello.node != self.directory().node() => {
                     self.state().my_ip = Some(mine);
                     // It knows best who it is, its seed address how to reach it.
                     seen.me = Member { node: hello.node, store: hello.store, address: address.clone() };
-                    Some((address.clone(), seen))
+                    Ok(Some((address.clone(), seen)))
                 }
-                Ok(_itself) => None,
+                Ok(_itself) => Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(format!("{address}: {error}")),
                 Err(error) => {
                     tracing::debug!(address, %error, "a seed does not answer");
-                    None
+                    Ok(None)
                 }
             }
         });
-        join_all(asked).await.into_iter().flatten().collect()
+        let (answers, refusals): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().partition(Result::is_ok);
+        (answers.into_iter().flatten().flatten().collect(), refusals.into_iter().find_map(Result::err))
     }
 
     /// Founds the cluster if this node is the lowest of the founders and all of them see the same.
@@ -189,7 +201,7 @@ impl Bootstrap {
             let known = self.directory().members();
             let same =
                 |seen: &Seen| known.iter().any(|member| member.node == seen.me.node && member.store == seen.me.store);
-            let answers = self.probe(&self.others()).await;
+            let (answers, _) = self.probe(&self.others()).await;
             let ours = self.directory().cluster();
             let found = answers.into_iter().map(|(_, seen)| seen).filter(|seen| seen.cluster == ours && same(seen));
             self.directory().learn(found.map(|seen| seen.me));

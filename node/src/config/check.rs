@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::load::{Loaded, Problem};
 use super::units::{ByteSize, HostPort, show_duration};
 
+/// A shorter secret is soon guessed by whoever sees one proof.
+const SECRET_BYTES_MIN: usize = 16;
+
 const REFUSED_HINT: &str = "bind 127.0.0.1, or set insecure = true (--insecure) on a trusted network";
 
 /// Everything wrong with a configuration whose single values are well formed.
@@ -34,6 +37,10 @@ impl Findings<'_> {
         let settings = &self.loaded.settings;
         let config = &settings.node;
         self.expect(config.node_id >= 1, "node_id", || "must be 1 or more".to_owned());
+        let secret = &config.raft.secret;
+        self.expect(secret.is_empty() || secret.bytes().len() >= SECRET_BYTES_MIN, "cluster.secret", || {
+            format!("must have {SECRET_BYTES_MIN} bytes or more, for example from `openssl rand -hex 32`")
+        });
         let (expect, seeds) = (config.bootstrap_expect as usize, config.seeds.len());
         self.expect((1..=5).contains(&expect), "bootstrap_expect", || "must be between 1 and 5".to_owned());
         self.expect(expect <= 1 || seeds + 1 >= expect, "bootstrap_expect", || {
@@ -64,10 +71,13 @@ impl Findings<'_> {
         ];
         for (i, (key, advertise_key, listener)) in all.into_iter().enumerate() {
             let address = listener.bind;
-            self.expect(config.insecure || address.ip().is_loopback(), key, || {
-                format!(
-                    "{address} is reachable from other machines and nothing authenticates clients yet; {REFUSED_HINT}"
-                )
+            let known = key == "listeners.peer" && !config.raft.secret.is_empty();
+            self.expect(config.insecure || known || address.ip().is_loopback(), key, || {
+                let (who, hint) = match key {
+                    "listeners.peer" => ("nothing authenticates nodes", "set cluster.secret, "),
+                    _ => ("nothing authenticates clients yet", ""),
+                };
+                format!("{address} is reachable from other machines and {who}; {hint}{REFUSED_HINT}")
             });
             let twin = all[..i].iter().find(|(_, _, other)| other.bind == address && address.port() != 0);
             self.expect(twin.is_none(), key, || {

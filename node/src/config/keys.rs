@@ -41,6 +41,7 @@ macro_rules! keys {
 keys! {
     "node_id" node.node_id: "this node's number, 1 or more, unique in the cluster for ever";
     "cluster_id" node.cluster_id: "refuse to be part of any other cluster";
+    "cluster.secret" node.raft.secret: "text that all nodes of a cluster share, to know each other; never printed";
     "data" node.data: "folder that holds everything this node keeps";
     "rack" node.rack: "failure domain, for placement and clients";
     "seeds" node.seeds: "peer addresses (host:port) to find the cluster through";

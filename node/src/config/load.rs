@@ -156,7 +156,9 @@ impl Loader {
     }
 
     fn assignment(&mut self, assignment: &str) {
-        let source = Source::Flag(format!("--set {assignment}"));
+        let shown =
+            if assignment.trim_start().starts_with("cluster.secret") { "cluster.secret=..." } else { assignment };
+        let source = Source::Flag(format!("--set {shown}"));
         match assignment.split_once('=') {
             Some((name, value)) => self.set(name.trim(), &Raw::Text(value.trim().to_owned()), source),
             None => self.problem(source, "KEY=VALUE is expected".to_owned()),

@@ -1,6 +1,7 @@
 //! The first words on a connection between nodes: who is calling, from which cluster and data folder, and yes or no.
-//! Owns the hello's format and the directory of nodes that may speak. A refusal always says why, in words.
-//! Invariant: Raft traffic passes only from a (node id, store id) that this node knows as registered.
+//! Opening, opening with the proof of the called side, proof of the caller, verdict. A refusal always says why, in words.
+//! Owns the hello's format and the directory of nodes that may speak. Invariants: who does not know the cluster's secret
+//! learns nothing but a hello; Raft traffic passes only from a (node id, store id) that this node knows as registered.
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{PoisonError, RwLock};
@@ -10,14 +11,18 @@ use bytes::{BufMut, BytesMut};
 use model::{NodeId, StoreId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::proof::{Proof, Side, transcript};
+use crate::config::Secret;
 
 /// Opens every hello.
 const MAGIC: &[u8; 4] = b"FLTP";
 /// Version of hello and frames. A node refuses another one in words.
-pub const FORMAT: u16 = 2;
+pub const FORMAT: u16 = 3;
 /// Bytes of a hello or its answer, at most.
 const HELLO_BYTES_MAX: usize = 4096;
-/// How long either side waits for the other's hello.
+/// How long either side takes for all of it.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What a connection is for.
@@ -46,8 +51,21 @@ pub struct Hello {
     pub lane: Lane,
 }
 
-/// The answer.
-type Answer = Result<Hello, String>;
+/// A hello and a random number, so that no two connections begin alike.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Opening {
+    hello: Hello,
+    nonce: [u8; 32],
+}
+
+/// The called side's opening and proof, or why it does not speak this format.
+type Answer = Result<(Opening, Proof), String>;
+
+/// Whether the caller may go on.
+type Verdict = Result<(), String>;
+
+/// What both sides say when a proof is wrong.
+const OTHER_SECRET: &str = "the two nodes have different secrets: cluster.secret must be the same on all nodes";
 
 /// A node that may speak: its data folder and peer address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +81,7 @@ pub struct Member {
 /// This node and all it knows of others.
 pub struct Directory {
     me: (NodeId, StoreId, u64),
+    secret: Secret,
     known: RwLock<Known>,
 }
 
@@ -75,7 +94,13 @@ struct Known {
 impl Directory {
     /// Knows only this node.
     pub fn new(node: NodeId, store: StoreId, boot: u64) -> Self {
-        Self { me: (node, store, boot), known: RwLock::default() }
+        Self { me: (node, store, boot), secret: Secret::default(), known: RwLock::default() }
+    }
+
+    /// Speaks only to those who know `secret`.
+    #[must_use]
+    pub fn with_secret(self, secret: Secret) -> Self {
+        Self { secret, ..self }
     }
 
     /// This node's id.
@@ -124,6 +149,10 @@ impl Directory {
     /// This node's own hello.
     pub fn hello(&self, lane: Lane) -> Hello {
         Hello { cluster: self.cluster(), node: self.me.0, store: self.me.1, boot: self.me.2, lane }
+    }
+
+    fn open(&self, lane: Lane) -> Opening {
+        Opening { hello: self.hello(lane), nonce: rand::random() }
     }
 
     /// Whether the speaker may go on. The words of a refusal are for the operator of either side.
@@ -175,12 +204,7 @@ pub async fn call<S: AsyncRead + AsyncWrite + Unpin>(
     lane: Lane,
     expected: Option<NodeId>,
 ) -> io::Result<Hello> {
-    let said = async {
-        write(io, &directory.hello(lane)).await?;
-        read::<Answer>(io).await
-    };
-    let answer = tokio::time::timeout(HELLO_DEADLINE, said).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    let other = answer.map_err(|words| refused(&words))?;
+    let other = in_time(introduce(io, directory, lane)).await?;
     if expected.is_some_and(|expected| expected != other.node) {
         return Err(refused(&format!(
             "this address is node {}, not node {}",
@@ -188,10 +212,25 @@ pub async fn call<S: AsyncRead + AsyncWrite + Unpin>(
             expected.unwrap_or(other.node)
         )));
     }
-    if let Err(words) = directory.admit(&Hello { lane, ..other.clone() }) {
-        return Err(refused(&words));
-    }
+    directory.admit(&Hello { lane, ..other.clone() }).map_err(|words| refused(&words))?;
     Ok(other)
+}
+
+async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
+    io: &mut S,
+    directory: &Directory,
+    lane: Lane,
+) -> io::Result<Hello> {
+    let mine = directory.open(lane);
+    write(io, &mine).await?;
+    let (theirs, proof) = read::<Answer>(io).await?.map_err(|words| refused(&words))?;
+    let said = transcript(&mine, &theirs);
+    if !proof.holds(&directory.secret, Side::Called, &said) {
+        return Err(refused(OTHER_SECRET));
+    }
+    write(io, &Proof::of(&directory.secret, Side::Caller, &said)).await?;
+    read::<Verdict>(io).await?.map_err(|words| refused(&words))?;
+    Ok(theirs.hello)
 }
 
 /// The called side: hears the hello and answers.
@@ -199,17 +238,32 @@ pub async fn call<S: AsyncRead + AsyncWrite + Unpin>(
 /// # Errors
 /// The connection's, bytes that are no hello, or the refusal that was sent.
 pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S, directory: &Directory) -> io::Result<Hello> {
-    let heard = tokio::time::timeout(HELLO_DEADLINE, read::<Hello>(io)).await.map_err(|_| io::ErrorKind::TimedOut)?;
-    let (answer, outcome) = match heard {
-        Ok(hello) => match directory.admit(&hello) {
-            Ok(()) => (Ok(directory.hello(hello.lane)), Ok(hello)),
-            Err(words) => (Err(words.clone()), Err(refused(&words))),
-        },
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => (Err(error.to_string()), Err(error)),
-        Err(error) => return Err(error),
+    in_time(receive(io, directory)).await
+}
+
+async fn receive<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S, directory: &Directory) -> io::Result<Hello> {
+    let theirs = match read::<Opening>(io).await {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            write(io, &Answer::Err(error.to_string())).await?;
+            return Err(error);
+        }
+        heard => heard?,
     };
-    tokio::time::timeout(HELLO_DEADLINE, write::<Answer>(io, &answer)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    outcome
+    let mine = directory.open(theirs.hello.lane);
+    let said = transcript(&theirs, &mine);
+    let proof = Proof::of(&directory.secret, Side::Called, &said);
+    write(io, &Answer::Ok((mine, proof))).await?;
+    let proof = read::<Proof>(io).await?;
+    let verdict = match proof.holds(&directory.secret, Side::Caller, &said) {
+        true => directory.admit(&theirs.hello),
+        false => Err(OTHER_SECRET.to_owned()),
+    };
+    write::<Verdict>(io, &verdict).await?;
+    verdict.map(|()| theirs.hello).map_err(|words| refused(&words))
+}
+
+async fn in_time<T>(talk: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(HELLO_DEADLINE, talk).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 fn refused(words: &str) -> io::Error {
@@ -294,6 +348,38 @@ mod tests {
         }
         let (near, far) = meet(directory(9, 90, None), directory(2, 20, Some("c")), Lane::Visit).await;
         assert!(near.is_ok() && far.is_ok());
+    }
+
+    #[tokio::test]
+    async fn only_those_who_share_the_secret_are_heard() {
+        let with = |node, text| directory(node, u64::from(node) * 10, Some("c")).with_secret(Secret::new(text));
+        let (near, far) = meet(with(1, "a shared secret"), with(2, "a shared secret"), Lane::Append).await;
+        assert_eq!((near.unwrap().node, far.unwrap().node), (NodeId(2), NodeId(1)));
+        for (caller, called) in [("another one", "a shared secret"), ("", "a shared secret"), ("a shared secret", "")] {
+            for lane in [Lane::Append, Lane::Control, Lane::Visit] {
+                let (near, far) = meet(with(1, caller), with(2, called), lane).await;
+                assert!(near.unwrap_err().to_string().contains("cluster.secret"));
+                assert!(far.is_err(), "{caller:?} spoke to {called:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_caller_without_a_proof_of_its_own_is_refused() {
+        let called = directory(2, 20, Some("c")).with_secret(Secret::new("a shared secret"));
+        let caller = directory(1, 10, Some("c"));
+        let (mut near, mut far) = tokio::io::duplex(4096);
+        let forging = async {
+            let mine = caller.open(Lane::Append);
+            write(&mut near, &mine).await.unwrap();
+            let (theirs, proof) = read::<Answer>(&mut near).await.unwrap().unwrap();
+            assert_eq!(theirs.hello.node, NodeId(2));
+            write(&mut near, &proof).await.unwrap();
+            read::<Verdict>(&mut near).await.unwrap()
+        };
+        let (verdict, heard) = tokio::join!(forging, answer(&mut far, &called));
+        assert_eq!(verdict, Err(OTHER_SECRET.to_owned()), "its own proof sent back");
+        assert!(heard.is_err());
     }
 
     #[tokio::test]

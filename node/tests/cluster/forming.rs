@@ -159,3 +159,26 @@ async fn folders_and_clusters_of_others_are_refused_in_words() {
     let refused = world.start_with(other_cluster).await.err().unwrap().to_string();
     assert!(refused.contains("belongs to node 1 of cluster"), "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_the_secret_is_not_taken_in() {
+    let world = World::new(3, 2);
+    let with_secret = |node, text: &str| {
+        let mut config = world.config(node);
+        config.raft.secret = node::config::Secret::new(text);
+        config
+    };
+    let mut nodes = Vec::new();
+    for node in 1..=2 {
+        nodes.push(world.start_with(with_secret(node, "what all of us know")).await.unwrap());
+    }
+    for node in &nodes {
+        ready(node.broker()).await;
+    }
+    let stranger = world.start_with(with_secret(3, "something else")).await.unwrap();
+    eventually("it says why", || stranger.broker().readiness().reason.contains("cluster.secret")).await;
+    assert!(nodes.iter().all(|node| node.broker().nodes().len() == 2));
+    stranger.stop().await;
+    let third = world.start_with(with_secret(3, "what all of us know")).await.unwrap();
+    ready(third.broker()).await;
+}

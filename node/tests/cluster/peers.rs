@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, join_all};
 use model::{GroupId, NodeId, StoreId};
 use node::metrics::Metrics;
 use node::peer::Peers;
-use node::peer::hello::{Directory, Hello, Member};
+use node::peer::hello::{Directory, FORMAT, Hello, Member};
 use node::peer::listener::{self, Server, Services};
 use node::peer::messages::{Heartbeat, Visit, Visited};
 use node::seams::{Net, Stop, Stopper, TcpNet};
@@ -125,7 +125,7 @@ async fn any_bytes_close_the_connection_and_the_node_lives() {
     let node = world.start(1).await;
     ready(node.broker()).await;
     let partition = topic(&[node.broker()], "calm", 1, 1).await[0];
-    let hello = [b"FLTP".as_slice(), &[1, 0, 0xff, 0xff]].concat();
+    let hello = [b"FLTP".as_slice(), &FORMAT.to_le_bytes(), &[0xff, 0xff]].concat();
     let noise: [&[u8]; 5] = [b"GET / HTTP/1.1\r\n\r\n", &[0; 64], &[0xff; 4096], &hello, b"FLTP\x09\x00\x00\x00"];
     for bytes in noise {
         let mut stream = TcpStream::connect(node.addresses().peer).await.unwrap();

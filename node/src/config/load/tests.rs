@@ -64,6 +64,22 @@ fn all_problems_are_told_at_once_each_with_its_source() {
 }
 
 #[test]
+fn a_secret_opens_the_peer_port_to_other_machines_and_is_never_printed() {
+    let public = "listeners.peer = \"10.0.0.1:9740\"\n";
+    let refused = load(&with_file(public)).expect_err("nothing authenticates nodes");
+    assert!(refused.to_string().contains("nothing authenticates nodes; set cluster.secret"), "{refused}");
+    let with_secret = |secret: &str| with_file(&format!("{public}cluster.secret = \"{secret}\"\n"));
+    let loaded = load(&with_secret("swordfish swordfish")).expect("nodes know each other");
+    assert_eq!(loaded.settings.node.raft.secret.bytes(), b"swordfish swordfish");
+    let mut sources = with_secret("swordfish");
+    let short = load(&sources).expect_err("too short").to_string();
+    assert!(short.contains("node.toml:2: cluster.secret: must have 16 bytes or more"), "{short}");
+    sources.assignments = vec!["cluster.secret=swordfish swordfish 2".to_owned()];
+    let loaded = load(&sources).expect("the flag wins");
+    assert!(![loaded.print(), format!("{:?}", loaded.settings), short].concat().contains("swordfish"));
+}
+
+#[test]
 fn broken_toml_is_named_by_line() {
     let problems = load(&with_file("node_id = 1\nrack = \"a\nlisteners = [\n")).expect_err("must be refused");
     assert!(problems.0.iter().all(|problem| matches!(problem.source, Source::File { .. })));
