@@ -120,7 +120,7 @@ pub struct GroupReport {
     pub leader: Option<NodeId>,
     /// Raft term = leader epoch.
     pub term: u64,
-    /// `leader`, `follower`, `learner`, `candidate` or `stopped`.
+    /// `leader`, `follower`, `learner`, `candidate`, `stopped` or `quarantined`.
     pub role: &'static str,
     /// Last log index on this node.
     pub last_index: u64,

@@ -2,8 +2,10 @@
 //! Only reads.
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use model::{GroupId, NodeId, ReplicaId};
+use model::controller::{Partition, Topic};
+use model::{GroupId, NodeId, PartitionIndex, ReplicaId};
 
 use super::{Broker, DirEntry, GroupReport, ListenerKind, LogDir, NodeReport, Readiness, Standing};
 
@@ -75,7 +77,29 @@ impl Broker {
             let placement = local.placement();
             report(local.raft(), format!("{}-{}", placement.topic, placement.index))
         });
-        controller.into_iter().chain(partitions).collect()
+        controller.into_iter().chain(partitions).chain(self.unopened()).collect()
+    }
+
+    /// The quarantined replicas of this node that cannot even be opened.
+    fn unopened(&self) -> Vec<GroupReport> {
+        let image = self.image();
+        let closed = image.groups_of_node(self.node_id()).filter(|(_, _, partition)| {
+            let group = partition.group;
+            self.0.router.local(group).is_none() && self.0.router.quarantined(group).is_some()
+        });
+        let report = |(topic, index, partition): (&Arc<Topic>, PartitionIndex, &Partition)| GroupReport {
+            group: partition.group,
+            name: format!("{}-{index}", topic.name),
+            leader: self.0.router.leader(partition.group).node,
+            term: 0,
+            role: "quarantined",
+            last_index: 0,
+            committed: 0,
+            applied: 0,
+            voters: partition.replicas.clone(),
+            learners: Vec::new(),
+        };
+        closed.map(report).collect()
     }
 
     /// The raft replicas of this node themselves, the controller's first: for whoever looks on from outside, the
@@ -196,6 +220,7 @@ fn report(group: &raft::Group, name: String) -> GroupReport {
     let status = metrics.status;
     let me = group.replica();
     let role = match () {
+        () if group.quarantined().is_some() => "quarantined",
         () if status.stopped.is_some() => "stopped",
         () if status.is_leader => "leader",
         () if status.learners.contains(&me) => "learner",

@@ -43,6 +43,8 @@ async fn a_replica_that_differs_is_named_until_its_topic_is_deleted() {
         eventually("it says what is wrong", || broker.readiness().reason.contains("odd-0: quarantined")).await;
         assert!(broker.readiness().reason.contains("keep the nodes of the other replicas running"));
         assert_eq!(broker.count_quarantined(), 1);
+        let reports = broker.groups();
+        assert!(reports.iter().any(|report| report.group == group && report.role == "quarantined"), "{reports:?}");
         node.stop().await;
     }
     let odd = world.start(odd).await;
