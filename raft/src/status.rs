@@ -65,6 +65,8 @@ pub struct Metrics {
     pub purged: Option<u64>,
     /// Of a leader: the last entry that each replica is known to hold.
     pub matched: BTreeMap<ReplicaId, Option<u64>>,
+    /// Of a leader: time since each replica last answered; `None` if it never did.
+    pub heard_ago: BTreeMap<ReplicaId, Option<Duration>>,
     /// Of a leader: time since a quorum last answered.
     pub quorum_acked_ago: Option<Duration>,
     /// Who votes: one set, or two while a change of members is under way.
@@ -144,6 +146,7 @@ fn take_role(now: &mut Status, raft: &Raft) {
 pub(crate) fn metrics(raft: &Raft, known: Status) -> Metrics {
     let receiver = raft.metrics();
     let metrics = receiver.borrow_watched();
+    let heard = metrics.heartbeat.iter().flatten();
     let index = |id: &Option<crate::types::LogId>| id.as_ref().map(|id| id.index);
     Metrics {
         status: status(&metrics, known.quorum_contact),
@@ -153,6 +156,7 @@ pub(crate) fn metrics(raft: &Raft, known: Status) -> Metrics {
         snapshot: index(&metrics.snapshot),
         purged: index(&metrics.purged),
         matched: metrics.replication.iter().flatten().map(|(id, log_id)| (*id, index(log_id))).collect(),
+        heard_ago: heard.map(|(id, at)| (*id, at.as_ref().map(|at| at.elapsed()))).collect(),
         quorum_acked_ago: acked_ago(&metrics),
         voter_sets: metrics.membership_config.membership().get_joint_config().clone(),
     }

@@ -59,6 +59,21 @@ async fn followers_say_who_leads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_knows_when_each_replica_last_answered() {
+    let cluster = Cluster::new(3, 3, Kind::Partition).await;
+    let leader = cluster.leader().await;
+    write(&cluster.group(leader), "x").await.unwrap();
+    let silent = if leader == 2 { 3 } else { 2 };
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let heard_ago = |node| cluster.group(leader).metrics().heard_ago[&replica(node)].unwrap();
+    assert!(heard_ago(silent) < Duration::from_millis(500), "{:?}", heard_ago(silent));
+    cluster.isolate(silent);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(heard_ago(silent) > Duration::from_millis(4_500), "{:?}", heard_ago(silent));
+    assert!(heard_ago(6 - leader - silent) < Duration::from_millis(500));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crashed_leader_is_replaced_and_nothing_acknowledged_is_lost() {
     let mut cluster = Cluster::new(3, 3, Kind::Partition).await;
     let mut acknowledged = Vec::new();

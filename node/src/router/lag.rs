@@ -1,6 +1,6 @@
 //! Which followers of a led partition are in sync, by Kafka's rule (`replica.lag.time.max.ms`): those that were at the end
-//! of their leader's log not long ago. Entries behind are no lag: under load every follower is a few behind.
-//! Pure: time is given. A new leader counts everybody as in sync at first; the dead are for others to judge.
+//! of their leader's log not long ago, and answered since. Entries behind are no lag: under load every follower is a few
+//! behind. Pure: time is given. A new leader counts everybody as in sync at first; the dead are for others to judge.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -29,14 +29,17 @@ impl Lag {
         }
         let end = metrics.last.unwrap_or(0);
         let leader = metrics.status.leader;
-        let followers = metrics.matched.iter().map(|(replica, matched)| (replica.node(), matched.unwrap_or(0)));
-        let followers: BTreeMap<NodeId, u64> = followers.filter(|(node, _)| Some(*node) != leader).collect();
+        let followers = metrics.matched.iter().filter(|(replica, _)| Some(replica.node()) != leader);
+        let followers: BTreeMap<NodeId, _> = followers.map(|(replica, at)| (replica.node(), (replica, *at))).collect();
         self.followers.retain(|node, _| followers.contains_key(node));
-        for (node, matched) in followers {
+        for (node, (replica, matched)) in followers {
             let follower = self.followers.entry(node).or_insert(Follower { goal: (end, now), caught_up: now });
             let (goal, set) = follower.goal;
-            if matched >= goal {
-                follower.caught_up = if matched >= end { now } else { set };
+            let ago = metrics.heard_ago.get(replica).copied().flatten();
+            let heard = ago.and_then(|ago| now.checked_sub(ago)).unwrap_or(follower.caught_up);
+            if matched.unwrap_or(0) >= goal {
+                let reached = if matched.unwrap_or(0) >= end { now } else { set };
+                follower.caught_up = follower.caught_up.max(reached.min(heard));
                 follower.goal = (end, now);
             }
         }
@@ -58,7 +61,8 @@ mod tests {
         let replica = |node| ReplicaId::new(NodeId(node), 1);
         let status = raft::Status { leader: Some(NodeId(1)), term, is_leader: true, ..raft::Status::default() };
         let matched = [(1, 0), (2, second), (3, third)].map(|(node, at)| (replica(node), Some(at)));
-        raft::Metrics { status, last: Some(end), matched: matched.into(), ..raft::Metrics::default() }
+        let heard_ago = [1, 2, 3].map(|node| (replica(node), Some(Duration::ZERO))).into();
+        raft::Metrics { status, last: Some(end), matched: matched.into(), heard_ago, ..raft::Metrics::default() }
     }
 
     #[test]
@@ -85,6 +89,18 @@ mod tests {
             })
             .collect();
         assert!(behind[30].is_empty() && behind[99] == BTreeSet::from([NodeId(2)]), "{behind:?}");
+    }
+
+    #[test]
+    fn who_does_not_answer_is_not_in_sync_though_the_log_is_idle() {
+        let (mut lag, start) = (Lag::default(), Instant::now());
+        assert!(lag.look(&metrics(7, 50, 50, 50), start, MAX).is_empty());
+        let later = start + Duration::from_secs(40);
+        let mut silent = metrics(7, 50, 50, 50);
+        silent.heard_ago.insert(ReplicaId::new(NodeId(2), 1), Some(Duration::from_secs(35)));
+        silent.heard_ago.insert(ReplicaId::new(NodeId(3), 1), None);
+        assert_eq!(lag.look(&silent, later, MAX), BTreeSet::from([NodeId(2), NodeId(3)]));
+        assert!(lag.look(&metrics(7, 50, 50, 50), later, MAX).is_empty());
     }
 
     #[test]
