@@ -7,7 +7,7 @@ ROCKS = export ROCKSDB_LIB_DIR=$$(deploy/rocksdb-static) &&
 # `sim` is built by itself: cargo unifies features across a workspace build, and the simulation must not link RocksDB.
 PRODUCT = --workspace --exclude sim
 
-.PHONY: dev build test test-long verify fix bench sim sim-seed sim-shrink bootstrap
+.PHONY: dev build test test-long verify fix bench sim sim-seed sim-shrink bootstrap sim-mutants
 
 bootstrap:
 	@deploy/bootstrap build
@@ -53,3 +53,7 @@ sim-seed:
 
 sim-shrink:
 	$(SIM) shrink $(SEED) $(ARGS)
+
+# Plants one bug after the other: model/src/planted.rs.
+sim-mutants:
+	cargo run --locked --quiet --profile sim -p sim --features planted -- mutants $(ARGS)

@@ -11,6 +11,7 @@ pub mod invariants;
 pub mod limits;
 pub mod machine;
 pub mod partition;
+pub mod planted;
 pub mod producer;
 pub mod record;
 

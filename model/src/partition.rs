@@ -15,6 +15,7 @@ use crate::command::{Header, Payload, Tag};
 use crate::invariants::{self, InvariantId};
 use crate::limits;
 use crate::machine::{AppendError, AppendReply, At, DeadBatch, DeadReason, Effect, Out, Reply, Write};
+use crate::planted::{self, Bug};
 use crate::producer::{Producers, Verdict};
 use crate::record::{BATCH_HEADER_BYTES, BatchFacts};
 
@@ -171,6 +172,9 @@ impl PartitionMachine {
                     touched.extend(facts.has_producer().then_some(facts.producer_id));
                     AppendReply::Ok { base_offset: self.take_offsets(&facts, at.leader_ts) }
                 }
+                Ok((_, Verdict::Duplicate { .. })) if planted::is(Bug::DuplicateWrongOffset) => {
+                    AppendReply::Duplicate { base_offset: self.state.next_offset }
+                }
                 Ok((_, Verdict::Duplicate { base_offset })) => AppendReply::Duplicate { base_offset },
                 Err(error) => AppendReply::Err(error),
             };
@@ -252,7 +256,7 @@ impl PartitionMachine {
             }
         }
         self.epochs.insert(term, start_offset);
-        out.writes.push(Write::Epoch(Epoch { term, start_offset }));
+        out.writes.extend((!planted::is(Bug::EpochsNotStored)).then_some(Write::Epoch(Epoch { term, start_offset })));
     }
 
     fn move_log_start(&mut self, payload: &Payload, out: &mut Out) -> Reply {

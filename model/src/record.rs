@@ -4,6 +4,8 @@
 
 use bytes::Bytes;
 
+use crate::planted::{self, Bug};
+
 /// Bytes of a record-batch header, magic 2 (KIP-98).
 pub const BATCH_HEADER_BYTES: usize = 61;
 /// Bytes of the header in front of the part that the batch length counts.
@@ -120,7 +122,7 @@ impl BatchFacts {
 
     /// Whether an idempotent producer wrote the batch.
     pub fn has_producer(&self) -> bool {
-        self.producer_id >= 0
+        self.producer_id >= 0 && !planted::is(Bug::SkippedDedup)
     }
 
     /// Sequence of the last record; sequences wrap from `i32::MAX` to 0.

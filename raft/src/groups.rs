@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use model::planted::{self, Bug};
 use model::{GroupId, NodeId, ReplicaId};
 use openraft::raft::{AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use storage::{Reader, Writer};
@@ -20,7 +21,7 @@ use crate::settings::{self, ELECTION_MAX};
 use crate::snapshot;
 use crate::state_machine::StateMachine;
 use crate::types::{Ballot, LogId, Raft, Snapshot};
-use crate::wire::{Answer, Call, Refusal, Request};
+use crate::wire::{Answer, Call, Candidacy, Refusal, Request};
 use crate::{Error, Frame, Group, Kind, Options, Transport, verdict};
 
 /// The groups of one node. Clones share them.
@@ -101,7 +102,7 @@ impl Groups {
         let machine = StateMachine::open(group, kind, stores, options.effects.clone()).map_err(quarantined)?;
         let published = machine.published();
         let last = log.last().map_err(quarantined)?;
-        if published.last() > last {
+        if published.last() > last && !planted::is(Bug::AppliedAheadOfLog) {
             let reason = format!("applied {:?} is beyond the last entry {last:?}", published.last());
             return Err(Error::Quarantined { group, reason });
         }
@@ -250,6 +251,9 @@ impl Groups {
                 }),
                 Err(error) => bad(error.to_string()),
             },
+            Call::Vote(Candidacy { candidate: vote, last, .. }) if planted::is(Bug::VotesUnkept) => {
+                futures::future::ready(Ok(Answer::Vote { vote, granted: true, last }.to_frame())).boxed()
+            }
             Call::Vote(candidacy) => {
                 started(async move { answer(raft.vote(VoteRequest::from(candidacy)).await.map(Answer::from)) })
             }

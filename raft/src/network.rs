@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
+use model::planted::{self, Bug};
 use model::{GroupId, ReplicaId};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
@@ -105,7 +106,12 @@ impl Peer {
         let last = request.entries.last().map(|entry| entry.log_id).or(previous);
         let (head, body) = wire::append(request, self.published.seal());
         let sent = self.send((self.appends, RPCTypes::AppendEntries), RPC_DEADLINE, Call::Append(head), body);
-        async move { append_result(sent.await?, previous, last) }
+        async move {
+            match sent.await {
+                Err(_) if planted::is(Bug::CommitWithoutQuorum) => Ok(Ok(last)),
+                answer => append_result(answer?, previous, last),
+            }
+        }
     }
 
     async fn ask_vote(&self, call: Call, option: RPCOption) -> Result<VoteResponse<TypeConfig>, RpcError> {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::planted::{self, Bug};
 use openraft::{Config, SnapshotPolicy};
 
 use crate::Kind;
@@ -34,6 +35,7 @@ const ENTRIES_BEHIND_SNAPSHOT: u64 = 1_000;
 /// The configuration of a group of `kind`.
 pub(crate) fn config(kind: Kind) -> Result<Arc<Config>, openraft::ConfigError> {
     let (snapshot_policy, max_in_snapshot_log_to_keep) = match kind {
+        Kind::Partition if planted::is(Bug::PurgeByDefault) => (SnapshotPolicy::LogsSinceLast(50), 10),
         Kind::Partition => (SnapshotPolicy::Never, u64::MAX),
         Kind::Controller => (SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES), ENTRIES_BEHIND_SNAPSHOT),
     };
@@ -50,7 +52,7 @@ pub(crate) fn config(kind: Kind) -> Result<Arc<Config>, openraft::ConfigError> {
         max_in_snapshot_log_to_keep,
         enable_pre_vote: Some(true),
         allow_log_reversion: Some(false),
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(planted::is(Bug::LeaderRestore) || planted::is(Bug::DigestIgnored)),
         backoff: "50ms 100ms 200ms ..500ms".to_owned(),
         ..Config::default()
     };

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use model::ReplicaId;
 use model::command::Payload;
+use model::planted::{self, Bug};
 use openraft::entry::RaftEntry;
 use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
 use serde::{Deserialize, Serialize};
@@ -122,7 +123,8 @@ pub(crate) fn append(request: AppendEntriesRequest<TypeConfig>, seal: Option<Sea
         body.extend(payload.body);
     }
     let previous = position(&request.prev_log_id);
-    let committed = position(&request.leader_commit);
+    let ahead = entries.last().map(|entry: &EntryHead| entry.at).filter(|_| planted::is(Bug::HighWatermarkAhead));
+    let committed = ahead.or(position(&request.leader_commit));
     (Append { leader: Ballot::from(&request.vote), previous, committed, entries, seal }, body)
 }
 

@@ -12,6 +12,7 @@ mod disk;
 mod entropy;
 mod fault;
 mod history;
+mod mutants;
 mod nemesis;
 mod net;
 mod probe;
@@ -44,6 +45,8 @@ enum Command {
     Run(sweep::Options),
     /// Makes the fault schedule of a failing seed as short as it can be.
     Shrink(shrink::Options),
+    /// Plants one bug after the other and counts the seeds until it is found. Needs the feature `planted`.
+    Mutants(mutants::Options),
     /// Lists the scenarios of the nemesis with the cases of docs/simulation.md that they show.
     Scenarios,
     /// Runs each seed twice, in two processes, and names the first event that differs.
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Seed(options) => seed::run(&options),
         Command::Run(options) => many(async { Ok(sweep::run(options).await) }),
         Command::Shrink(options) => many(shrink::run(options)),
+        Command::Mutants(options) => many(async { Ok(mutants::run(options).await) }),
         Command::Scenarios => {
             nemesis::every().for_each(|scenario| println!("{:<40} {:?}", scenario.name, scenario.cases));
             Ok(ExitCode::SUCCESS)

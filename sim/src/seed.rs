@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use model::planted::Bug;
 
 use crate::history::History;
 use crate::report::Report;
 use crate::schedule::Schedule;
-use crate::{entropy, nemesis, world};
+use crate::{entropy, mutants, nemesis, world};
 
 /// Which run, and what of it is wanted.
 #[derive(clap::Args)]
@@ -29,6 +30,9 @@ pub struct Options {
     /// Writes the seed's own schedule to this file and runs nothing.
     #[arg(long)]
     write_schedule: Option<PathBuf>,
+    /// Plants this bug first. Needs the feature `planted`.
+    #[arg(long, value_parser = mutants::parse_bug)]
+    planted: Option<Bug>,
     /// Writes every event that goes into the hash to this file.
     #[arg(long)]
     events: Option<PathBuf>,
@@ -39,6 +43,7 @@ pub struct Options {
 /// # Errors
 /// Files that cannot be read or written.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    options.planted.into_iter().for_each(mutants::plant);
     let seed = options.seed;
     let own = || Ok(nemesis::schedule(seed, world::NODES));
     let schedule = options.schedule.as_deref().map_or_else(own, Schedule::read)?;

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use model::planted::Bug;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::coverage;
 use crate::report::Report;
 use crate::trial::{Outcome, Trial};
+use crate::{coverage, mutants};
 
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(20);
@@ -41,6 +42,9 @@ pub struct Options {
     /// Fails unless every situation of the list was reached: for sets of seeds that are large enough.
     #[arg(long)]
     sometimes: bool,
+    /// Plants this bug in every run. Needs the feature `planted`.
+    #[arg(long, value_parser = mutants::parse_bug)]
+    planted: Option<Bug>,
 }
 
 /// How many processes run well at a time here.
@@ -67,7 +71,8 @@ pub async fn run(options: Options) -> ExitCode {
     loop {
         while running.len() < options.jobs.max(1) && (sweep.failed.is_empty() || !options.fail_fast) {
             let Some(seed) = waiting.next() else { break };
-            running.spawn(async move { (seed, Trial::of(seed).run().await) });
+            let trial = Trial::of(seed).planted(options.planted);
+            running.spawn(async move { (seed, trial.run().await) });
         }
         let Some(ended) = running.join_next().await else { break };
         let (seed, outcome) = ended.expect("a trial never panics");

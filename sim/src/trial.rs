@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use model::planted::Bug;
 use tokio::process::Command;
 
 use crate::report::Report;
@@ -37,6 +38,12 @@ impl Trial {
     /// The run of `seed` with nothing changed.
     pub fn of(seed: u64) -> Self {
         Self { seed, ..Self::default() }
+    }
+
+    /// The same with a bug in it.
+    pub fn planted(mut self, bug: Option<Bug>) -> Self {
+        self.options.extend(bug.into_iter().flat_map(|bug| ["--planted".to_owned(), bug.name().to_owned()]));
+        self
     }
 
     /// Runs it.

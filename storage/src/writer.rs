@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::GroupId;
 use model::command::Payload;
+use model::planted::{self, Bug};
 use tokio::sync::watch;
 
 use crate::committer::{Change, Closed, Done, Queue};
@@ -77,7 +78,7 @@ impl Writer {
     /// Removes every entry above `index` (`None`: all). Durable at `done`.
     pub fn truncate_after(&self, group: GroupId, index: Option<u64>, done: Done) {
         let from = index.map_or(0, |index| index.saturating_add(1));
-        let ops = vec![
+        let mut ops = vec![
             delete_range(Table::Log, keys::log_from(group, from), keys::log_end(group)),
             delete_range(
                 Table::Meta,
@@ -85,6 +86,7 @@ impl Writer {
                 keys::meta_end(RowKind::Size, group),
             ),
         ];
+        ops.retain(|_| !planted::is(Bug::DroppedTruncation));
         let change = Change::Ops { ops, sync: true, reclaim: None };
         self.edit(group, Edit::TruncateAfter(index), change, done);
     }
@@ -108,7 +110,8 @@ impl Writer {
     /// Writes rows, all or none; visible to `Reader` at `done`. Durable at `done` when any of their kinds needs it
     /// (`RowKind::synced`), else not later than the next change that is.
     pub fn put(&self, rows: Vec<Row>, done: Done) {
-        let sync = rows.iter().any(|row| row.kind.synced());
+        let sync =
+            rows.iter().any(|row| row.kind.synced() && !(row.kind == RowKind::Vote && planted::is(Bug::VoteNotSynced)));
         let ops = rows
             .into_iter()
             .map(|row| {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::check;
 use crate::controller::Endpoint;
 use crate::ids::{GroupId, NodeId, PartitionIndex, StoreId, TopicId};
+use crate::planted::{self, Bug};
 
 /// Config values by key.
 pub type Configs = BTreeMap<String, String>;
@@ -198,6 +199,10 @@ impl Image {
         self.by_id.remove(&topic.id);
         self.by_group.retain(|_, block| block.topic != topic.id);
         check!(self.topics.len() == self.by_id.len(), TopicIndexesAgree, "names and ids differ");
+        if planted::is(Bug::GroupReused) {
+            let last = self.by_group.last_key_value();
+            self.next_group = last.map_or(GroupId::FIRST_PARTITION, |(first, block)| GroupId(first.0 + block.count));
+        }
     }
 
     /// Gives out the next `count` groups.

@@ -7,6 +7,7 @@ use crate::check;
 use crate::controller::{Code, Error, Image};
 use crate::ids::NodeId;
 use crate::limits;
+use crate::planted::{self, Bug};
 
 /// The command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +37,7 @@ impl Image {
             let message = format!("a block has from 1 to {} ids, not {count}", limits::PRODUCER_ID_BLOCK_MAX);
             return Err(Error::new(Code::InvalidRequest, message));
         }
-        let first = self.next_producer_id;
+        let first = if planted::is(Bug::ProducerIdsReused) { 0 } else { self.next_producer_id };
         let exhausted = || Error::new(Code::PolicyViolation, "the cluster has used up its producer ids");
         self.next_producer_id = first.checked_add(count).ok_or_else(exhausted)?;
         check!(self.next_producer_id > first, ProducerIdNeverReused, "{count} ids from {first}");

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::planted::{self, Bug};
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::Kind;
@@ -213,7 +214,7 @@ fn watch_role(local: &Arc<LocalPartition>, myself: ActorRef<Message>) -> AbortHa
 fn watch_progress(local: &Arc<LocalPartition>) -> AbortHandle {
     let (mut applied, local) = (local.raft().applied(), local.clone());
     let watch = async move {
-        while applied.changed().await.is_ok() {
+        while applied.changed().await.is_ok() && !planted::is(Bug::LostWakeUp) {
             local.pulse();
         }
     };

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use model::command::{Payload, Tag};
 use model::controller::{self, AllocateProducerIds, Command, CreatedTopic, Image, Outcome, Terms};
 use model::machine::Reply;
+use model::planted::{self, Bug};
 use model::{GroupId, limits};
 use raft::ProposeError;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -45,7 +46,7 @@ impl Broker {
             match attempt.map_err(|_| Error::Timeout)? {
                 Ok(mut reply) => {
                     self.catch_up(reply.version, deadline).await?;
-                    if repeated {
+                    if repeated && !planted::is(Bug::CreationForgotten) {
                         own_creations(&self.image(), &command, &mut reply.outcome);
                     }
                     return Ok(reply);
@@ -118,7 +119,7 @@ impl Broker {
 
     async fn catch_up(&self, version: u64, deadline: Instant) -> Result<(), Error> {
         let mut image = self.image_watch();
-        let reached = image.wait_for(|image| image.version >= version);
+        let reached = image.wait_for(|image| image.version >= version || planted::is(Bug::ImageNotAwaited));
         timeout_at(deadline, reached).await.map_err(|_| Error::Timeout)?.map_err(|_| stopping())?;
         Ok(())
     }
