@@ -82,6 +82,7 @@ pub const BROKER_KEYS: &[Key] = &[
     key("offsets.topic.replication.factor", Int, "3", Range(1, 32767), Kept("committed offsets are not kept in a topic."), "Replicas of the topic of committed offsets."),
     unset("process.roles", List, "Roles of the node: broker and controller."),
     key("producer.id.expiration.ms", Int, "86400000", POSITIVE, Only("86400000", "the time is the same for all partitions."), "How long a silent producer's sequences are kept, ms."),
+    unset("replica.lag.time.max.ms", Long, "A replica that was not at the end of its leader's log for so long is not in sync, ms."),
     key("transaction.max.timeout.ms", Int, "900000", POSITIVE, Kept("transactions are not implemented yet."), "Longest transaction a producer may ask for, ms."),
     key("unclean.leader.election.enable", Boolean, "false", Any, Only("false", "a replica that lacks acknowledged records never becomes leader."), "Whether a replica that lacks records may become leader."),
 ];

@@ -234,6 +234,7 @@ async fn nodes_and_the_cluster_have_configs() {
     let mut client = node.client().await;
     let own = describe(&mut client, 4, "1").await;
     assert_eq!((own.error_code, value(&own, "node.id")), (0, (Some("1".into()), 4)));
+    assert_eq!(value(&own, "replica.lag.time.max.ms"), (Some("30000".into()), 4));
     assert_eq!(describe(&mut client, 4, "").await.error_code, 0);
     assert_eq!(describe(&mut client, 4, "2").await.error_code, ErrorCode::InvalidRequest.code());
     assert_eq!(describe(&mut client, 4, "x").await.error_code, ErrorCode::InvalidRequest.code());
