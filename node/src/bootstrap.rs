@@ -73,7 +73,17 @@ impl Bootstrap {
         }
         let state = Mutex::new(State { roster, ..State::default() });
         let (decided, broker) = (Notify::new(), OnceLock::new());
-        Ok(Self { config, ports, peers, engine, standing, state, decided, broker })
+        let bootstrap = Self { config, ports, peers, engine, standing, state, decided, broker };
+        bootstrap.tell_address();
+        Ok(bootstrap)
+    }
+
+    /// Every hello of this node carries its address from now on, if it is known how others reach it.
+    fn tell_address(&self) {
+        let is_unknown = self.peer_endpoint().0.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
+        if !is_unknown {
+            self.directory().set_address(self.me().address);
+        }
     }
 
     /// Joins are carried out through this facade.

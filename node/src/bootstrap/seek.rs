@@ -105,6 +105,7 @@ impl Bootstrap {
             match self.peers.visit(address, &Visit::Probe).await {
                 Ok((hello, Visited::Seen(mut seen), mine)) if hello.node != self.directory().node() => {
                     self.state().my_ip = Some(mine);
+                    self.tell_address();
                     // It knows best who it is, its seed address how to reach it.
                     seen.me = Member { node: hello.node, store: hello.store, address: address.clone() };
                     Ok(Some((address.clone(), seen)))
@@ -198,13 +199,12 @@ impl Bootstrap {
             if settled {
                 continue;
             }
-            let known = self.directory().members();
-            let same =
-                |seen: &Seen| known.iter().any(|member| member.node == seen.me.node && member.store == seen.me.store);
-            let (answers, _) = self.probe(&self.others()).await;
             let ours = self.directory().cluster();
-            let found = answers.into_iter().map(|(_, seen)| seen).filter(|seen| seen.cluster == ours && same(seen));
-            self.directory().learn(found.map(|seen| seen.me));
+            for (_, seen) in self.probe(&self.others()).await.0 {
+                if seen.cluster == ours {
+                    self.directory().hear(seen.me.node, seen.me.store, seen.me.address);
+                }
+            }
         }
     }
 }

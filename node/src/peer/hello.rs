@@ -49,6 +49,8 @@ pub struct Hello {
     pub boot: u64,
     /// What the connection is for.
     pub lane: Lane,
+    /// `host:port` of its peer listener; empty while it does not know how others see it.
+    pub address: String,
 }
 
 /// A hello and a random number, so that no two connections begin alike.
@@ -88,7 +90,15 @@ pub struct Directory {
 #[derive(Default)]
 struct Known {
     cluster: Option<String>,
-    members: BTreeMap<NodeId, Member>,
+    /// How others reach this node's peer listener; empty while unknown.
+    address: String,
+    members: BTreeMap<NodeId, Entry>,
+}
+
+struct Entry {
+    member: Member,
+    /// The address comes from the member itself, since this node started: a registration may be older.
+    told: bool,
 }
 
 impl Directory {
@@ -128,27 +138,49 @@ impl Directory {
         self.write().cluster = Some(cluster);
     }
 
-    /// Learns or updates members. Whoever is not named stays known: registrations are never taken back.
+    /// Others reach this node's peer listener at `address`.
+    pub fn set_address(&self, address: String) {
+        self.write().address = address;
+    }
+
+    /// Learns members from registrations. Whoever is not named stays known: registrations are never taken back. An
+    /// address that the member itself has told is newer than its registration and stays.
     pub fn learn(&self, members: impl IntoIterator<Item = Member>) {
         let mut known = self.write();
         for member in members {
-            known.members.insert(member.node, member);
+            let told = known.members.get(&member.node).is_some_and(|old| old.told && old.member.store == member.store);
+            if !told {
+                known.members.insert(member.node, Entry { member, told: false });
+            }
+        }
+    }
+
+    /// A member is at the address that it is called at, or that it tells itself. Nobody becomes a member by that.
+    pub fn hear(&self, node: NodeId, store: StoreId, address: String) {
+        let mut known = self.write();
+        if let Some(entry) = known.members.get_mut(&node).filter(|entry| entry.member.store == store)
+            && !address.is_empty()
+        {
+            entry.member.address = address;
+            entry.told = true;
         }
     }
 
     /// A member's peer address.
     pub fn address(&self, node: NodeId) -> Option<String> {
-        self.read().members.get(&node).map(|member| member.address.clone())
+        self.read().members.get(&node).map(|entry| entry.member.address.clone())
     }
 
     /// Everybody known, this node included if registered.
     pub fn members(&self) -> Vec<Member> {
-        self.read().members.values().cloned().collect()
+        self.read().members.values().map(|entry| entry.member.clone()).collect()
     }
 
     /// This node's own hello.
     pub fn hello(&self, lane: Lane) -> Hello {
-        Hello { cluster: self.cluster(), node: self.me.0, store: self.me.1, boot: self.me.2, lane }
+        let (node, store, boot) = self.me;
+        let known = self.read();
+        Hello { cluster: known.cluster.clone(), node, store, boot, lane, address: known.address.clone() }
     }
 
     fn open(&self, lane: Lane) -> Opening {
@@ -175,11 +207,11 @@ impl Directory {
         if known.cluster.is_none() {
             return Err(format!("node {} belongs to no cluster yet", self.me.0));
         }
-        match known.members.get(&hello.node) {
-            Some(member) if member.store == hello.store => Ok(()),
-            Some(member) => Err(format!(
-                "node {} is registered with the data folder {}, not {}: its folder was wiped or exchanged",
-                hello.node, member.store, hello.store
+        match known.members.get(&hello.node).map(|entry| entry.member.store) {
+            Some(store) if store == hello.store => Ok(()),
+            Some(store) => Err(format!(
+                "node {} is registered with the data folder {store}, not {}: its folder was wiped or exchanged",
+                hello.node, hello.store
             )),
             None => Err(format!("node {} is not registered in this cluster yet", hello.node)),
         }
@@ -258,6 +290,9 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S, directory: &Dire
         true => directory.admit(&theirs.hello),
         false => Err(OTHER_SECRET.to_owned()),
     };
+    if verdict.is_ok() {
+        directory.hear(theirs.hello.node, theirs.hello.store, theirs.hello.address.clone());
+    }
     write::<Verdict>(io, &verdict).await?;
     verdict.map(|()| theirs.hello).map_err(|words| refused(&words))
 }
@@ -348,6 +383,23 @@ mod tests {
         }
         let (near, far) = meet(directory(9, 90, None), directory(2, 20, Some("c")), Lane::Visit).await;
         assert!(near.is_ok() && far.is_ok());
+    }
+
+    /// The whole cluster moved; the registrations know it only once their leader can be reached at its new address.
+    #[tokio::test]
+    async fn a_member_that_moved_is_called_where_it_says_it_is() {
+        let (moved, leader) = (directory(1, 10, Some("c")), directory(2, 20, Some("c")));
+        moved.set_address("elsewhere:7".to_owned());
+        let old = leader.members();
+        let (mut near, mut far) = tokio::io::duplex(4096);
+        let (called, answered) = tokio::join!(call(&mut near, &moved, Lane::Visit, None), answer(&mut far, &leader));
+        assert!(called.is_ok() && answered.is_ok());
+        assert_eq!(leader.address(NodeId(1)).as_deref(), Some("elsewhere:7"));
+        leader.learn(old);
+        assert_eq!(leader.address(NodeId(1)).as_deref(), Some("elsewhere:7"), "an old registration came later");
+        assert_eq!(moved.address(NodeId(2)).as_deref(), Some("n2:1"), "who tells nothing is where it was");
+        leader.hear(NodeId(1), StoreId(11), "thief:1".to_owned());
+        assert_eq!(leader.address(NodeId(1)).as_deref(), Some("elsewhere:7"));
     }
 
     #[tokio::test]

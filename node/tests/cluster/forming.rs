@@ -75,6 +75,26 @@ async fn everybody_restarts_and_nothing_is_lost() {
     }
 }
 
+/// The leader knows the last node's old address only, from its registration, and that node cannot register anew before
+/// it hears the leader.
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_moves_and_the_last_one_finds_the_others() {
+    let mut world = World::new(3, 3);
+    for node in world.found().await {
+        node.stop().await;
+    }
+    world.move_all();
+    let mut nodes = vec![world.start(1).await, world.start(2).await];
+    for node in &nodes {
+        ready(node.broker()).await;
+    }
+    nodes.push(world.start(3).await);
+    ready(nodes[2].broker()).await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_node_joins_and_hosts_new_topics() {
     let world = World::new(4, 3);

@@ -48,6 +48,11 @@ impl World {
         Self { peers, disks, expect, seeds: (1..=expect).collect() }
     }
 
+    /// Gives every node a new address.
+    pub fn move_all(&mut self) {
+        self.peers.values_mut().for_each(|address| *address = free_address());
+    }
+
     pub fn config(&self, node: u32) -> Config {
         let free = Listener { bind: "127.0.0.1:0".parse().unwrap(), advertise: None };
         let peer = Listener { bind: self.peers[&node], advertise: None };
