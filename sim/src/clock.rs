@@ -1,5 +1,9 @@
-//! The node's clock seam over turmoil's virtual time: every run begins at the same moment of 2025.
+//! The clocks of a simulated node: one that counts, faster or slower than the world's when it drifts, and a wall clock that is
+//! the same count plus its jumps. They go on while the process is paused or down; every run begins at the same moment of 2025.
+//! Resolution: a tick of the world.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use node::seams::Clock;
@@ -7,16 +11,35 @@ use node::seams::Clock;
 /// Milliseconds of the Unix epoch at which every simulation begins (2025-01-01T00:00:00Z).
 pub const EPOCH_MS: u64 = 1_735_689_600_000;
 
-/// Virtual time of the host that asks.
-pub struct SimClock;
+/// The clocks of one node. Clones are the same clocks.
+#[derive(Clone, Default)]
+pub struct SimClock(Arc<Clocks>);
+
+#[derive(Default)]
+struct Clocks {
+    elapsed_ns: AtomicU64,
+    jumped_ms: AtomicI64,
+    drift_per_mille: AtomicI64,
+}
+
+impl SimClock {
+    /// So much time passed in the world; gives what passed on this node.
+    pub fn tick(&self, world: Duration) -> Duration {
+        let world_ns = i64::try_from(world.as_nanos()).unwrap_or(i64::MAX);
+        let drift_ns = world_ns / 1000 * self.0.drift_per_mille.load(Ordering::Relaxed);
+        let passed_ns = world_ns.saturating_add(drift_ns).unsigned_abs();
+        self.0.elapsed_ns.fetch_add(passed_ns, Ordering::Relaxed);
+        Duration::from_nanos(passed_ns)
+    }
+}
 
 impl Clock for SimClock {
     fn wall_ms(&self) -> i64 {
-        let since = turmoil::since_epoch().unwrap_or(Duration::from_millis(EPOCH_MS));
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        let elapsed_ms = self.0.elapsed_ns.load(Ordering::Relaxed) / 1_000_000;
+        i64::try_from(EPOCH_MS + elapsed_ms).unwrap_or(i64::MAX) + self.0.jumped_ms.load(Ordering::Relaxed)
     }
 
     fn monotonic(&self) -> Duration {
-        turmoil::sim_elapsed().unwrap_or_default()
+        Duration::from_nanos(self.0.elapsed_ns.load(Ordering::Relaxed))
     }
 }

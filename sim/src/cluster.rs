@@ -1,76 +1,125 @@
-//! A node of the simulated cluster: the product's `node::run` with our network, clock and disk.
+//! The machines of the cluster: each a kernel (on its turmoil host), a disk, clocks, and a process that comes and goes.
+//! Owns who runs. Never decides what goes wrong: `world` does.
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use node::broker::Broker;
 use node::config::{AutoCreate, Config, Limits, Listener, Listeners, Raft, Storage};
 use node::seams::Seams;
+use tokio::sync::mpsc;
 
 use crate::clock::SimClock;
 use crate::disk::Disks;
-use crate::net::SimNet;
+use crate::kernel::{self, Call, SimNet};
+use crate::net::Network;
+use crate::process::Process;
 use crate::workload::{KAFKA_PORT, host};
 use crate::world::NODES;
 
 const PEER_PORT: u16 = 9740;
 const ADMIN_PORT: u16 = 9640;
+/// Calls of a process that its kernel has not heard yet; more wait.
+const CALLS: usize = 64;
 
-/// What a node's process does at the moment.
+/// Whether a node's process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "processes that can be paused come with the kernel of sockets")]
 pub enum State {
-    /// It runs.
+    /// It does.
     Up,
-    /// It stands still, sockets open.
+    /// It exists and does not run.
     Paused,
     /// There is none.
     Down,
 }
 
-/// A node as seen from outside the world: for looking, never for touching.
+/// A node as an observer sees it.
 pub struct View {
-    /// Its number, from 1.
+    /// Its number.
     pub node: u32,
-    /// What its process does.
+    /// Whether it runs.
     pub state: State,
-    /// Its facade, once it has started.
+    /// Its facade, once it has started; for looking only.
     pub broker: Option<Broker>,
 }
 
-/// Where a running node leaves its facade for the probe.
-#[derive(Clone, Default)]
-pub struct Window(Rc<RefCell<Option<Broker>>>);
-
-impl Window {
-    /// What can be seen of `node` now.
-    pub fn view(&self, node: u32) -> View {
-        let broker = self.0.borrow().clone();
-        View { node, state: if broker.is_some() { State::Up } else { State::Down }, broker }
-    }
+/// One machine.
+pub struct Machine {
+    /// Its node's number.
+    pub node: u32,
+    seams: Seams,
+    clock: SimClock,
+    process: Option<Process>,
+    paused: bool,
+    /// Whether it ever ran.
+    member: bool,
 }
 
-/// Closes the window when the node ends, however it ends.
-struct Shown(Window);
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        self.0.0.take();
+impl Machine {
+    /// Machine `node` with its kernel on a host of `sim`; no process runs yet.
+    pub fn new(sim: &mut turmoil::Sim<'static>, node: u32, network: &Network, disks: &Disks) -> Self {
+        let (calls, receiver) = mpsc::channel::<Call>(CALLS);
+        let (receiver, served) = (RefCell::new(Some(receiver)), network.clone());
+        sim.host(host(node), move || {
+            let receiver = receiver.borrow_mut().take().expect("hosts never crash: machines do, in `world`");
+            kernel::run(node, served.clone(), receiver)
+        });
+        network.name(sim.lookup(host(node)), node);
+        let clock = SimClock::default();
+        let seams = Seams { net: Arc::new(SimNet(calls)), clock: Arc::new(clock.clone()), engine: disks.of(node) };
+        Self { node, seams, clock, process: None, paused: false, member: false }
     }
-}
 
-/// Runs node `id` until its host crashes. An error of the node is an error of the world.
-pub async fn serve(id: u32, disks: Disks, window: Window) -> turmoil::Result {
-    let seams = Seams { net: Arc::new(SimNet), clock: Arc::new(SimClock), engine: disks.of(id) };
-    let start = Box::pin(node::Node::start(config(id), seams));
-    let mut node = start.await.map_err(|error| format!("node {id}: {error}"))?;
-    window.0.replace(Some(node.broker().clone()));
-    let _shown = Shown(window);
-    let error = node.failed().await;
-    Err(format!("node {id}: {error}").into())
+    /// Whether its node ever ran: one that joins later has not.
+    pub fn is_member(&self) -> bool {
+        self.member
+    }
+
+    /// Whether it runs.
+    pub fn state(&self) -> State {
+        match &self.process {
+            None => State::Down,
+            Some(_) if self.paused => State::Paused,
+            Some(_) => State::Up,
+        }
+    }
+
+    /// What an observer sees.
+    pub fn view(&self) -> View {
+        let broker = self.process.as_ref().and_then(Process::broker);
+        View { node: self.node, state: self.state(), broker }
+    }
+
+    /// Starts the process. False if there is one.
+    pub fn start(&mut self) -> bool {
+        let start = self.process.is_none();
+        if start {
+            self.member = true;
+            self.process = Some(Process::start(config(self.node), self.seams.clone()));
+        }
+        start
+    }
+
+    /// Ends the process at once. False if there is none.
+    pub fn kill(&mut self) -> bool {
+        self.paused = false;
+        self.process.take().is_some()
+    }
+
+    /// Lets time pass; says how the process ended, if it ended by itself.
+    pub fn tick(&mut self, world: Duration) -> Option<Result<(), String>> {
+        let passed = self.clock.tick(world);
+        let process = self.process.as_mut()?;
+        process.tick(passed);
+        let ended = process.ended();
+        if ended.is_some() {
+            self.process = None;
+        }
+        ended
+    }
 }
 
 fn config(id: u32) -> Config {
@@ -85,7 +134,7 @@ fn config(id: u32) -> Config {
             admin: listener(ADMIN_PORT, None),
         },
         seeds: (1..=NODES).map(|node| format!("{}:{PEER_PORT}", host(node))).collect(),
-        bootstrap_expect: NODES,
+        bootstrap_expect: if id <= NODES { NODES } else { 1 },
         rack: None,
         limits: Limits::default(),
         storage: Storage::default(),
