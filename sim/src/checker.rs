@@ -1,15 +1,21 @@
 //! What must hold in a run, one promise per file, named as in docs and reference. Those that watch are asked by [`crate::probe`]
 //! on the way; the others read the history when it is over. Each says which promise broke, with evidence.
 
-pub mod acknowledged;
+pub mod acknowledged_stays;
+pub mod batches_whole;
 pub mod committed_durable;
 pub mod committed_stays;
-pub mod dense;
 pub mod leader_per_term;
 pub mod members_intersect;
-pub mod once;
+pub mod metadata_linearizable;
+pub mod minority_bounded;
+pub mod offsets_dense;
+pub mod operations_end;
+pub mod produced_once;
+pub mod read_stays;
 pub mod replicas_identical;
-pub mod stable;
+#[cfg(test)]
+pub mod sample;
 pub mod works_after_healing;
 
 use std::collections::BTreeSet;
@@ -23,10 +29,14 @@ pub type Checker = (&'static str, fn(&History) -> Vec<String>);
 
 /// Every checker of a history.
 pub const ALL: &[Checker] = &[
-    ("S4 AcknowledgedStays", acknowledged::check),
-    ("S5 OffsetsDense", dense::check),
-    ("S12 ProducedOnce", once::check),
-    ("S2 ReadStays", stable::check),
+    ("S2 ReadStays", read_stays::check),
+    ("S4 AcknowledgedStays", acknowledged_stays::check),
+    ("S4 BatchesWhole", batches_whole::check),
+    ("S5 OffsetsDense", offsets_dense::check),
+    ("S12 ProducedOnce", produced_once::check),
+    ("S14 MetadataLinearizable", metadata_linearizable::check),
+    ("L1 WorksAfterHealing", works_after_healing::fresh_writes),
+    ("L2 OperationsEnd", operations_end::check),
 ];
 
 /// Whether more than half of `voters` are `with` us.

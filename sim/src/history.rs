@@ -1,16 +1,21 @@
-//! What happened in a run, in order of simulated time: the story for people, the hash for comparing two runs, the ledger for
-//! the checkers. Owns nothing of the world; everybody appends, nobody edits.
+//! What happened in a run, in order of simulated time: the story for people, the hash for comparing two runs, the operations and
+//! the ledger for the checkers. Owns nothing of the world; everybody appends, nobody edits.
+
+pub mod operation;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::coverage::Coverage;
 use crate::fault::Fault;
+use operation::{Action, Kind, Operation};
 
 /// A record as a producer wrote it: which producer, and its how-manieth record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Serial {
     /// The producer's number.
     pub producer: u32,
@@ -18,26 +23,59 @@ pub struct Serial {
     pub number: u64,
 }
 
+/// Keys of each producer.
+const KEYS: u64 = 7;
+/// One record in so many is large.
+const LARGE_EVERY: u64 = 23;
+/// Bytes that a large record has on top.
+const LARGE_BYTES: usize = 9_000;
+
 impl Serial {
-    /// The record's value on the wire.
-    pub fn encode(self) -> String {
-        format!("{}:{}", self.producer, self.number)
+    /// The record's key on the wire.
+    pub fn key(self) -> String {
+        format!("{}/{}", self.producer, self.number % KEYS)
     }
 
-    /// Reads a value that [`Serial::encode`] wrote.
-    pub fn decode(value: &[u8]) -> Option<Self> {
-        let (producer, number) = std::str::from_utf8(value).ok()?.split_once(':')?;
-        Some(Self { producer: producer.parse().ok()?, number: number.parse().ok()? })
+    /// The record's value on the wire.
+    pub fn value(self) -> String {
+        let large = self.number % LARGE_EVERY == LARGE_EVERY - 1;
+        format!("{}:{}:{}", self.producer, self.number, ".".repeat(if large { LARGE_BYTES } else { 0 }))
+    }
+
+    /// Which record this is, if it is whole.
+    pub fn of(key: Option<&[u8]>, value: Option<&[u8]>) -> Option<Self> {
+        let (producer, rest) = std::str::from_utf8(value?).ok()?.split_once(':')?;
+        let (number, _) = rest.split_once(':')?;
+        let serial = Self { producer: producer.parse().ok()?, number: number.parse().ok()? };
+        (Some(serial.value().as_bytes()) == value && Some(serial.key().as_bytes()) == key).then_some(serial)
     }
 }
 
-/// A place in the topic.
+/// A partition that clients write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Partition {
+    /// Topic name.
+    pub topic: &'static str,
+    /// Partition index.
+    pub index: i32,
+}
+
+/// A place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Partition index.
-    pub partition: i32,
+    /// Whose log.
+    pub partition: Partition,
     /// Record offset.
     pub offset: i64,
+}
+
+/// How far records of a partition were asked to be deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// The first offset that every request leaves alone.
+    pub asked: i64,
+    /// The first offset that may be left, after what was acknowledged.
+    pub acknowledged: i64,
 }
 
 /// The ledger of one run.
@@ -50,10 +88,18 @@ pub struct History {
     pub events: Option<BufWriter<File>>,
     /// The time of the last event.
     pub elapsed: Duration,
+    /// What clients asked and were told.
+    pub operations: Vec<Operation>,
     /// What the cluster acknowledged, and where it said it put it.
     pub acknowledged: BTreeMap<Place, Serial>,
-    /// What the tailing reader saw while faults went on, at its first sight.
+    /// Batches that were written once and not retried: number of records by the first one.
+    pub loose: BTreeMap<Serial, u64>,
+    /// How far records were deleted.
+    pub deleted: BTreeMap<Partition, Deleted>,
+    /// What readers saw while faults went on, at its first sight.
     pub seen: BTreeMap<Place, Serial>,
+    /// Where each partition begins at the end of the run.
+    pub starts: BTreeMap<Partition, i64>,
     /// What a full read finds at the end, in the order of reading.
     pub found: Vec<(Place, Serial)>,
     /// Broken promises noticed on the way.
@@ -88,6 +134,40 @@ impl History {
         self.mix(at, &line);
     }
 
+    /// Appends an event of a client's operation.
+    pub fn record(&mut self, at: Duration, process: u32, kind: Kind, action: Action, error: Option<String>) {
+        let time = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        self.mix(at, &format!("{time} {process} {kind:?} {error:?}"));
+        self.operations.push(Operation { index: self.operations.len(), process, kind, action, time, error });
+    }
+
+    /// A batch is acknowledged: its records are at `base` and behind.
+    pub fn acknowledge(&mut self, at: Duration, partition: Partition, base: i64, serials: &[Serial]) {
+        for (serial, offset) in serials.iter().zip(base..) {
+            let place = Place { partition, offset };
+            self.note(at, "acknowledged", place, *serial);
+            self.count("records acknowledged");
+            if let Some(other) = self.acknowledged.insert(place, *serial).filter(|other| other != serial) {
+                self.violate(at, format!("S5 OffsetsDense: {place:?} was acknowledged to {other:?} and to {serial:?}"));
+            }
+        }
+    }
+
+    /// A reader was served `serial` at `place`.
+    pub fn see(&mut self, at: Duration, place: Place, serial: Serial) {
+        self.note(at, "read", place, serial);
+        let first = *self.seen.entry(place).or_insert(serial);
+        if first != serial {
+            self.violate(at, format!("S2 ReadStays: {first:?} was read at {place:?}, where now is {serial:?}"));
+        }
+    }
+
+    /// Where the partition ends at least: behind everything acknowledged.
+    pub fn acknowledged_end(&self, partition: Partition) -> i64 {
+        let all = Place { partition, offset: 0 }..=Place { partition, offset: i64::MAX };
+        self.acknowledged.range(all).next_back().map_or(0, |(place, _)| place.offset + 1)
+    }
+
     /// Records a broken promise.
     pub fn violate(&mut self, at: Duration, violation: String) {
         self.tell(at, format!("VIOLATION {violation}"));
@@ -117,5 +197,37 @@ impl History {
         let bytes = line.as_bytes();
         let start = if self.hash == 0 { 0xcbf2_9ce4_8422_2325 } else { self.hash };
         self.hash = bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_known_again_only_if_it_is_whole() {
+        for number in [0, 5, LARGE_EVERY - 1] {
+            let serial = Serial { producer: 3, number };
+            let (key, value) = (serial.key(), serial.value());
+            assert_eq!(Serial::of(Some(key.as_bytes()), Some(value.as_bytes())), Some(serial));
+            assert_eq!(Serial::of(Some(b"another"), Some(value.as_bytes())), None);
+            assert_eq!(Serial::of(Some(key.as_bytes()), Some(format!("{value}!").as_bytes())), None);
+        }
+    }
+
+    #[test]
+    fn an_offset_given_twice_and_a_record_that_changed_are_seen() {
+        let mut history = History::default();
+        let partition = Partition { topic: "ledger", index: 0 };
+        let serial = |number| Serial { producer: 1, number };
+        history.acknowledge(Duration::ZERO, partition, 4, &[serial(0), serial(1)]);
+        history.acknowledge(Duration::ZERO, partition, 4, &[serial(0)]);
+        assert!(history.violations.is_empty());
+        assert_eq!(history.acknowledged_end(partition), 6);
+        history.acknowledge(Duration::ZERO, partition, 5, &[serial(2)]);
+        assert_eq!(history.violations.len(), 1);
+        history.see(Duration::ZERO, Place { partition, offset: 4 }, serial(0));
+        history.see(Duration::ZERO, Place { partition, offset: 4 }, serial(9));
+        assert_eq!(history.violations.len(), 2);
     }
 }

@@ -3,8 +3,10 @@
 //! Reads watches and disks only: that it looks must change nothing. A replica that has not changed costs a few loads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use model::controller::Image;
 use model::{GroupId, ReplicaId};
 use raft::{Group, Mark};
 use tokio::sync::watch;
@@ -13,12 +15,13 @@ use crate::checker::committed_durable;
 use crate::checker::committed_stays::CommittedStays;
 use crate::checker::leader_per_term::{self, LeaderPerTerm};
 use crate::checker::members_intersect::MembersIntersect;
-use crate::checker::replicas_identical;
 use crate::checker::works_after_healing::{self, Replicas};
+use crate::checker::{metadata_linearizable, minority_bounded, replicas_identical};
 use crate::cluster::{State, View};
 use crate::disk::Disks;
 use crate::fault::Fault;
 use crate::history::History;
+use crate::history::operation::{Action, Kind};
 use crate::nemesis::HEAL;
 
 /// How often replicas are compared that have nothing new to tell.
@@ -28,7 +31,9 @@ const SURVEY: Duration = Duration::from_secs(1);
 /// What was committed so many surveys ago is applied and synced everywhere, unless something is broken.
 const SETTLED: usize = 3;
 /// How long after healing everything must be well, and how old a group must be to be asked.
-const GRACE: Duration = Duration::from_secs(5);
+pub const GRACE: Duration = Duration::from_secs(5);
+/// The process that describes topics when all is over.
+const OBSERVER: u32 = 299;
 /// More broken promises than this tell nothing new.
 const VIOLATIONS_MAX: usize = 20;
 
@@ -40,6 +45,8 @@ struct Sight {
     voter_sets: Vec<BTreeSet<ReplicaId>>,
     /// Committed entries below this are known to be on this replica's disk as they were committed.
     compared: u64,
+    /// Since when the next one is different.
+    differs_since: Option<Duration>,
 }
 
 /// What was seen so far.
@@ -55,6 +62,7 @@ pub struct Probe {
     surveys: VecDeque<Survey>,
     /// Whether the look that is due when the world has been well for [`GRACE`] was taken.
     looked_healed: bool,
+    faults: Vec<(Duration, Fault)>,
 }
 
 /// What stood at one moment.
@@ -67,8 +75,9 @@ struct Survey {
 }
 
 impl Probe {
-    /// A fault is about to be inflicted.
-    pub fn note(&mut self, _at: Duration, fault: &Fault) {
+    /// A fault was inflicted.
+    pub fn note(&mut self, at: Duration, fault: &Fault) {
+        self.faults.push((at, fault.clone()));
         if let Fault::BitFlip { node } | Fault::Truncate { node } | Fault::DiskLoss { node } | Fault::Restore { node } =
             fault
         {
@@ -87,7 +96,7 @@ impl Probe {
         }
         for view in views {
             for group in view.broker.iter().flat_map(|broker| broker.rafts()) {
-                for violation in self.see(view.node, &group, disks, round) {
+                for violation in self.see((at, round && view.state == State::Up), view.node, &group, disks) {
                     history.violate(at, violation);
                 }
             }
@@ -116,6 +125,11 @@ impl Probe {
         for words in replicas_identical::check(&self.committed, &replicas, held) {
             history.violate(at, format!("S6 ReplicasIdentical: {words}"));
         }
+        for words in minority_bounded::check(&self.faults, history) {
+            history.violate(at, format!("L3 MinorityBounded: {words}"));
+        }
+        look_bounded(at, views, history);
+        describe_topics(at, views, history);
     }
 
     /// Writes down what must be settled a few seconds from now.
@@ -159,20 +173,22 @@ impl Probe {
         }
     }
 
-    fn see(&mut self, node: u32, group: &Group, disks: &Disks, round: bool) -> Vec<String> {
+    fn see(&mut self, (at, round): (Duration, bool), node: u32, group: &Group, disks: &Disks) -> Vec<String> {
         let (id, mark) = (group.id(), group.mark());
         let mut violations = Vec::new();
         let known = self.sights.get(&(node, id)).filter(|sight| sight.applied.same_channel(&group.applied()));
         let (before, fresh) = (known.map_or(Mark::default(), |sight| sight.mark), known.is_none());
         if fresh {
-            let sight = Sight { applied: group.applied(), mark: Mark::default(), voter_sets: Vec::new(), compared: 0 };
+            let (mark, voter_sets) = (Mark::default(), Vec::new());
+            let sight = Sight { applied: group.applied(), mark, voter_sets, compared: 0, differs_since: None };
             self.sights.insert((node, id), sight);
         }
         if fresh || mark != before {
             self.changed((node, group), before, mark, disks, &mut violations);
         }
         if round {
-            violations.extend(self.compare_entries(node, id, disks).map(|words| format!("S2 CommittedStays: {words}")));
+            violations
+                .extend(self.compare_entries(at, node, id, disks).map(|words| format!("S2 CommittedStays: {words}")));
             violations.extend(self.compare_digest(node, group).map(|words| format!("S2 CommittedStays: {words}")));
         }
         violations
@@ -224,16 +240,22 @@ impl Probe {
     }
 
     /// Compares what the replica wrote with what was committed, from where the last comparison ended. A replica may take an
-    /// entry for committed while the one it replaces is still the durable one: what it wrote is what it will apply.
-    fn compare_entries(&mut self, node: u32, group: GroupId, disks: &Disks) -> Option<String> {
+    /// entry for committed while the one it replaces still waits for the disk's turn: only what stays different is wrong.
+    fn compare_entries(&mut self, at: Duration, node: u32, group: GroupId, disks: &Disks) -> Option<String> {
         let sight = self.sights.get_mut(&(node, group)).filter(|_| !self.damaged.contains(&node))?;
         while sight.mark.committed.is_some_and(|committed| sight.compared <= committed) {
             let held = disks.written(node, group, sight.compared)?;
-            let differs = self.committed.compare(group, sight.compared, node, &held);
-            sight.compared += 1;
-            if differs.is_some() {
-                return differs;
+            if let Some(differs) = self.committed.compare(group, sight.compared, node, &held) {
+                let since = *sight.differs_since.get_or_insert(at);
+                let late = at >= since + GRACE;
+                if late {
+                    sight.compared += 1;
+                    sight.differs_since = None;
+                }
+                return late.then_some(differs);
             }
+            sight.compared += 1;
+            sight.differs_since = None;
         }
         None
     }
@@ -244,12 +266,41 @@ impl Probe {
     }
 }
 
+/// All is quiet: nothing that clients asked for may still be on its way.
+fn look_bounded(at: Duration, views: &[View], history: &mut History) {
+    for (node, broker) in views.iter().filter_map(|view| Some((view.node, view.broker.as_ref()?))) {
+        let bytes = broker.admitted_bytes();
+        if bytes > 0 {
+            history
+                .violate(at, format!("L2 OperationsEnd: {bytes} bytes of appends are still under way on node {node}"));
+        }
+    }
+}
+
+/// Writes down what the cluster holds of the topics that admins worked on, as one last operation on each.
+fn describe_topics(at: Duration, views: &[View], history: &mut History) {
+    let Some(image) = newest_image(views) else { return };
+    let changed = history.operations.iter().filter_map(|operation| metadata_linearizable::topic(&operation.action));
+    let names: BTreeSet<String> = changed.map(str::to_owned).collect();
+    for topic in names {
+        let found = image.topic(&topic).map(|found| {
+            let retention = found.configs.get("retention.ms").and_then(|value| value.parse().ok());
+            (found.partitions.len() as i32, retention)
+        });
+        for (kind, found) in [(Kind::Invoke, None), (Kind::Ok, found)] {
+            history.record(at, OBSERVER, kind, Action::DescribeTopic { topic: topic.clone(), found }, None);
+        }
+    }
+}
+
+fn newest_image(views: &[View]) -> Option<Arc<Image>> {
+    let brokers = views.iter().filter_map(|view| view.broker.as_ref());
+    brokers.map(|broker| broker.image()).max_by_key(|image| image.version)
+}
+
 /// Where the newest metadata among `views` places each group; the controller's own is where its members say.
 fn placed(views: &[View]) -> BTreeMap<GroupId, BTreeSet<u32>> {
-    let brokers = views.iter().filter_map(|view| view.broker.as_ref());
-    let Some(image) = brokers.map(|broker| broker.image()).max_by_key(|image| image.version) else {
-        return BTreeMap::new();
-    };
+    let Some(image) = newest_image(views) else { return BTreeMap::new() };
     let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
     let mut placed: BTreeMap<GroupId, BTreeSet<u32>> =
         partitions.map(|partition| (partition.group, partition.replicas.iter().map(|node| node.0).collect())).collect();

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use model::planted::Bug;
 
-use crate::history::History;
+use crate::history::{History, operation};
 use crate::report::Report;
 use crate::schedule::Schedule;
 use crate::{entropy, mutants, nemesis, world};
@@ -33,6 +33,9 @@ pub struct Options {
     /// Plants this bug first. Needs the feature `planted`.
     #[arg(long, value_parser = mutants::parse_bug)]
     planted: Option<Bug>,
+    /// Writes what clients asked and were told to this file, a JSON object a line, as Jepsen's checkers read it.
+    #[arg(long)]
+    history: Option<PathBuf>,
     /// Writes every event that goes into the hash to this file.
     #[arg(long)]
     events: Option<PathBuf>,
@@ -65,6 +68,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut history = world::run(seed, &schedule, history);
     if let Some(events) = &mut history.events {
         events.flush()?;
+    }
+    if let Some(path) = &options.history {
+        let file = File::create(path).with_context(|| format!("history {}", path.display()))?;
+        operation::write_lines(&history.operations, BufWriter::new(file))?;
     }
     let report = Report::of(seed, &history);
     match () {

@@ -1,20 +1,47 @@
 //! Clients of the simulated world. They speak real Kafka bytes to the real listener and write what they learn to the history.
+//! Idempotent producers fill `ledger`, producers that never retry fill `audit`, from whose beginning records are deleted; readers
+//! follow and replay both; admins make, change and delete topics of their own.
 
+pub mod admin;
 pub mod client;
+pub mod loose;
+pub mod process;
 pub mod produce;
 pub mod read;
+pub mod trim;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
-use crate::history::History;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
-/// The topic of the run.
-pub const TOPIC: &str = "ledger";
-/// Its partitions.
-pub const PARTITIONS: i32 = 4;
+use crate::history::{History, Partition};
+
+/// The topic of the idempotent producers.
+pub const LEDGER: &str = "ledger";
+/// The topic of the producers that do not retry.
+pub const AUDIT: &str = "audit";
+/// Both, with their numbers of partitions.
+pub const TOPICS: [(&str, i32); 2] = [(LEDGER, 4), (AUDIT, 2)];
 /// The Kafka port of every node.
 pub const KAFKA_PORT: u16 = 9092;
+/// Pause between two requests of one client, and before a retry.
+pub const PAUSE: Duration = Duration::from_millis(40);
+
+/// Idempotent producers.
+const PRODUCERS: u32 = 3;
+/// Producers without idempotence, and their first number.
+const LOOSE: std::ops::Range<u32> = 10..12;
+/// Clients that change topics.
+const ADMINS: u32 = 3;
+/// Nobody begins anything after this; by then everything has been healed for a while.
+const UNTIL: Duration = Duration::from_secs(32);
+/// Admins stop earlier: what timed out may still happen for a while.
+const ADMINS_UNTIL: Duration = Duration::from_secs(28);
+/// When the reader that replays begins.
+const REPLAY_FROM: Duration = Duration::from_secs(12);
 
 /// The history that all clients of a run share; the simulation has one thread.
 pub type Ledger = Rc<RefCell<History>>;
@@ -22,4 +49,45 @@ pub type Ledger = Rc<RefCell<History>>;
 /// Name of node `id` as a turmoil host.
 pub fn host(id: u32) -> String {
     format!("node{id}")
+}
+
+/// Simulated time.
+pub fn now() -> Duration {
+    turmoil::sim_elapsed().unwrap_or_default()
+}
+
+/// Every partition that records are written to.
+pub fn partitions() -> impl Iterator<Item = Partition> {
+    TOPICS.into_iter().flat_map(|(topic, count)| (0..count).map(move |index| Partition { topic, index }))
+}
+
+/// All clients of a run, from the first topic to the last read.
+pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
+    for (topic, partitions) in TOPICS {
+        admin::create(nodes, topic, partitions).await;
+    }
+    ledger.borrow_mut().tell(now(), "the topics exist");
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0xC11E);
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..PRODUCERS {
+        let ledger = ledger.clone();
+        tasks.spawn_local(async move { produce::Producer::start(number, nodes, ledger).await.run(UNTIL).await });
+    }
+    for number in LOOSE {
+        tasks.spawn_local(loose::Producer::new(number, nodes, ledger.clone()).run(UNTIL));
+    }
+    let shared = admin::Shared::default();
+    for number in 0..ADMINS {
+        let rng = SmallRng::seed_from_u64(rng.random());
+        tasks.spawn_local(admin::Admin::new(number, nodes, ledger.clone(), shared.clone(), rng).run(ADMINS_UNTIL));
+    }
+    tasks.spawn_local(trim::run(nodes, ledger.clone(), SmallRng::seed_from_u64(rng.random()), ADMINS_UNTIL));
+    tasks.spawn_local(read::tail(nodes, ledger.clone(), UNTIL));
+    tasks.spawn_local(read::replay(nodes, ledger.clone(), REPLAY_FROM, UNTIL));
+    while let Some(ended) = tasks.join_next().await {
+        ended?;
+    }
+    ledger.borrow_mut().tell(now(), "every batch is acknowledged; reading everything");
+    read::everything(nodes, ledger).await;
+    Ok(())
 }

@@ -19,16 +19,12 @@ use crate::history::History;
 use crate::net::Network;
 use crate::probe::Probe;
 use crate::schedule::Schedule;
-use crate::workload::{Ledger, produce, read};
+use crate::workload::{self, Ledger};
 
 /// Founders of the cluster.
 pub const NODES: u32 = 3;
 /// Machines there are: node 4 joins when told.
 pub const MACHINES: u32 = 4;
-/// Producers of the workload.
-const PRODUCERS: u32 = 3;
-/// Producers begin no batch after this; by then everything has been healed for a while.
-const PRODUCE_UNTIL: Duration = Duration::from_secs(32);
 /// L1 and L2: by now every batch is acknowledged and everything has been read.
 const END: Duration = Duration::from_secs(60);
 /// How long the world stands still for those who live in it.
@@ -52,7 +48,7 @@ pub struct World {
 pub fn run(seed: u64, schedule: &Schedule, history: History) -> History {
     let ledger: Ledger = Rc::new(RefCell::new(history));
     let mut world = World::new(seed, ledger.clone());
-    world.sim.client("clients", clients(ledger.clone()));
+    world.sim.client("clients", workload::run(seed, NODES, ledger.clone()));
     world.go(schedule.steps());
     drop(world);
     let mut history = ledger.take();
@@ -89,9 +85,11 @@ impl World {
         let mut probe = Probe::default();
         loop {
             while let Some((_, fault)) = faults.next_if(|(at, _)| *at <= self.now()) {
-                probe.note(self.now(), &fault);
                 let effect = self.inflict(&fault);
                 self.ledger.borrow_mut().fault(self.now(), &fault, effect, &[]);
+                if effect {
+                    probe.note(self.now(), &fault);
+                }
             }
             let stepped = self.step();
             probe.look(self.now(), &self.views(), &self.disks, &mut self.ledger.borrow_mut());
@@ -195,26 +193,6 @@ fn build(seed: u64, rng: &mut SmallRng) -> turmoil::Sim<'static> {
         // Segments a connection holds before its sender waits; connections to a listener that turmoil refuses to queue.
         .tcp_capacity(1 << 16);
     builder.build()
-}
-
-async fn clients(ledger: Ledger) -> turmoil::Result {
-    produce::create_topic(NODES).await;
-    let now = turmoil::sim_elapsed().unwrap_or_default();
-    ledger.borrow_mut().tell(now, "the topic exists");
-    let mut tasks = tokio::task::JoinSet::new();
-    for number in 0..PRODUCERS {
-        let ledger = ledger.clone();
-        tasks
-            .spawn_local(async move { produce::Producer::start(number, NODES, ledger).await.run(PRODUCE_UNTIL).await });
-    }
-    tasks.spawn_local(read::tail(NODES, ledger.clone(), PRODUCE_UNTIL));
-    while let Some(ended) = tasks.join_next().await {
-        ended?;
-    }
-    let now = turmoil::sim_elapsed().unwrap_or_default();
-    ledger.borrow_mut().tell(now, "every batch is acknowledged; reading everything");
-    read::everything(NODES, ledger).await;
-    Ok(())
 }
 
 fn check(history: &mut History) {

@@ -1,4 +1,4 @@
-//! S2: a committed entry never changes: a replica that takes it for committed has written the same term and the same bytes, and
+//! S2: a committed entry never changes: a replica that takes it for committed writes the same term and the same bytes, and
 //! machines that applied the same index have the same digest. From the Raft paper's Leader Completeness and State Machine
 //! Safety; it is what found openraft's leader restore (reference/simulation.md section 2.4). Reads disks, believes no node.
 

@@ -7,6 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::GroupId;
 use raft::Mark;
 
+use crate::history::operation::{Action, Kind};
+use crate::history::{History, Partition};
+use crate::nemesis::HEAL;
+use crate::probe::GRACE;
+use crate::workload::partitions;
+
 /// The replicas of one group on the nodes that should be well.
 #[derive(Default)]
 pub struct Replicas {
@@ -45,11 +51,31 @@ pub fn check(group: GroupId, replicas: &Replicas) -> Vec<String> {
     violations
 }
 
+/// Every partition must have taken a batch that was begun when all had been well for a while.
+pub fn fresh_writes(history: &History) -> Vec<String> {
+    let healed = u64::try_from((HEAL + GRACE).as_nanos()).unwrap_or(u64::MAX);
+    let mut begun = BTreeMap::new();
+    let mut fresh = BTreeSet::new();
+    for operation in &history.operations {
+        let Action::Send { topic, partition, .. } = operation.action else { continue };
+        match operation.kind {
+            Kind::Invoke => drop(begun.insert(operation.process, operation.time)),
+            Kind::Ok if begun.get(&operation.process).is_some_and(|begun| *begun >= healed) => {
+                fresh.insert(Partition { topic, index: partition });
+            }
+            _ => {}
+        }
+    }
+    let stale = partitions().filter(|partition| !fresh.contains(partition));
+    stale.map(|partition| format!("{partition:?} took no batch that was begun after {:?}", HEAL + GRACE)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use model::{NodeId, ReplicaId};
 
     use super::*;
+    use crate::workload::produce::sending;
 
     fn healthy() -> Replicas {
         let leader = Some(ReplicaId::new(NodeId(2), 1));
@@ -65,6 +91,19 @@ mod tests {
 
     fn of(replicas: &mut Replicas, node: u32) -> &mut (Mark, u64) {
         replicas.running.get_mut(&node).expect("it runs")
+    }
+
+    #[test]
+    fn a_partition_that_takes_nothing_new_is_seen() {
+        let mut history = History::default();
+        let all = partitions().count();
+        assert_eq!(fresh_writes(&history).len(), all);
+        for (process, partition) in (0..).zip(partitions()) {
+            let begun = if process == 0 { HEAL } else { HEAL + GRACE };
+            history.record(begun, process, Kind::Invoke, sending(partition, &[], None), None);
+            history.record(HEAL + 2 * GRACE, process, Kind::Ok, sending(partition, &[], Some(0)), None);
+        }
+        assert_eq!(fresh_writes(&history).len(), 1);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A small Kafka client: one connection a node, one request at a time, a deadline for each, leaders learned from Metadata.
+//! A small Kafka client: one connection a node, a deadline for each call, leaders and their epochs learned from Metadata.
+//! Several requests can be on their way at once; answers come in order. A leader of an older epoch than one known is not believed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,9 +9,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use turmoil::net::TcpStream;
 use wire::kafka::frame;
+use wire::kafka::messages::metadata::MetadataRequestTopic;
 use wire::kafka::messages::{self, MetadataRequest, RequestBody};
 
-use super::{KAFKA_PORT, PARTITIONS, TOPIC, host};
+use super::{KAFKA_PORT, TOPICS, host};
+use crate::history::Partition;
 
 /// A request that takes longer is given up, and its connection with it.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -28,18 +31,18 @@ impl Connection {
         Ok(Self { stream, received: BytesMut::new(), correlation: 0 })
     }
 
-    async fn call<T: RequestBody>(&mut self, version: i16, request: &T) -> anyhow::Result<T::Response> {
+    async fn send<T: RequestBody>(&mut self, version: i16, request: &T) -> anyhow::Result<i32> {
         self.correlation += 1;
         let bytes = messages::encode_request(version, self.correlation, Some("sim"), request)?;
         self.stream.write_all(&bytes).await?;
+        Ok(self.correlation)
+    }
+
+    async fn receive<T: RequestBody>(&mut self, version: i16, expected: i32) -> anyhow::Result<T::Response> {
         loop {
             if let Some(answer) = frame::next_response(&mut self.received, frame::MAX_FRAME_BYTES)? {
                 let (correlation, response) = messages::decode_response(version, answer)?;
-                anyhow::ensure!(
-                    correlation == self.correlation,
-                    "answer {correlation} to request {}",
-                    self.correlation
-                );
+                anyhow::ensure!(correlation == expected, "answer {correlation} to request {expected}");
                 return Ok(response);
             }
             if self.stream.read_buf(&mut self.received).await? == 0 {
@@ -49,11 +52,21 @@ impl Connection {
     }
 }
 
+/// Who leads a partition, as last learned.
+#[derive(Clone, Copy)]
+pub struct Leader {
+    node: u32,
+    /// Its leader epoch.
+    pub epoch: i32,
+}
+
 /// A client of the cluster `node1..=nodes`.
 pub struct Client {
     nodes: u32,
     connections: BTreeMap<u32, Connection>,
-    leaders: BTreeMap<i32, u32>,
+    leaders: BTreeMap<Partition, Leader>,
+    /// The newest epoch ever heard of; an older leader is a stale one.
+    epochs: BTreeMap<Partition, i32>,
     /// The node that is asked next when nobody in particular is meant.
     turn: u32,
 }
@@ -61,27 +74,44 @@ pub struct Client {
 impl Client {
     /// A client that has not connected yet; `turn` says which node it asks first.
     pub fn new(nodes: u32, turn: u32) -> Self {
-        Self { nodes, connections: BTreeMap::new(), leaders: BTreeMap::new(), turn }
+        Self { nodes, connections: BTreeMap::new(), leaders: BTreeMap::new(), epochs: BTreeMap::new(), turn }
     }
 
     /// Calls any node: the next one in turn.
     pub async fn call_any<T: RequestBody>(&mut self, version: i16, request: &T) -> anyhow::Result<T::Response> {
         self.turn = self.turn % self.nodes + 1;
-        self.call(self.turn, version, request).await
+        one(self.call(self.turn, version, std::slice::from_ref(request)).await)
     }
 
-    /// Calls the leader of `partition` as last learned; learns leaders first where none is known.
-    pub async fn call_leader<T: RequestBody>(
-        &mut self,
-        partition: i32,
-        version: i16,
-        request: &T,
-    ) -> anyhow::Result<T::Response> {
+    /// The leader of `partition`; asks any node where none is known.
+    ///
+    /// # Errors
+    /// That node does not answer, or knows no leader that is not stale.
+    pub async fn leader(&mut self, partition: Partition) -> anyhow::Result<Leader> {
         if !self.leaders.contains_key(&partition) {
             self.learn_leaders().await?;
         }
-        let leader = *self.leaders.get(&partition).context("partition without a leader")?;
-        self.call(leader, version, request).await
+        self.leaders.get(&partition).copied().context("partition without a leader")
+    }
+
+    /// Calls `leader`.
+    pub async fn call_leader<T: RequestBody>(
+        &mut self,
+        leader: Leader,
+        version: i16,
+        request: &T,
+    ) -> anyhow::Result<T::Response> {
+        one(self.call(leader.node, version, std::slice::from_ref(request)).await)
+    }
+
+    /// Sends all requests to `leader` at once; an answer or an error for each, in order.
+    pub async fn call_ahead<T: RequestBody>(
+        &mut self,
+        leader: Leader,
+        version: i16,
+        requests: &[T],
+    ) -> Vec<anyhow::Result<T::Response>> {
+        self.call(leader.node, version, requests).await
     }
 
     /// Forgets who leads, after an error that says so.
@@ -89,40 +119,68 @@ impl Client {
         self.leaders.clear();
     }
 
-    async fn call<T: RequestBody>(&mut self, node: u32, version: i16, request: &T) -> anyhow::Result<T::Response> {
-        let outcome = tokio::time::timeout(DEADLINE, self.call_unbounded(node, version, request)).await;
-        let outcome =
-            outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer from node {node} within {DEADLINE:?}")));
-        if outcome.is_err() {
-            self.connections.remove(&node);
-            self.leaders.clear();
-        }
-        outcome
+    async fn call<T: RequestBody>(
+        &mut self,
+        node: u32,
+        version: i16,
+        requests: &[T],
+    ) -> Vec<anyhow::Result<T::Response>> {
+        let mut answers = Vec::with_capacity(requests.len());
+        let calls = tokio::time::timeout(DEADLINE, self.call_unbounded(node, version, requests, &mut answers)).await;
+        let error = match calls {
+            Ok(Ok(())) => return answers,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer from node {node} within {DEADLINE:?}"),
+        };
+        self.connections.remove(&node);
+        self.leaders.clear();
+        answers.resize_with(requests.len(), || Err(anyhow::anyhow!(error.clone())));
+        answers
     }
 
     async fn call_unbounded<T: RequestBody>(
         &mut self,
         node: u32,
         version: i16,
-        request: &T,
-    ) -> anyhow::Result<T::Response> {
+        requests: &[T],
+        answers: &mut Vec<anyhow::Result<T::Response>>,
+    ) -> anyhow::Result<()> {
         let mut connection = match self.connections.remove(&node) {
             Some(connection) => connection,
             None => Connection::open(node).await?,
         };
-        let response = connection.call(version, request).await?;
+        let mut sent = Vec::with_capacity(requests.len());
+        for request in requests {
+            sent.push(connection.send(version, request).await?);
+        }
+        for correlation in sent {
+            answers.push(Ok(connection.receive::<T>(version, correlation).await?));
+        }
         self.connections.insert(node, connection);
-        Ok(response)
+        Ok(())
     }
 
     async fn learn_leaders(&mut self) -> anyhow::Result<()> {
-        let topic = messages::metadata::MetadataRequestTopic::default().with_name(Some(TOPIC.to_string().into()));
-        let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+        let named =
+            |(name, _): (&'static str, i32)| MetadataRequestTopic::default().with_name(Some(name.to_owned().into()));
+        let topics = TOPICS.into_iter().map(named).collect();
+        let request = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false);
         let answer = self.call_any(METADATA_VERSION, &request).await?;
-        let topic = answer.topics.first().context("metadata without the topic")?;
-        let led = topic.partitions.iter().filter_map(|p| Some((p.partition_index, u32::try_from(p.leader_id).ok()?)));
-        self.leaders = led.filter(|(_, leader)| (1..=self.nodes).contains(leader)).collect();
-        anyhow::ensure!(self.leaders.len() == PARTITIONS as usize, "not all partitions have a leader");
+        for ((topic, _), found) in TOPICS.into_iter().zip(&answer.topics) {
+            for found in &found.partitions {
+                let partition = Partition { topic, index: found.partition_index };
+                let newest = self.epochs.entry(partition).or_insert(-1);
+                let Ok(node) = u32::try_from(found.leader_id) else { continue };
+                if found.leader_epoch >= *newest {
+                    *newest = found.leader_epoch;
+                    self.leaders.insert(partition, Leader { node, epoch: found.leader_epoch });
+                }
+            }
+        }
         Ok(())
     }
+}
+
+fn one<T>(answers: Vec<anyhow::Result<T>>) -> anyhow::Result<T> {
+    answers.into_iter().next().context("one request has one answer")?
 }

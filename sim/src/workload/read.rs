@@ -1,98 +1,257 @@
-//! Readers: one tails the topic while faults go on, one reads everything when they are over.
+//! Readers: one follows the topics while faults go on, one replays them from their beginnings again and again, one reads everything
+//! when all is over. Each watches what one client may rely on: high watermark and log start never go back, a place once read
+//! never is another record, the end is at least what was acknowledged before it was asked for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use wire::kafka::ErrorCode;
 use wire::kafka::batch::split_batches;
-use wire::kafka::messages::FetchRequest;
 use wire::kafka::messages::fetch::{FetchPartition, FetchTopic};
+use wire::kafka::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
+use wire::kafka::messages::{FetchRequest, FetchResponse, ListOffsetsRequest};
 
 use super::client::Client;
-use super::{Ledger, PARTITIONS, TOPIC};
-use crate::history::{Place, Serial};
+use super::process::Process;
+use super::{Ledger, PAUSE, now, partitions};
+use crate::history::operation::Action;
+use crate::history::{Partition, Place, Serial};
 
 const FETCH_VERSION: i16 = 11;
-const PAUSE: Duration = Duration::from_millis(100);
+const LIST_OFFSETS_VERSION: i16 = 5;
+/// ListOffsets: the log start, the high watermark.
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+/// Largest answer for one partition, bytes: small, so that long logs take several reads.
+const FETCH_BYTES: i32 = 64 << 10;
+/// Pause between two rounds of a reader.
+const PAUSES: u32 = 2;
+const REPLAY_PAUSES: u32 = 5;
 
 /// What one fetch of one partition brought.
-struct Fetched {
+enum Fetched {
+    Records { high_watermark: i64, records: Vec<(i64, Serial)> },
+    OutOfRange,
+}
+
+/// What a reader was last told of a partition.
+#[derive(Clone, Copy, Default)]
+struct Told {
     high_watermark: i64,
-    records: Vec<(Place, Serial)>,
+    log_start: i64,
 }
 
-async fn fetch(client: &mut Client, partition: i32, offset: i64) -> anyhow::Result<Fetched> {
-    let wanted = FetchPartition::default()
-        .with_partition(partition)
-        .with_fetch_offset(offset)
-        .with_current_leader_epoch(-1)
-        .with_partition_max_bytes(1 << 20);
-    let topic = FetchTopic::default().with_topic(TOPIC.to_string().into()).with_partitions(vec![wanted]);
-    let request = FetchRequest::default()
-        .with_max_wait_ms(200)
-        .with_min_bytes(1)
-        .with_max_bytes(1 << 20)
-        .with_session_epoch(-1)
-        .with_topics(vec![topic]);
-    let answer = client.call_leader(partition, FETCH_VERSION, &request).await?;
-    let answer = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
-    let answer = answer.ok_or_else(|| anyhow::anyhow!("fetch answer without the partition"))?;
-    if answer.error_code != 0 {
-        client.forget_leaders();
-        anyhow::bail!("fetch error {}", answer.error_code);
-    }
-    let mut records = Vec::new();
-    for batch in split_batches(answer.records.unwrap_or_default())? {
-        for record in batch.records(1 << 20)? {
-            let record = record?;
-            // The batch that holds the offset comes whole: what stands before is the client's to drop.
-            if record.offset >= offset {
-                let serial = record.value.as_deref().and_then(Serial::decode);
-                let serial =
-                    serial.ok_or_else(|| anyhow::anyhow!("a record that nobody wrote at {}", record.offset))?;
-                records.push((Place { partition, offset: record.offset }, serial));
-            }
-        }
-    }
-    Ok(Fetched { high_watermark: answer.high_watermark, records })
+struct Reader {
+    client: Client,
+    process: Process,
+    ledger: Ledger,
+    told: BTreeMap<Partition, Told>,
+    /// The next offset of each partition.
+    next: BTreeMap<Partition, i64>,
 }
 
-/// Follows the topic until `until`, and writes down the first sight of each record and any step back of a high watermark.
-pub async fn tail(nodes: u32, ledger: Ledger, until: Duration) {
-    let mut client = Client::new(nodes, 2);
-    let mut next = vec![0; PARTITIONS as usize];
-    while turmoil::sim_elapsed().unwrap_or_default() < until {
-        for partition in 0..PARTITIONS {
-            let from = next[partition as usize];
-            match fetch(&mut client, partition, from).await {
-                Ok(fetched) => {
-                    let now = turmoil::sim_elapsed().unwrap_or_default();
-                    let mut ledger = ledger.borrow_mut();
-                    for (place, serial) in fetched.records {
-                        ledger.note(now, "read", place, serial);
-                        ledger.seen.insert(place, serial);
-                        next[partition as usize] = place.offset + 1;
-                    }
+impl Reader {
+    fn new(number: u32, nodes: u32, ledger: Ledger) -> Self {
+        let process = Process::new(100 + number, ledger.clone());
+        let (told, next) = (BTreeMap::new(), BTreeMap::new());
+        Self { client: Client::new(nodes, number), process, ledger, told, next }
+    }
+
+    fn violate(&self, violation: String) {
+        self.ledger.borrow_mut().violate(now(), violation);
+    }
+
+    /// Reads on in `partition`; how many records came.
+    async fn read(&mut self, partition: Partition) -> anyhow::Result<usize> {
+        let from = self.next.get(&partition).copied().unwrap_or(0);
+        match self.fetch(partition, from).await? {
+            Fetched::OutOfRange => {
+                let start = self.offset(partition, EARLIEST).await?;
+                if start <= from {
+                    self.violate(format!(
+                        "S5 OffsetsDense: {from} of {partition:?} is out of range, which begins at {start}"
+                    ));
                 }
-                Err(_) => ledger.borrow_mut().count("fetch errors"),
+                self.next.insert(partition, start);
+                Ok(0)
+            }
+            Fetched::Records { records, .. } => {
+                let mut ledger = self.ledger.borrow_mut();
+                for (offset, serial) in &records {
+                    ledger.see(now(), Place { partition, offset: *offset }, *serial);
+                }
+                let next = records.last().map_or(from, |(offset, _)| offset + 1);
+                self.next.insert(partition, next);
+                Ok(records.len())
             }
         }
-        tokio::time::sleep(PAUSE).await;
+    }
+
+    async fn fetch(&mut self, partition: Partition, from: i64) -> anyhow::Result<Fetched> {
+        let leader = self.client.leader(partition).await?;
+        let wanted = FetchPartition::default()
+            .with_partition(partition.index)
+            .with_fetch_offset(from)
+            .with_current_leader_epoch(leader.epoch)
+            .with_partition_max_bytes(FETCH_BYTES);
+        let topic = FetchTopic::default().with_topic(partition.topic.to_owned().into()).with_partitions(vec![wanted]);
+        let request = FetchRequest::default()
+            .with_max_wait_ms(100)
+            .with_min_bytes(1)
+            .with_max_bytes(FETCH_BYTES)
+            .with_session_epoch(-1)
+            .with_topics(vec![topic]);
+        let deleted = self.ledger.borrow().deleted.get(&partition).copied().unwrap_or_default();
+        let answer = self.client.call_leader(leader, FETCH_VERSION, &request).await?;
+        self.fetched(partition, from, deleted.acknowledged, answer)
+    }
+
+    fn fetched(
+        &mut self,
+        partition: Partition,
+        from: i64,
+        deleted: i64,
+        answer: FetchResponse,
+    ) -> anyhow::Result<Fetched> {
+        let answer = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+        let answer = answer.ok_or_else(|| anyhow::anyhow!("fetch answer without the partition"))?;
+        if answer.error_code == ErrorCode::OffsetOutOfRange as i16 {
+            return Ok(Fetched::OutOfRange);
+        }
+        if answer.error_code != 0 {
+            self.client.forget_leaders();
+            anyhow::bail!("fetch error {}", answer.error_code);
+        }
+        let told = Told { high_watermark: answer.high_watermark, log_start: answer.log_start_offset };
+        let before = self.told.insert(partition, told).unwrap_or_default();
+        if told.high_watermark < before.high_watermark {
+            let (before, now) = (before.high_watermark, told.high_watermark);
+            self.violate(format!("S5 OffsetsDense: the high watermark of {partition:?} went from {before} to {now}"));
+        }
+        if told.log_start < before.log_start.max(deleted) {
+            let (before, now) = (before.log_start.max(deleted), told.log_start);
+            self.violate(format!("S5 OffsetsDense: the log start of {partition:?} went from {before} to {now}"));
+        }
+        let mut records = Vec::new();
+        let batches = split_batches(answer.records.unwrap_or_default());
+        let batches =
+            batches.inspect_err(|error| self.violate(format!("S4 RecordsIntact: {partition:?} at {from}: {error}")))?;
+        for batch in batches {
+            for record in batch.records(1 << 20)? {
+                let record = record?;
+                // The batch that holds the offset comes whole: what stands before is the client's to drop.
+                if record.offset < from {
+                    continue;
+                }
+                match Serial::of(record.key.as_deref(), record.value.as_deref()) {
+                    Some(serial) => records.push((record.offset, serial)),
+                    None => self.violate(format!(
+                        "S4 RecordsIntact: nobody wrote what is at {} of {partition:?}",
+                        record.offset
+                    )),
+                }
+            }
+        }
+        if !records.is_empty() {
+            let action = |records| Action::Poll { topic: partition.topic, partition: partition.index, from, records };
+            self.process.invoke(action(Vec::new()));
+            self.process.ok(action(records.clone()));
+        }
+        Ok(Fetched::Records { high_watermark: told.high_watermark, records })
+    }
+
+    /// The offset at a position of `partition`.
+    async fn offset(&mut self, partition: Partition, position: i64) -> anyhow::Result<i64> {
+        let leader = self.client.leader(partition).await?;
+        let wanted = ListOffsetsPartition::default().with_partition_index(partition.index).with_timestamp(position);
+        let wanted = wanted.with_current_leader_epoch(-1);
+        let name = partition.topic.to_owned().into();
+        let topic = ListOffsetsTopic::default().with_name(name).with_partitions(vec![wanted]);
+        let request = ListOffsetsRequest::default().with_replica_id(-1).with_topics(vec![topic]);
+        let answer = self.client.call_leader(leader, LIST_OFFSETS_VERSION, &request).await?;
+        let answer = answer.topics.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+        let answer = answer.ok_or_else(|| anyhow::anyhow!("offsets without the partition"))?;
+        if answer.error_code != 0 {
+            self.client.forget_leaders();
+            anyhow::bail!("offsets error {}", answer.error_code);
+        }
+        Ok(answer.offset)
+    }
+
+    /// Asks for the end, which is linearizable: behind all that was acknowledged before.
+    async fn ask_end(&mut self, partition: Partition) -> anyhow::Result<()> {
+        let least = self.ledger.borrow().acknowledged_end(partition);
+        let end = self.offset(partition, LATEST).await?;
+        if end < least {
+            self.violate(format!(
+                "S5 OffsetsDense: {partition:?} is said to end at {end}, acknowledged is up to {least}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn failed(&self) {
+        self.ledger.borrow_mut().count("fetch errors");
     }
 }
 
-/// Reads every partition from 0 to its high watermark, once that is at least what was acknowledged. Retries until it could.
+/// Follows all partitions until `until`.
+pub async fn tail(nodes: u32, ledger: Ledger, until: Duration) {
+    let mut reader = Reader::new(0, nodes, ledger);
+    while now() < until {
+        for partition in partitions() {
+            if reader.read(partition).await.is_err() {
+                reader.failed();
+            }
+        }
+        tokio::time::sleep(PAUSES * PAUSE).await;
+    }
+}
+
+/// From `from` to `until` reads all partitions from their beginnings to where nothing new comes, and begins anew.
+pub async fn replay(nodes: u32, ledger: Ledger, from: Duration, until: Duration) {
+    tokio::time::sleep(from.saturating_sub(now())).await;
+    let mut reader = Reader::new(1, nodes, ledger);
+    while now() < until {
+        let mut read = 0;
+        for partition in partitions() {
+            if reader.ask_end(partition).await.is_err() {
+                reader.failed();
+            }
+            match reader.read(partition).await {
+                Ok(records) => read += records,
+                Err(_) => reader.failed(),
+            }
+        }
+        if read == 0 {
+            reader.next.clear();
+        }
+        tokio::time::sleep(REPLAY_PAUSES * PAUSE).await;
+    }
+}
+
+/// Reads every partition from its log start to its high watermark. Retries until it could.
 pub async fn everything(nodes: u32, ledger: Ledger) {
-    let mut client = Client::new(nodes, 0);
-    for partition in 0..PARTITIONS {
-        let mut next = 0;
+    for partition in partitions() {
+        let mut reader = Reader::new(2, nodes, ledger.clone());
+        let start = loop {
+            match reader.offset(partition, EARLIEST).await {
+                Ok(start) => break start,
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        };
+        ledger.borrow_mut().starts.insert(partition, start);
+        let mut next = start;
         loop {
-            let Ok(fetched) = fetch(&mut client, partition, next).await else {
+            let Ok(Fetched::Records { high_watermark, records }) = reader.fetch(partition, next).await else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            next = fetched.records.last().map_or(next, |(place, _)| place.offset + 1);
-            let ended = fetched.records.is_empty();
-            ledger.borrow_mut().found.extend(fetched.records);
-            if ended && next >= fetched.high_watermark {
+            next = records.last().map_or(next, |(offset, _)| offset + 1);
+            let ended = records.is_empty();
+            let found = records.into_iter().map(|(offset, serial)| (Place { partition, offset }, serial));
+            ledger.borrow_mut().found.extend(found);
+            if ended && next >= high_watermark {
                 break;
             }
         }
