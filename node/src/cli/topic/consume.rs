@@ -66,8 +66,8 @@ async fn follow(client: &Client, output: Format, options: &Consume) -> anyhow::R
     anyhow::ensure!(!partitions.is_empty(), "topic {} has no such partition", options.name);
     let mut reader = Reader { client, output, options, left: options.count.unwrap_or(u64::MAX), open: Vec::new() };
     for partition in partitions {
-        let offset = reader.start(partition, &mut patience).await?;
-        let end = if options.exit { client.offset(&options.name, partition, Start::Latest).await? } else { i64::MAX };
+        let offset = reader.offset(partition, options.start, &mut patience).await?;
+        let end = if options.exit { reader.offset(partition, Start::Latest, &mut patience).await? } else { i64::MAX };
         if offset < end {
             reader.open.push((Position { topic: options.name.clone(), partition, offset }, end));
         }
@@ -100,11 +100,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn start(&self, partition: i32, patience: &mut Patience) -> Result<i64, Error> {
+    /// Where `at` is now, from whoever leads the partition by then.
+    async fn offset(&self, partition: i32, at: Start, patience: &mut Patience) -> Result<i64, Error> {
         loop {
-            match self.client.offset(&self.options.name, partition, self.options.start).await {
+            match self.client.offset(&self.options.name, partition, at).await {
                 Ok(offset) => return Ok(offset),
-                Err(error) if error.passes() => patience.pause(error).await?,
+                Err(error) if error.passes() => {
+                    self.client.forget_leader(&self.options.name, partition);
+                    patience.pause(error).await?;
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -11,11 +11,11 @@ use wire::kafka::batch::BatchBuilder;
 
 use crate::cli::client::{Client, Producer};
 use crate::cli::output::{Format, print};
+use crate::config::units::parse_duration;
 use crate::seams::{Clock, SystemClock};
 
 const LINES_MAX: usize = 1_000;
 const BATCH_BYTES: usize = 512 << 10;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Options of `topic produce`.
 #[derive(Debug, Args)]
@@ -34,6 +34,9 @@ pub struct Produce {
     /// none, gzip, snappy, lz4 or zstd
     #[arg(long, short = 'z', default_value = "none", value_parser = compression)]
     compression: Compression,
+    /// How long one batch is tried
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    timeout: Duration,
 }
 
 fn compression(name: &str) -> Result<Compression, String> {
@@ -43,7 +46,7 @@ fn compression(name: &str) -> Result<Compression, String> {
 /// Runs it.
 pub async fn run(client: Client, format: Format, options: Produce) -> anyhow::Result<()> {
     let partitions = client.partitions(&options.name, true).await?;
-    let producer = Producer::new(client, PATIENCE).await?;
+    let producer = Producer::new(client, options.timeout).await?;
     let input: Box<dyn AsyncRead + Unpin + Send> = match options.file.to_str() {
         Some("-") => Box::new(tokio::io::stdin()),
         _ => {
