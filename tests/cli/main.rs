@@ -4,22 +4,11 @@ mod config;
 mod dev;
 mod topic;
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 /// Runs `flotilla` with these arguments and this standard input, to its end.
 fn flotilla(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(harness::binary())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("flotilla starts");
-    let mut stdin = child.stdin.take().expect("stdin is piped");
-    stdin.write_all(input.as_bytes()).expect("flotilla reads its input");
-    drop(stdin);
-    child.wait_with_output().expect("flotilla ends")
+    harness::feed(Command::new(harness::binary()).args(arguments), input)
 }
 
 /// The same, for a command that must succeed; gives its standard output.

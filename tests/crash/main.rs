@@ -1,14 +1,22 @@
-//! kill -9 of real nodes under real producers: 8 concurrent franz-go producers with acks=all and idempotence while nodes die
-//! and return. Afterwards every acknowledged record must be read back once, at its acknowledged offset.
-//! `make test` does a few kills, `make test-long` the full count: 40 of single nodes, 10 of all three at once.
+//! Real nodes that are killed, stopped, cut off, filled up, damaged and robbed of their power, under real producers: franz-go
+//! with acks=all and idempotence. Afterwards every acknowledged record must be read back once, at its acknowledged offset.
+//! Here: kill -9 alone. `make test` does a few kills and rounds, `make test-long` the full count: 40 kills of single nodes,
+//! 10 of all three, 20 losses of power, 30 rounds of the mixed schedule.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+mod chaos;
+mod damage;
+mod faults;
+mod full_disk;
+mod load;
+mod power;
+mod small_disk;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
-use harness::{Cluster, Options, count, repository};
+use harness::{Cluster, Options, count};
+use load::{Load, field};
 
 /// The longest silence of any partition after a single kill.
 const SILENCE_MS_MAX: u64 = 2_000;
@@ -16,8 +24,6 @@ const SILENCE_MS_MAX: u64 = 2_000;
 const DOWN: Duration = Duration::from_millis(1_500);
 /// The cluster is whole for so long between two kills.
 const WHOLE: Duration = Duration::from_millis(2_500);
-/// Wall time that one kill, its restart and the pauses may take; the producers go on at least that long.
-const KILL_SECONDS_MAX: usize = 12;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -56,43 +62,13 @@ fn all_three_nodes_killed_at_once_lose_no_record() {
 /// Produces while `kill` is done `kills` times; gives the verifying program's last line, or None where Go is missing.
 fn under_load(kills: usize, mut kill: impl FnMut(&mut Cluster, usize)) -> Option<String> {
     let mut cluster = Cluster::start(Options::default());
-    let mut program = producers(&cluster, kills * KILL_SECONDS_MAX);
-    let output = BufReader::new(program.stdout.take().expect("stdout is piped"));
-    let mut last = String::new();
-    for line in output.lines().map_while(Result::ok) {
-        println!("{line}");
-        if line.starts_with("producing ") {
-            for number in 0..kills {
-                sleep(WHOLE);
-                kill(&mut cluster, number);
-                let ended = program.try_wait().expect("the program can be waited for");
-                assert!(ended.is_none(), "the producers ended after {number} kills: the rest would prove nothing");
-            }
-        }
-        last = line;
+    let load = Load::start(&cluster.bootstrap(), 0)?;
+    for number in 0..kills {
+        sleep(WHOLE);
+        kill(&mut cluster, number);
     }
-    let status = program.wait().expect("the program can be waited for");
-    assert!(status.success(), "{last}");
-    if last.starts_with("skip ") {
-        return None;
-    }
-    let acknowledged: u64 = field(&last, "acked=").parse().expect("acked is a number");
-    assert!(acknowledged > 1_000, "too few records to prove anything: {last}");
-    assert_eq!(field(&last, "duplicates="), "0", "{last}");
+    sleep(WHOLE);
+    let report = load.finish();
     cluster.stop();
-    Some(last)
-}
-
-fn producers(cluster: &Cluster, seconds: usize) -> Child {
-    Command::new(repository().join("tests/clients/run"))
-        .args(["--failover", "franz-go", "--producers", "8", "--seconds", &seconds.to_string()])
-        .env("FLOTILLA_BOOTSTRAP", cluster.bootstrap())
-        .env("FLOTILLA_RF", "3")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("tests/clients/run starts")
-}
-
-fn field<'a>(line: &'a str, name: &str) -> &'a str {
-    line.split(' ').find_map(|word| word.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {line:?}"))
+    Some(report)
 }

@@ -4,17 +4,26 @@
 #![expect(missing_docs, reason = "a test harness: names say it")]
 
 mod cluster;
+mod dice;
+pub mod http;
 mod ports;
+mod proxy;
+mod servers;
 
 pub use cluster::{Cluster, Node, Options};
+pub use dice::Dice;
 pub use ports::free_ports;
+pub use proxy::{Proxy, Way, Weather};
+pub use servers::{Server, Servers};
 
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 
 /// The `flotilla` binary that this test run built, or the one named by FLOTILLA_BIN.
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("FLOTILLA_BIN") {
-        return path.into();
+        return std::path::absolute(path).expect("a path");
     }
     let test = std::env::current_exe().expect("a test knows its own path");
     let profile = test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps/test");
@@ -32,4 +41,13 @@ pub fn count(short: usize, long: usize) -> usize {
 pub fn repository() -> PathBuf {
     let tests = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     PathBuf::from(tests).parent().expect("tests/ stands in the root").to_path_buf()
+}
+
+/// Runs a command with `input` on its stdin.
+pub fn feed(command: &mut Command, input: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // A program that does not read its input closes it early.
+    drop(child.stdin.take().expect("stdin is piped").write_all(input.as_bytes()));
+    child.wait_with_output().expect("it ends")
 }

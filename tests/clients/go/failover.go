@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ type failover struct {
 	topic      string
 	partitions int
 	producers  int
+	rate       int
 	exactlyOne bool
 
 	mu       sync.Mutex
@@ -44,9 +46,10 @@ func failoverCommand(arguments []string) int {
 		fail(usage)
 	}
 	flags := flag.NewFlagSet("failover", flag.ExitOnError)
-	seconds := flags.Int("seconds", 10, "how long to produce")
+	seconds := flags.Int("seconds", 10, "how long to produce; 0: until standard input ends")
 	partitions := flags.Int("partitions", 6, "partitions of the topic")
 	producers := flags.Int("producers", 4, "concurrent producers")
+	rate := flags.Int("rate", 0, "records a second of each producer; 0: as many as go")
 	logFile := flags.String("log", "", "file for a line `partition offset value` of each acknowledgement")
 	_ = flags.Parse(arguments[1:])
 	client, module, err := newClient(arguments[0])
@@ -55,7 +58,7 @@ func failoverCommand(arguments []string) int {
 	}
 	run := &failover{
 		name: arguments[0], client: client, topic: topicName(arguments[0], "failover"),
-		partitions: *partitions, producers: *producers, exactlyOne: arguments[0] == "franz-go",
+		partitions: *partitions, producers: *producers, rate: *rate, exactlyOne: arguments[0] == "franz-go",
 		acked: map[string]Place{}, lastAck: make([]time.Time, *partitions),
 	}
 	if *logFile != "" {
@@ -68,11 +71,18 @@ func failoverCommand(arguments []string) int {
 		defer run.log.Flush()
 	}
 	version := moduleVersion(module)
-	time.AfterFunc(time.Duration(*seconds)*time.Second+timeLimit, func() {
-		fmt.Printf("FAIL %s %s failover: not done %v after the last record\n", run.name, version, timeLimit)
-		os.Exit(1)
+	producing, enough := context.WithCancel(context.Background())
+	time.AfterFunc(time.Duration(*seconds)*time.Second, func() {
+		if *seconds == 0 {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+		}
+		enough()
+		time.AfterFunc(timeLimit, func() {
+			fmt.Printf("FAIL %s %s failover: not done %v after the last record\n", run.name, version, timeLimit)
+			os.Exit(1)
+		})
 	})
-	text, err := run.run(time.Duration(*seconds) * time.Second)
+	text, err := run.run(producing)
 	if err != nil {
 		fmt.Printf("FAIL %s %s failover: %v\n", run.name, version, err)
 		return 1
@@ -81,7 +91,8 @@ func failoverCommand(arguments []string) int {
 	return 0
 }
 
-func (f *failover) run(length time.Duration) (string, error) {
+// run produces until `producing` is done, then reads back.
+func (f *failover) run(producing context.Context) (string, error) {
 	ctx := context.Background()
 	m := matrix{f.name, f.client, ctx}
 	if err := m.create(f.topic, f.partitions, nil); err != nil {
@@ -97,7 +108,7 @@ func (f *failover) run(length time.Duration) (string, error) {
 		group.Add(1)
 		go func() {
 			defer group.Done()
-			if err := produce(ctx, producer, start.Add(length)); err != nil {
+			if err := produce(producing, producer); err != nil {
 				fmt.Fprintf(os.Stderr, "producer %d: %v\n", producer, err)
 			}
 		}()
@@ -151,8 +162,17 @@ func (f *failover) note(value string, place Place, err error) {
 	}
 }
 
-// produceFranz keeps `window` records in flight with an idempotent producer until `end`.
-func (f *failover) produceFranz(ctx context.Context, producer int, end time.Time) error {
+// pace gives a function that returns when the next record is due.
+func (f *failover) pace() func() {
+	if f.rate == 0 {
+		return func() {}
+	}
+	ticks := time.NewTicker(time.Second / time.Duration(f.rate))
+	return func() { <-ticks.C }
+}
+
+// produceFranz keeps `window` records in flight with an idempotent producer until `producing` is done.
+func (f *failover) produceFranz(producing context.Context, producer int) error {
 	client, err := newKgo(kgo.DefaultProduceTopic(f.topic), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()),
 		kgo.RequestRetries(1000), kgo.RetryTimeout(time.Minute), kgo.ProducerLinger(time.Millisecond),
 		kgo.DialTimeout(time.Second), kgo.RequestTimeoutOverhead(2*time.Second), kgo.ProduceRequestTimeout(5*time.Second))
@@ -160,9 +180,10 @@ func (f *failover) produceFranz(ctx context.Context, producer int, end time.Time
 		return err
 	}
 	defer client.Close()
-	slots := make(chan struct{}, window)
-	for number := 0; time.Now().Before(end); number++ {
+	ctx, slots, pace := context.Background(), make(chan struct{}, window), f.pace()
+	for number := 0; producing.Err() == nil; number++ {
 		slots <- struct{}{}
+		pace()
 		value := fmt.Sprintf("%d-%d", producer, number)
 		client.Produce(ctx, &kgo.Record{Value: []byte(value)}, func(record *kgo.Record, err error) {
 			f.note(value, Place{int(record.Partition), record.Offset}, err)
@@ -174,9 +195,9 @@ func (f *failover) produceFranz(ctx context.Context, producer int, end time.Time
 	return client.Flush(ctx)
 }
 
-// produceKafkaGo writes `window` records at a time until `end`. kafka-go is not idempotent: its own retries may write
-// a record twice, so only the acknowledged place of each record is certain.
-func (f *failover) produceKafkaGo(ctx context.Context, producer int, end time.Time) error {
+// produceKafkaGo writes `window` records at a time until `producing` is done. kafka-go is not idempotent: its own
+// retries may write a record twice, so only the acknowledged place of each record is certain.
+func (f *failover) produceKafkaGo(producing context.Context, producer int) error {
 	transport := &kafka.Transport{MetadataTTL: 200 * time.Millisecond, DialTimeout: time.Second}
 	writer := newKafkaGo().writer(f.topic, "none", func(messages []kafka.Message, err error) {
 		for _, message := range messages {
@@ -187,13 +208,15 @@ func (f *failover) produceKafkaGo(ctx context.Context, producer int, end time.Ti
 	writer.MaxAttempts, writer.WriteBackoffMax = 100, 200*time.Millisecond
 	writer.WriteTimeout, writer.ReadTimeout = 5*time.Second, 5*time.Second
 	defer writer.Close()
-	for number := 0; time.Now().Before(end); number += window {
+	pace := f.pace()
+	for number := 0; producing.Err() == nil; number += window {
 		messages := make([]kafka.Message, window)
 		for i := range messages {
+			pace()
 			value := fmt.Sprintf("%d-%d", producer, number+i)
 			messages[i] = kafka.Message{Value: []byte(value), WriterData: value}
 		}
-		if err := writer.WriteMessages(ctx, messages...); err != nil {
+		if err := writer.WriteMessages(context.Background(), messages...); err != nil {
 			time.Sleep(50 * time.Millisecond) // each record's outcome has gone to note
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"sort"
 )
 
-const usage = "usage: clients kafka-go | franz-go | wire | failover kafka-go|franz-go [--seconds N] [--partitions N] [--producers N]"
+const usage = "usage: clients kafka-go | franz-go | wire | failover kafka-go|franz-go [--seconds N] [--rate N] [--partitions N] [--producers N]"
 
 func main() {
 	if len(os.Args) < 2 {
