@@ -13,6 +13,7 @@ pub mod offsets_dense;
 pub mod operations_end;
 pub mod produced_once;
 pub mod read_stays;
+pub mod ready;
 pub mod replicas_identical;
 #[cfg(test)]
 pub mod sample;

@@ -16,11 +16,18 @@ pub struct Coverage {
     pub met: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-/// The states that are told apart, the columns of the table. Several may hold at a time; `STEADY` only if no other does.
-pub const STATES: &[&str] = &["steady", "no leader", "catching up", "learner", "joint", "node down", "node paused"];
+/// The states that are told apart, the columns of the table. Several may hold at a time, `steady` only alone.
+pub const STATES: &[&str] =
+    &["steady", "no leader", "catching up", "not ready", "learner", "joint", "node down", "node paused"];
 
 /// Situations that a nightly sweep must have come through, by the name under which they are counted.
-pub const SOMETIMES: &[&str] = &["leader elected after all were down", "leader deposed", "fault while no leader"];
+pub const SOMETIMES: &[&str] = &[
+    "elections",
+    "leader after all nodes were down",
+    "leader replaced that does not know it",
+    "log cut back to a leader's",
+    "paused leader replaced",
+];
 
 impl Coverage {
     /// `fault` had an effect while all of `states` held.
@@ -74,6 +81,6 @@ mod tests {
         assert_eq!(sum.faults["Kill"], 3);
         assert_eq!(sum.met["Kill"]["steady"], 2);
         let row = sum.table().lines().nth(1).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(row, ["Kill", "3", "2", "1", ".", ".", ".", "1", "."]);
+        assert_eq!(row, ["Kill", "3", "2", "1", ".", ".", ".", ".", "1", "."]);
     }
 }

@@ -65,10 +65,6 @@ pub enum Fault {
     Transfer { group: u32, to: u32 },
     /// A node that was no founder starts and joins (30, 32).
     Join { node: u32 },
-    /// The clients send nothing, so that what follows meets an idle cluster.
-    Quiet,
-    /// They go on.
-    Lively,
 }
 
 impl Fault {
@@ -83,7 +79,6 @@ impl Fault {
             Fault::ClockDrift { node, .. } => Fault::ClockDrift { node, per_mille: 0 },
             Fault::DiskSlow { node, .. } => Fault::DiskSlow { node, sync_ms: 0 },
             Fault::DiskFull { node } => Fault::DiskFree { node },
-            Fault::Quiet => Fault::Lively,
             _ => return None,
         };
         Some(ending)

@@ -13,6 +13,7 @@ mod entropy;
 mod fault;
 mod history;
 mod kernel;
+mod lookout;
 mod mutants;
 mod nemesis;
 mod net;

@@ -11,11 +11,13 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::checker;
+use crate::checker::ready::EveryNodeReady;
 use crate::clock::EPOCH_MS;
 use crate::cluster::{Machine, View};
 use crate::disk::Disks;
 use crate::fault::Fault;
 use crate::history::History;
+use crate::lookout::Lookout;
 use crate::net::Network;
 use crate::probe::Probe;
 use crate::schedule::Schedule;
@@ -49,7 +51,7 @@ pub fn run(seed: u64, schedule: &Schedule, history: History) -> History {
     let ledger: Ledger = Rc::new(RefCell::new(history));
     let mut world = World::new(seed, ledger.clone());
     world.sim.client("clients", workload::run(seed, NODES, ledger.clone()));
-    world.go(schedule.steps());
+    world.go(schedule);
     drop(world);
     let mut history = ledger.take();
     check(&mut history);
@@ -80,22 +82,27 @@ impl World {
     }
 
     /// Lets it run, with the faults that are due, until the clients are done or the time is up.
-    fn go(&mut self, faults: Vec<(Duration, Fault)>) {
-        let mut faults = faults.into_iter().peekable();
+    fn go(&mut self, schedule: &Schedule) {
+        let mut faults = schedule.steps().into_iter().peekable();
         let mut probe = Probe::default();
+        let mut lookout = Lookout::new(EveryNodeReady::new(schedule, NODES, END));
         loop {
             while let Some((_, fault)) = faults.next_if(|(at, _)| *at <= self.now()) {
+                let states = lookout.states(&self.views());
                 let effect = self.inflict(&fault);
-                self.ledger.borrow_mut().fault(self.now(), &fault, effect, &[]);
+                self.ledger.borrow_mut().fault(self.now(), &fault, effect, &states);
                 if effect {
                     probe.note(self.now(), &fault);
                 }
             }
             let stepped = self.step();
-            probe.look(self.now(), &self.views(), &self.disks, &mut self.ledger.borrow_mut());
+            let views = self.views();
+            probe.look(self.now(), &views, &self.disks, &mut self.ledger.borrow_mut());
+            lookout.look(self.now(), &views, &mut self.ledger.borrow_mut());
             match stepped {
+                Ok(true) if lookout.waits(self.now()) => {}
                 Ok(true) => {
-                    probe.finish(self.now(), &self.views(), &self.disks, &mut self.ledger.borrow_mut());
+                    probe.finish(self.now(), &views, &self.disks, &mut self.ledger.borrow_mut());
                     break;
                 }
                 Ok(false) if self.now() < END => {}

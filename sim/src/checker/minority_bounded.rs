@@ -126,7 +126,7 @@ fn effect(fault: &Fault) -> Option<Effect> {
         | Fault::ClockJump { node, .. }
         | Fault::SyncError { node }
         | Fault::Panic { node, .. } => Effect::Once(vec![*node]),
-        Fault::Backup { .. } | Fault::Transfer { .. } | Fault::Join { .. } | Fault::Quiet | Fault::Lively => {
+        Fault::Backup { .. } | Fault::Transfer { .. } | Fault::Join { .. } => {
             return None;
         }
     })

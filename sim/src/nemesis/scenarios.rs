@@ -60,7 +60,7 @@ pub const DAMAGE: &[Scenario] = scenarios! {
     "an old copy of a disk comes back" [26] restore;
 };
 
-/// The clients are silent and all nodes restart, again and again.
+/// No client is heard, and all nodes stop in order and return, again and again.
 pub const IDLE: Scenario = Scenario { name: "an idle cluster restarts", cases: &[11], play: idle_restarts };
 
 fn isolate(stage: &mut Stage<'_>) {
@@ -320,7 +320,9 @@ fn restore(stage: &mut Stage<'_>) {
 }
 
 fn idle_restarts(stage: &mut Stage<'_>) {
-    stage.during(stage.from_ms, stage.until_ms, Fault::Quiet);
+    for node in 1..=stage.nodes {
+        stage.during(stage.from_ms, stage.until_ms, Fault::CutClients { node });
+    }
     let mut at = stage.from_ms + stage.rng.random_range(500..2_000);
     while at + 2_500 < stage.until_ms {
         let spread = [1, 50, 400][stage.rng.random_range(0..3)];

@@ -1,0 +1,151 @@
+//! What a run comes through, seen from outside: elections and acknowledgements for the story, the state of the cluster that a fault
+//! meets, and the situations that a sweep must have reached. Also asks whether every node is ready. Reads watches only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::GroupId;
+use raft::Mark;
+
+use crate::checker::ready::EveryNodeReady;
+use crate::cluster::{State, View};
+use crate::history::History;
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(10);
+/// How often acknowledgements are told.
+const TELL: Duration = Duration::from_secs(1);
+/// A replica that lacks more committed entries than this catches up.
+const BEHIND: u64 = 10;
+
+/// The lookout of one run.
+pub struct Lookout {
+    ready: EveryNodeReady,
+    next_look: Duration,
+    next_tell: Duration,
+    acknowledged: u64,
+    /// Who led each group last, in which term.
+    leaders: BTreeMap<GroupId, (u64, u32)>,
+    /// The last entry of each replica, to see logs cut off.
+    last: BTreeMap<(u32, GroupId), u64>,
+    /// Groups without a leader since all nodes were down.
+    orphaned: BTreeSet<GroupId>,
+}
+
+impl Lookout {
+    /// For a run that asks `ready`.
+    pub fn new(ready: EveryNodeReady) -> Self {
+        Self {
+            ready,
+            next_look: Duration::ZERO,
+            next_tell: Duration::ZERO,
+            acknowledged: 0,
+            leaders: BTreeMap::new(),
+            last: BTreeMap::new(),
+            orphaned: BTreeSet::new(),
+        }
+    }
+
+    /// Whether the run must go on although its clients are done.
+    pub fn waits(&self, at: Duration) -> bool {
+        self.ready.waits(at)
+    }
+
+    /// Looks at the world after a step.
+    pub fn look(&mut self, at: Duration, views: &[View], history: &mut History) {
+        if at < self.next_look {
+            return;
+        }
+        self.next_look = at + LOOK;
+        if views.iter().all(|view| view.state == State::Down) {
+            self.orphaned = self.leaders.keys().copied().collect();
+            self.last.clear();
+        }
+        for view in views {
+            for group in view.broker.iter().flat_map(|broker| broker.rafts()) {
+                let mark = group.mark();
+                if mark.is_leader {
+                    self.leads(at, view.node, group.id(), &mark, views, history);
+                }
+                self.log(view.node, group.id(), group.metrics().last, history);
+            }
+        }
+        self.tell_acknowledged(at, history);
+        self.ready.look(at, views, history);
+    }
+
+    /// Tells a new leader, and counts how it came to lead.
+    fn leads(&mut self, at: Duration, node: u32, group: GroupId, mark: &Mark, views: &[View], history: &mut History) {
+        let before = self.leaders.get(&group).copied();
+        if before.is_some_and(|(term, _)| term >= mark.term) {
+            return;
+        }
+        self.leaders.insert(group, (mark.term, node));
+        history.tell(at, format!("LEADER of group {group} is node {node} in term {}", mark.term));
+        history.count("elections");
+        if self.orphaned.remove(&group) {
+            history.count("leader after all nodes were down");
+        }
+        let Some((_, old)) = before.filter(|(_, old)| *old != node) else { return };
+        let old = views.iter().find(|view| view.node == old);
+        if old.is_some_and(|view| view.state == State::Paused) {
+            history.count("paused leader replaced");
+        }
+        let rafts = old.iter().flat_map(|view| &view.broker).flat_map(|broker| broker.rafts());
+        if rafts.filter(|raft| raft.id() == group).any(|raft| raft.mark().is_leader) {
+            history.count("leader replaced that does not know it");
+        }
+    }
+
+    /// Sees the end of a log go back.
+    fn log(&mut self, node: u32, group: GroupId, last: Option<u64>, history: &mut History) {
+        let now = last.unwrap_or_default();
+        if self.last.insert((node, group), now).is_some_and(|before| now < before) {
+            history.count("log cut back to a leader's");
+        }
+    }
+
+    fn tell_acknowledged(&mut self, at: Duration, history: &mut History) {
+        let now = history.counts.get("records acknowledged").copied().unwrap_or_default();
+        if at >= self.next_tell && now != self.acknowledged {
+            self.next_tell = at + TELL;
+            history.tell(at, format!("{now} records are acknowledged, {} more", now - self.acknowledged));
+            self.acknowledged = now;
+        }
+    }
+
+    /// The states of the cluster that hold now, by the names of [`crate::coverage::STATES`].
+    pub fn states(&self, views: &[View]) -> Vec<&'static str> {
+        let mut replicas: BTreeMap<GroupId, Vec<Mark>> = BTreeMap::new();
+        let (mut learner, mut joint, mut unready) = (false, false, false);
+        for broker in views.iter().filter_map(|view| view.broker.as_ref()) {
+            unready |= !broker.readiness().ready;
+            for group in broker.rafts() {
+                let metrics = group.metrics();
+                learner |= !metrics.status.learners.is_empty();
+                joint |= metrics.voter_sets.len() > 1;
+                replicas.entry(group.id()).or_default().push(group.mark());
+            }
+        }
+        let led = |marks: &Vec<Mark>| {
+            let term = marks.iter().map(|mark| mark.term).max();
+            marks.iter().any(|mark| mark.is_leader && Some(mark.term) == term)
+        };
+        let behind = |marks: &Vec<Mark>| {
+            let committed = || marks.iter().map(|mark| mark.committed.unwrap_or_default());
+            committed().max().zip(committed().min()).is_some_and(|(max, min)| max > min + BEHIND)
+        };
+        let is = |state: State| views.iter().any(|view| view.state == state);
+        let held = [
+            ("no leader", !replicas.values().all(led)),
+            ("catching up", replicas.values().any(behind)),
+            ("not ready", unready),
+            ("learner", learner),
+            ("joint", joint),
+            ("node down", is(State::Down)),
+            ("node paused", is(State::Paused)),
+        ];
+        let held: Vec<_> = held.into_iter().filter(|(_, holds)| *holds).map(|(state, _)| state).collect();
+        if held.is_empty() { vec!["steady"] } else { held }
+    }
+}
