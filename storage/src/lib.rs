@@ -43,15 +43,17 @@ impl Default for Options {
     }
 }
 
-/// Reads the bounds of every group's log, starts the committer on `engine`, and returns the two handles.
+/// Makes what is found durable, reads the bounds of every group's log, starts the committer on `engine`, and returns the two
+/// handles. What a killed process wrote and never synced is found again: a replica that counted it as held could lose it later.
 /// The committer ends, after writing what is queued, when the last `Writer` is dropped.
 ///
 /// # Errors
-/// What the engine says while the bounds are read; `Error::Corrupt` for a key that is not ours.
+/// What the engine says while it syncs and the bounds are read; `Error::Corrupt` for a key that is not ours.
 ///
 /// # Panics
 /// The simulated engine spawns its committer with tokio: call it inside a runtime.
 pub fn open(engine: Arc<dyn Engine>, options: Options) -> Result<(Writer, Reader), Error> {
+    engine.sync()?;
     let tails = Arc::new(tail::Tails::load(engine.as_ref(), options.tail_bytes)?);
     let (queue, committer) = committer::queue(tails.clone(), engine.clone(), options.batch_bytes);
     let reader = Reader::new(engine.clone(), tails.clone());
