@@ -92,6 +92,8 @@ pub struct History {
     pub operations: Vec<Operation>,
     /// What the cluster acknowledged, and where it said it put it.
     pub acknowledged: BTreeMap<Place, Serial>,
+    /// When each place was acknowledged first.
+    pub times: BTreeMap<Place, Duration>,
     /// Batches that were written once and not retried: number of records by the first one.
     pub loose: BTreeMap<Serial, u64>,
     /// How far records were deleted.
@@ -147,6 +149,7 @@ impl History {
             let place = Place { partition, offset };
             self.note(at, "acknowledged", place, *serial);
             self.count("records acknowledged");
+            self.times.entry(place).or_insert(at);
             if let Some(other) = self.acknowledged.insert(place, *serial).filter(|other| other != serial) {
                 self.violate(at, format!("S5 OffsetsDense: {place:?} was acknowledged to {other:?} and to {serial:?}"));
             }

@@ -37,7 +37,7 @@ const LOOSE: std::ops::Range<u32> = 10..12;
 /// Clients that change topics.
 const ADMINS: u32 = 3;
 /// Nobody begins anything after this; by then everything has been healed for a while.
-const UNTIL: Duration = Duration::from_secs(32);
+const UNTIL: Duration = Duration::from_secs(34);
 /// Admins stop earlier: what timed out may still happen for a while.
 const ADMINS_UNTIL: Duration = Duration::from_secs(28);
 /// When the reader that replays begins.

@@ -13,11 +13,12 @@ use wire::kafka::messages::create_partitions::CreatePartitionsTopic;
 use wire::kafka::messages::create_topics::CreatableTopic;
 use wire::kafka::messages::delete_topics::DeleteTopicState;
 use wire::kafka::messages::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
+use wire::kafka::messages::metadata::MetadataRequestTopic;
 use wire::kafka::messages::{
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, IncrementalAlterConfigsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, IncrementalAlterConfigsRequest, MetadataRequest,
 };
 
-use super::client::Client;
+use super::client::{Client, METADATA_VERSION};
 use super::process::Process;
 use super::{Ledger, PAUSE, now};
 use crate::history::operation::Action;
@@ -28,6 +29,8 @@ const CREATE_PARTITIONS_VERSION: i16 = 3;
 const ALTER_CONFIGS_VERSION: i16 = 1;
 /// A resource of IncrementalAlterConfigs that is a topic.
 const TOPIC: i8 = 2;
+/// One in so many works on a topic of its own.
+const OWN_EVERY: u32 = 6;
 /// Most partitions of a topic.
 const PARTITIONS_MAX: i32 = 3;
 /// A topic is left alone after so many operations, or so many that nobody knows about.
@@ -77,6 +80,9 @@ impl Shared {
 
 /// One admin of the run.
 pub struct Admin {
+    number: u32,
+    /// Topics of its own so far.
+    owned: u32,
     client: Client,
     process: Process,
     ledger: Ledger,
@@ -88,13 +94,17 @@ impl Admin {
     /// Admin `number` of a cluster of `nodes`.
     pub fn new(number: u32, nodes: u32, ledger: Ledger, shared: Shared, rng: SmallRng) -> Self {
         let process = Process::new(200 + number, ledger.clone());
-        Self { client: Client::new(nodes, number), process, ledger, shared, rng }
+        Self { number, owned: 0, client: Client::new(nodes, number), process, ledger, shared, rng }
     }
 
     /// Works until `until`.
     pub async fn run(mut self, until: Duration) {
         while now() < until {
             tokio::time::sleep(Duration::from_millis(self.rng.random_range(200..1_200))).await;
+            if self.rng.random_range(0..OWN_EVERY) == 0 {
+                self.own_topic().await;
+                continue;
+            }
             let generation = self.shared.0.get().generation;
             let action = self.choose();
             let unknown = self.perform(action).await;
@@ -127,6 +137,23 @@ impl Admin {
                 true
             }
         }
+    }
+
+    /// Creates a topic that nobody else touches, looks for it on the node that answered, and deletes it: what one is told there
+    /// is in that node's metadata already.
+    async fn own_topic(&mut self) {
+        self.owned += 1;
+        let topic = format!("own-{}-{}", self.number, self.owned);
+        let create = Action::CreateTopic { topic: topic.clone(), partitions: 1 };
+        if self.perform(create).await {
+            return;
+        }
+        self.process.invoke(Action::DescribeTopic { topic: topic.clone(), found: None });
+        match describe(&mut self.client, &topic).await {
+            Ok(found) => self.process.ok(Action::DescribeTopic { topic: topic.clone(), found }),
+            Err(error) => self.process.info(Action::DescribeTopic { topic: topic.clone(), found: None }, error),
+        }
+        self.perform(Action::DeleteTopic { topic }).await;
     }
 
     fn choose(&mut self) -> Action {
@@ -185,6 +212,16 @@ async fn create_topic(client: &mut Client, topic: &str, partitions: i32) -> anyh
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(2_000);
     let answer = client.call_any(CREATE_TOPICS_VERSION, &request).await?;
     code(answer.topics.first().map(|topic| topic.error_code))
+}
+
+/// Partitions of a topic in the metadata of the node that answered last; its configs are not asked for.
+async fn describe(client: &mut Client, topic: &str) -> anyhow::Result<Option<(i32, Option<i64>)>> {
+    let wanted = MetadataRequestTopic::default().with_name(Some(topic.to_owned().into()));
+    let request = MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false);
+    let answer = client.call_same(METADATA_VERSION, &request).await?;
+    let found = answer.topics.first().ok_or_else(|| anyhow::anyhow!("metadata without the topic"))?;
+    let exists = found.error_code != ErrorCode::UnknownTopicOrPartition as i16;
+    Ok(exists.then_some((found.partitions.len() as i32, None)))
 }
 
 fn code(code: Option<i16>) -> anyhow::Result<i16> {

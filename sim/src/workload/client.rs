@@ -17,7 +17,8 @@ use crate::history::Partition;
 
 /// A request that takes longer is given up, and its connection with it.
 const DEADLINE: Duration = Duration::from_secs(3);
-const METADATA_VERSION: i16 = 12;
+/// The version of Metadata that is spoken here.
+pub const METADATA_VERSION: i16 = 12;
 
 struct Connection {
     stream: TcpStream,
@@ -80,6 +81,11 @@ impl Client {
     /// Calls any node: the next one in turn.
     pub async fn call_any<T: RequestBody>(&mut self, version: i16, request: &T) -> anyhow::Result<T::Response> {
         self.turn = self.turn % self.nodes + 1;
+        one(self.call(self.turn, version, std::slice::from_ref(request)).await)
+    }
+
+    /// Calls the node that [`Client::call_any`] called last.
+    pub async fn call_same<T: RequestBody>(&mut self, version: i16, request: &T) -> anyhow::Result<T::Response> {
         one(self.call(self.turn, version, std::slice::from_ref(request)).await)
     }
 

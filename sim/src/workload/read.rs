@@ -9,16 +9,25 @@ use wire::kafka::ErrorCode;
 use wire::kafka::batch::split_batches;
 use wire::kafka::messages::fetch::{FetchPartition, FetchTopic};
 use wire::kafka::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
-use wire::kafka::messages::{FetchRequest, FetchResponse, ListOffsetsRequest};
+use wire::kafka::messages::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use wire::kafka::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, OffsetForLeaderEpochRequest};
 
 use super::client::Client;
 use super::process::Process;
-use super::{Ledger, PAUSE, now, partitions};
+use super::{LEDGER, Ledger, PAUSE, now, partitions};
 use crate::history::operation::Action;
 use crate::history::{Partition, Place, Serial};
+use crate::nemesis::HEAL;
+use crate::probe::GRACE;
 
 const FETCH_VERSION: i16 = 11;
 const LIST_OFFSETS_VERSION: i16 = 5;
+const EPOCH_END_VERSION: i16 = 4;
+/// How long a fetch may wait for records, usually and for news.
+const WAIT_MS: i32 = 100;
+const NEWS_WAIT_MS: i32 = 1_500;
+/// How late news may come after their acknowledgement.
+const NEWS_LATE: Duration = Duration::from_millis(700);
 /// ListOffsets: the log start, the high watermark.
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
@@ -48,13 +57,16 @@ struct Reader {
     told: BTreeMap<Partition, Told>,
     /// The next offset of each partition.
     next: BTreeMap<Partition, i64>,
+    /// First and last offset of each leader epoch that was read.
+    epochs: BTreeMap<(Partition, i32), (i64, i64)>,
 }
 
 impl Reader {
     fn new(number: u32, nodes: u32, ledger: Ledger) -> Self {
         let process = Process::new(100 + number, ledger.clone());
         let (told, next) = (BTreeMap::new(), BTreeMap::new());
-        Self { client: Client::new(nodes, number), process, ledger, told, next }
+        let epochs = BTreeMap::new();
+        Self { client: Client::new(nodes, number), process, ledger, told, next, epochs }
     }
 
     fn violate(&self, violation: String) {
@@ -88,6 +100,10 @@ impl Reader {
     }
 
     async fn fetch(&mut self, partition: Partition, from: i64) -> anyhow::Result<Fetched> {
+        self.fetch_within(partition, from, WAIT_MS).await
+    }
+
+    async fn fetch_within(&mut self, partition: Partition, from: i64, wait_ms: i32) -> anyhow::Result<Fetched> {
         let leader = self.client.leader(partition).await?;
         let wanted = FetchPartition::default()
             .with_partition(partition.index)
@@ -96,7 +112,7 @@ impl Reader {
             .with_partition_max_bytes(FETCH_BYTES);
         let topic = FetchTopic::default().with_topic(partition.topic.to_owned().into()).with_partitions(vec![wanted]);
         let request = FetchRequest::default()
-            .with_max_wait_ms(100)
+            .with_max_wait_ms(wait_ms)
             .with_min_bytes(1)
             .with_max_bytes(FETCH_BYTES)
             .with_session_epoch(-1)
@@ -144,7 +160,11 @@ impl Reader {
                     continue;
                 }
                 match Serial::of(record.key.as_deref(), record.value.as_deref()) {
-                    Some(serial) => records.push((record.offset, serial)),
+                    Some(serial) => {
+                        let epoch = self.epochs.entry((partition, batch.header().leader_epoch));
+                        epoch.or_insert((record.offset, record.offset)).1 = record.offset;
+                        records.push((record.offset, serial));
+                    }
                     None => self.violate(format!(
                         "S4 RecordsIntact: nobody wrote what is at {} of {partition:?}",
                         record.offset
@@ -190,6 +210,58 @@ impl Reader {
         Ok(())
     }
 
+    /// Asks where the leader epochs end that were read: behind their last record, and not behind the next one's first (KIP-279).
+    async fn ask_epochs(&mut self, partition: Partition) -> anyhow::Result<()> {
+        let read: Vec<_> = self.epochs.range((partition, 0)..=(partition, i32::MAX)).collect();
+        let read: Vec<_> = read.into_iter().map(|((_, epoch), offsets)| (*epoch, *offsets)).collect();
+        for (place, (epoch, (_, last))) in read.iter().enumerate() {
+            let next = read.get(place + 1).map_or(i64::MAX, |(_, (first, _))| *first);
+            let (found, end) = self.epoch_end(partition, *epoch).await?;
+            if found != *epoch || end <= *last || end > next {
+                let words = format!("epoch {epoch} of {partition:?} was read to {last}, the next from {next}");
+                self.violate(format!("S5 OffsetsDense: {words}, but epoch {found} is said to end at {end}"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn epoch_end(&mut self, partition: Partition, epoch: i32) -> anyhow::Result<(i32, i64)> {
+        let leader = self.client.leader(partition).await?;
+        let wanted = OffsetForLeaderPartition::default()
+            .with_partition(partition.index)
+            .with_current_leader_epoch(leader.epoch)
+            .with_leader_epoch(epoch);
+        let name = partition.topic.to_owned().into();
+        let topic = OffsetForLeaderTopic::default().with_topic(name).with_partitions(vec![wanted]);
+        let request = OffsetForLeaderEpochRequest::default().with_replica_id(-1).with_topics(vec![topic]);
+        let answer = self.client.call_leader(leader, EPOCH_END_VERSION, &request).await?;
+        let answer = answer.topics.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+        let answer = answer.ok_or_else(|| anyhow::anyhow!("an epoch without the partition"))?;
+        if answer.error_code != 0 {
+            self.client.forget_leaders();
+            anyhow::bail!("epoch error {}", answer.error_code);
+        }
+        Ok((answer.leader_epoch, answer.end_offset))
+    }
+
+    /// In a healed cluster whoever waits at the end of a log is told of new records when they come, not when the wait is over.
+    async fn wait_for_news(&mut self, partition: Partition) -> anyhow::Result<()> {
+        let from = self.next.get(&partition).copied().unwrap_or(0);
+        let begun = now();
+        let Fetched::Records { records, .. } = self.fetch_within(partition, from, NEWS_WAIT_MS).await? else {
+            return Ok(());
+        };
+        let Some((offset, _)) = records.first() else { return Ok(()) };
+        let acknowledged = self.ledger.borrow().times.get(&Place { partition, offset: *offset }).copied();
+        let late = acknowledged.map_or(Duration::ZERO, |at| now().saturating_sub(at.max(begun)));
+        if late > NEWS_LATE {
+            self.violate(format!(
+                "L2 OperationsEnd: {offset} of {partition:?} was served {late:?} after its acknowledgement"
+            ));
+        }
+        Ok(())
+    }
+
     fn failed(&self) {
         self.ledger.borrow_mut().count("fetch errors");
     }
@@ -200,7 +272,11 @@ pub async fn tail(nodes: u32, ledger: Ledger, until: Duration) {
     let mut reader = Reader::new(0, nodes, ledger);
     while now() < until {
         for partition in partitions() {
-            if reader.read(partition).await.is_err() {
+            if reader.read(partition).await.is_err() || reader.ask_end(partition).await.is_err() {
+                reader.failed();
+            }
+            let news = now() >= HEAL + GRACE && partition.topic == LEDGER;
+            if news && reader.wait_for_news(partition).await.is_err() {
                 reader.failed();
             }
         }
@@ -254,6 +330,9 @@ pub async fn everything(nodes: u32, ledger: Ledger) {
             if ended && next >= high_watermark {
                 break;
             }
+        }
+        while partition.topic == LEDGER && reader.ask_epochs(partition).await.is_err() {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
