@@ -23,6 +23,16 @@ struct Clocks {
 }
 
 impl SimClock {
+    /// The wall clock jumps.
+    pub fn jump(&self, by_ms: i64) {
+        self.0.jumped_ms.fetch_add(by_ms, Ordering::Relaxed);
+    }
+
+    /// From now on the clocks run faster (or slower). False if they did already.
+    pub fn drift(&self, per_mille: i32) -> bool {
+        self.0.drift_per_mille.swap(per_mille.into(), Ordering::Relaxed) != i64::from(per_mille)
+    }
+
     /// So much time passed in the world; gives what passed on this node.
     pub fn tick(&self, world: Duration) -> Duration {
         let world_ns = i64::try_from(world.as_nanos()).unwrap_or(i64::MAX);

@@ -16,7 +16,7 @@ use crate::clock::SimClock;
 use crate::disk::Disks;
 use crate::kernel::{self, Call, SimNet};
 use crate::net::Network;
-use crate::process::Process;
+use crate::process::{Order, Process};
 use crate::workload::{KAFKA_PORT, host};
 use crate::world::NODES;
 
@@ -54,6 +54,10 @@ pub struct Machine {
     clock: SimClock,
     process: Option<Process>,
     paused: bool,
+    /// What passed on its clock while it was paused.
+    missed: Duration,
+    /// It was told to stop.
+    stopping: bool,
     /// Whether it ever ran.
     member: bool,
 }
@@ -70,7 +74,16 @@ impl Machine {
         network.name(sim.lookup(host(node)), node);
         let clock = SimClock::default();
         let seams = Seams { net: Arc::new(SimNet(calls)), clock: Arc::new(clock.clone()), engine: disks.of(node) };
-        Self { node, seams, clock, process: None, paused: false, member: false }
+        Self {
+            node,
+            seams,
+            clock,
+            process: None,
+            paused: false,
+            missed: Duration::ZERO,
+            stopping: false,
+            member: false,
+        }
     }
 
     /// Whether its node ever ran: one that joins later has not.
@@ -105,18 +118,59 @@ impl Machine {
 
     /// Ends the process at once. False if there is none.
     pub fn kill(&mut self) -> bool {
-        self.paused = false;
+        (self.paused, self.stopping) = (false, false);
+        self.missed = Duration::ZERO;
         self.process.take().is_some()
+    }
+
+    /// The process does not run, or runs again. False if that was so, or there is none.
+    pub fn pause(&mut self, paused: bool) -> bool {
+        self.process.is_some() && std::mem::replace(&mut self.paused, paused) != paused
+    }
+
+    /// Tells the process to stop. False if there is none that hears, or it was told.
+    pub fn stop(&mut self) -> bool {
+        let told = !self.stopping && self.order(Order::Stop);
+        self.stopping |= told;
+        told
+    }
+
+    /// Whether the process stops.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Tells the process something. False if there is none that hears.
+    pub fn order(&self, order: Order) -> bool {
+        self.process.as_ref().is_some_and(|process| process.order(order))
+    }
+
+    /// Does something within the process. False if there is none that runs.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
+        let process = self.process.as_ref().filter(|_| !self.paused);
+        process.map(|process| process.spawn(work)).is_some()
+    }
+
+    /// Its clocks.
+    pub fn clock(&self) -> &SimClock {
+        &self.clock
     }
 
     /// Lets time pass; says how the process ended, if it ended by itself.
     pub fn tick(&mut self, world: Duration) -> Option<Result<(), String>> {
         let passed = self.clock.tick(world);
         let process = self.process.as_mut()?;
+        if self.paused {
+            self.missed += passed;
+            return None;
+        }
+        if !self.missed.is_zero() {
+            process.wake(std::mem::take(&mut self.missed));
+        }
         process.tick(passed);
         let ended = process.ended();
         if ended.is_some() {
-            self.process = None;
+            self.kill();
         }
         ended
     }

@@ -14,6 +14,11 @@ use rand::{Rng, SeedableRng};
 use storage::RowKind;
 use storage::engine::sim::SimDisk;
 
+/// Less than the node wants to be free, and enough for what it does not refuse.
+const LITTLE_SPACE: u64 = 128 << 20;
+/// So little that the node runs into the end of it.
+const NO_SPACE: u64 = 16 << 10;
+
 /// All disks of a run. Clones are the same disks.
 #[derive(Clone)]
 pub struct Disks {
@@ -35,9 +40,51 @@ impl Disks {
 
     /// Power failure of `node`: returns how many unsynced writes were lost.
     pub fn crash(&self, node: u32) -> usize {
-        let disk = &self.disks[node as usize - 1];
-        let keep = self.rng.lock().expect("one thread").random_range(0..=disk.unsynced());
-        disk.crash(keep)
+        let disk = self.of_node(node);
+        disk.crash(self.dice(disk.unsynced() + 1))
+    }
+
+    /// Syncs of `node` take at least so long; zero ends it.
+    pub fn slow(&self, node: u32, sync: Duration) {
+        self.of_node(node).set_sync_min(sync);
+    }
+
+    /// The device of `node` is full: mostly so that the node still refuses by itself, else to the last page. Or free again.
+    pub fn full(&self, node: u32, full: bool) {
+        let disk = self.of_node(node);
+        match full {
+            true if self.dice(4) == 0 => disk.set_free(NO_SPACE),
+            true => disk.set_free(LITTLE_SPACE),
+            false => disk.free(),
+        }
+    }
+
+    /// The next sync of `node` fails.
+    pub fn fail_sync(&self, node: u32) {
+        self.of_node(node).fail_next_sync();
+    }
+
+    /// A bit of a durable log entry of `node` flips. Says of which; none if it has none.
+    pub fn rot(&self, node: u32) -> Option<(GroupId, u64)> {
+        self.of_node(node).rot()
+    }
+
+    /// The end of the log of `node` is gone. Returns how many entries.
+    pub fn cut_off(&self, node: u32) -> usize {
+        self.of_node(node).cut_off(1 + self.dice(4))
+    }
+
+    /// The disk of `node` is an empty one.
+    pub fn wipe(&self, node: u32) {
+        self.of_node(node).wipe();
+    }
+
+    fn of_node(&self, node: u32) -> &SimDisk {
+        &self.disks[node as usize - 1]
+    }
+
+    fn dice(&self, sides: usize) -> usize {
+        self.rng.lock().expect("one thread").random_range(0..sides)
     }
 
     /// Term and stored bytes of an entry that `node` can not lose any more.
@@ -61,7 +108,7 @@ impl Disks {
 
     /// The factory through which `node` opens its disk.
     pub fn of(&self, node: u32) -> Arc<dyn EngineFactory> {
-        Arc::new(Factory(self.disks[node as usize - 1].clone()))
+        Arc::new(Factory(self.of_node(node).clone()))
     }
 }
 
@@ -69,6 +116,9 @@ struct Factory(SimDisk);
 
 impl EngineFactory for Factory {
     fn open(&self, _data: &Path, _options: &config::Storage) -> Result<Arc<dyn storage::Engine>, storage::Error> {
-        Ok(self.0.open())
+        match self.0.is_cut_off() {
+            true => Err(storage::Error::Corrupt("the log ends before what was synced".to_owned())),
+            false => Ok(self.0.open()),
+        }
     }
 }

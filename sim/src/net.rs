@@ -94,6 +94,33 @@ impl Network {
         self.change(|state| std::mem::replace(&mut state.link(from, to).cut, cut) != cut)
     }
 
+    /// Bytes between two ends take `delay` longer, with as much jitter, and `loss` percent of the chunks are late. False if it
+    /// was so already.
+    pub fn slow(&self, from: End, to: End, delay: Duration, loss: u8) -> bool {
+        self.change(|state| {
+            let link = state.link(from, to);
+            let before = (link.delay, link.loss);
+            (link.delay, link.loss) = (delay, loss);
+            before != (delay, loss)
+        })
+    }
+
+    /// Resets every connection between two ends. Returns whether there was one.
+    pub fn reset(&self, one: End, other: End) -> bool {
+        self.change(|state| {
+            let between = state.of(|ends| ends == (one, other) || ends == (other, one));
+            between.map(|connection| connection.reset = true).count() > 0
+        })
+    }
+
+    /// Nothing moves any more in the connections of clients to `node`, and nobody is told. Returns whether there was one.
+    pub fn silence(&self, node: End) -> bool {
+        self.change(|state| {
+            let theirs = state.of(|ends| ends == (node, CLIENTS));
+            theirs.map(|connection| connection.silent = true).count() > 0
+        })
+    }
+
     /// A node loses power: its connections fall silent. With its power back they are reset. False if it was so already.
     pub fn power(&self, node: End, on: bool) -> bool {
         self.change(|state| {

@@ -1,9 +1,10 @@
 //! A simulated disk: ordered maps, a journal of what is not synced, and faults on demand.
 //! Owns: `SimDisk`, the device, which outlives the engines that open it; a crash keeps the synced state and a chosen
-//! prefix of the journal in whole batches (a torn last batch is a dropped one). One engine at a time is attached.
-//! Never uses threads or real time: its committer is a task and its fsync takes virtual time.
+//! prefix of the journal in whole batches: a torn batch is a dropped one, what was synced before it stays, as with the
+//! checksummed records of a write-ahead log. A damaged row is an error to read, as a block is whose checksum is wrong.
+//! One engine at a time is attached. Never uses threads or real time: its committer is a task, its fsync virtual time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,10 +41,27 @@ struct State {
     capacity: u64,
     fsync: (Duration, Duration),
     random: u64,
-    fail_write: bool,
-    fail_sync: bool,
+    faults: Faults,
+    /// Put aside by `backup`.
+    backup: Option<Tables>,
     /// Counts opens and crashes: an engine of an earlier one is dead.
     generation: u64,
+}
+
+/// What is wrong, or will be.
+#[derive(Default)]
+struct Faults {
+    fail_write: bool,
+    fail_sync: bool,
+    /// A sync of this engine failed: the system has forgotten that those pages are not on the device, and every later
+    /// sync succeeds and makes nothing durable ("fsyncgate").
+    forgot: bool,
+    /// No sync takes less.
+    sync_min: Duration,
+    /// Log rows that cannot be read: their bytes are not what was written.
+    rotten: BTreeSet<Bytes>,
+    /// The end of what was synced is missing.
+    cut_off: bool,
 }
 
 impl SimDisk {
@@ -57,8 +75,8 @@ impl SimDisk {
             capacity: CAPACITY_BYTES,
             fsync: (Duration::ZERO, Duration::ZERO),
             random: seed,
-            fail_write: false,
-            fail_sync: false,
+            faults: Faults::default(),
+            backup: None,
             generation: 0,
         };
         SimDisk { state: Arc::new(Mutex::new(state)) }
@@ -69,6 +87,7 @@ impl SimDisk {
     pub fn open(&self) -> Arc<SimEngine> {
         let mut state = self.lock();
         state.generation += 1;
+        state.faults.forgot = false;
         Arc::new(SimEngine { disk: self.clone(), generation: state.generation })
     }
 
@@ -77,7 +96,7 @@ impl SimDisk {
     pub fn crash(&self, keep: usize) -> usize {
         let mut state = self.lock();
         state.generation += 1;
-        (state.fail_write, state.fail_sync) = (false, false);
+        (state.faults.fail_write, state.faults.fail_sync, state.faults.forgot) = (false, false, false);
         let lost = state.journal.len().saturating_sub(keep);
         state.journal.truncate(keep);
         state.settle();
@@ -103,12 +122,82 @@ impl SimDisk {
 
     /// The next write fails and leaves nothing.
     pub fn fail_next_write(&self) {
-        self.lock().fail_write = true;
+        self.lock().faults.fail_write = true;
     }
 
     /// The next sync fails; what it should have synced stays at risk.
     pub fn fail_next_sync(&self) {
-        self.lock().fail_sync = true;
+        self.lock().faults.fail_sync = true;
+    }
+
+    /// No sync takes less than this; zero ends it.
+    pub fn set_sync_min(&self, least: Duration) {
+        self.lock().faults.sync_min = least;
+    }
+
+    /// From now on so many bytes fit beside those that are there.
+    pub fn set_free(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.capacity = state.used.saturating_add(bytes);
+    }
+
+    /// Space without end again.
+    pub fn free(&self) {
+        self.lock().capacity = CAPACITY_BYTES;
+    }
+
+    /// Damages one durable log row: reading it is an error from now on. Says which; none if there is no row.
+    pub fn rot(&self) -> Option<(GroupId, u64)> {
+        let mut state = self.lock();
+        let count = u64::try_from(state.durable.log.len()).ok().filter(|count| *count > 0)?;
+        let nth = usize::try_from(state.next_random() % count).ok()?;
+        let key = state.durable.log.keys().nth(nth)?.clone();
+        let (group, index, _) = keys::parse_log(&key).ok()?;
+        state.faults.rotten.insert(key);
+        Some((group, index))
+    }
+
+    /// Cuts off up to `entries` entries at the end of every log, synced or not. Returns how many are gone.
+    pub fn cut_off(&self, entries: usize) -> usize {
+        let mut state = self.lock();
+        let mut last = BTreeMap::<GroupId, Vec<Bytes>>::new();
+        for key in state.durable.log.keys().rev() {
+            let Ok((group, _, _)) = keys::parse_log(key) else { continue };
+            let keys = last.entry(group).or_default();
+            if keys.len() < entries {
+                keys.push(key.clone());
+            }
+        }
+        let gone: Vec<Bytes> = last.into_values().flatten().collect();
+        let mut kept = state.durable.copy();
+        gone.iter().for_each(|key| drop(kept.log.remove(key)));
+        state.replace(kept);
+        state.faults.cut_off = !gone.is_empty();
+        gone.len()
+    }
+
+    /// Whether the end of what was synced is missing. RocksDB's engine knows by the number it keeps beside the log.
+    pub fn is_cut_off(&self) -> bool {
+        self.lock().faults.cut_off
+    }
+
+    /// An empty device in its place.
+    pub fn wipe(&self) {
+        self.lock().replace(Tables::default());
+    }
+
+    /// Puts a copy of what is durable aside.
+    pub fn backup(&self) {
+        let mut state = self.lock();
+        state.backup = Some(state.durable.copy());
+    }
+
+    /// The copy comes back in place of all that is there. False if there is none.
+    pub fn restore(&self) -> bool {
+        let mut state = self.lock();
+        let Some(copy) = state.backup.as_ref().map(Tables::copy) else { return false };
+        state.replace(copy);
+        true
     }
 
     /// Flips one bit of a stored log entry, in what is seen and in what is durable. False when there is no such entry.
@@ -164,6 +253,37 @@ impl State {
         }
     }
 
+    /// None of these rows is damaged.
+    fn sound(&self, table: Table, keys: &[&[u8]]) -> Result<(), Error> {
+        let rotten = &self.faults.rotten;
+        match table == Table::Log && !rotten.is_empty() && keys.iter().any(|key| rotten.contains(*key)) {
+            true => Err(Error::Corrupt("a log row's checksum is wrong".into())),
+            false => Ok(()),
+        }
+    }
+
+    /// A row that is written again or deleted is no longer the damaged one.
+    fn mend(&mut self, op: &Op) {
+        match op {
+            Op::Put { table: Table::Log, key, .. } | Op::Delete { table: Table::Log, key } => {
+                self.faults.rotten.remove(key);
+            }
+            Op::DeleteRange { table: Table::Log, from, to } => {
+                self.faults.rotten.retain(|key| key < from || key >= to);
+            }
+            _ => {}
+        }
+    }
+
+    /// The device holds `tables`, all of it durable; whoever was attached is cut off.
+    fn replace(&mut self, tables: Tables) {
+        self.generation += 1;
+        self.journal.clear();
+        self.faults = Faults { sync_min: self.faults.sync_min, ..Faults::default() };
+        (self.live, self.durable) = (tables.copy(), tables);
+        self.used = self.live.bytes();
+    }
+
     /// The next number of splitmix64.
     fn next_random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -175,10 +295,11 @@ impl State {
     fn fsync_time(&mut self) -> Duration {
         let (min, max) = self.fsync;
         let spread = u64::try_from((max - min).as_micros()).unwrap_or(u64::MAX);
-        match spread {
+        let usual = match spread {
             0 => min,
             spread => min + Duration::from_micros(self.next_random() % (spread + 1)),
-        }
+        };
+        usual.max(self.faults.sync_min)
     }
 }
 
@@ -286,7 +407,7 @@ impl SimEngine {
 impl Engine for SimEngine {
     fn write(&self, ops: &[Op], sync: bool) -> Result<(), Error> {
         let mut state = self.attached()?;
-        if std::mem::take(&mut state.fail_write) {
+        if std::mem::take(&mut state.faults.fail_write) {
             return Err(Error::Io("injected write error".into()));
         }
         let puts = ops.iter().map(|op| match op {
@@ -299,6 +420,7 @@ impl Engine for SimEngine {
         }
         let ops: Vec<Op> = ops.iter().cloned().map(join_parts).collect();
         for op in &ops {
+            state.mend(op);
             let (added, removed) = state.live.apply(op);
             state.used = state.used + added - removed;
         }
@@ -309,15 +431,20 @@ impl Engine for SimEngine {
 
     fn sync(&self) -> Result<(), Error> {
         let mut state = self.attached()?;
-        if std::mem::take(&mut state.fail_sync) {
+        if std::mem::take(&mut state.faults.fail_sync) {
+            state.faults.forgot = true;
             return Err(Error::Io("injected sync error".into()));
         }
-        state.settle();
+        if !state.faults.forgot {
+            state.settle();
+        }
         Ok(())
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        Ok(self.attached()?.live.table(table).get(key).cloned())
+        let state = self.attached()?;
+        state.sound(table, &[key])?;
+        Ok(state.live.table(table).get(key).cloned())
     }
 
     fn scan(&self, table: Table, from: &[u8], to: &[u8], limit: ScanLimit, reverse: bool) -> Result<Rows, Error> {
@@ -328,7 +455,9 @@ impl Engine for SimEngine {
         let range =
             state.live.table(table).range::<[u8], _>((std::ops::Bound::Included(from), std::ops::Bound::Excluded(to)));
         let rows: &mut dyn Iterator<Item = (&Bytes, &Bytes)> = if reverse { &mut range.rev() } else { &mut { range } };
-        Ok(limit.take(rows.map(|(key, value)| (key.clone(), value.clone()))))
+        let rows = limit.take(rows.map(|(key, value)| (key.clone(), value.clone())));
+        state.sound(table, &rows.iter().map(|(key, _)| &key[..]).collect::<Vec<_>>())?;
+        Ok(rows)
     }
 
     fn run(&self, job: Box<dyn FnOnce() + Send>) -> BoxFuture<()> {
