@@ -90,7 +90,11 @@ pub async fn run(config: Config, seams: Seams, stop: impl Future<Output = ()>) -
         () = stop => Ok(()),
         error = node.failed() => Err(error),
     };
-    node.stop().await;
+    match &ended {
+        Ok(()) => node.stop().await,
+        // A store that failed completes nothing any more: closing in order would only wait for it.
+        Err(_) => node.kill().await,
+    }
     ended
 }
 

@@ -16,7 +16,7 @@ use model::{GroupId, NodeId, ReplicaId, Reply};
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::raft::WriteResult;
 use openraft::{ChangeMembers, ReadPolicy};
-use storage::Reader;
+use storage::{Reader, Writer};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, unconstrained};
 
@@ -24,7 +24,7 @@ use crate::settings::ELECTION_MAX;
 use crate::state_machine::Published;
 use crate::status::{self, Mark, Metrics, Status};
 use crate::types::{Data, LogId, Raft, TypeConfig};
-use crate::{Error, Kind, ProposeError};
+use crate::{Error, Kind, ProposeError, verdict};
 
 /// A learner is caught up when no more than this many bytes are missing.
 const CAUGHT_UP_BYTES: usize = 1 << 20;
@@ -55,6 +55,7 @@ struct Inner {
     kind: Kind,
     replica: ReplicaId,
     raft: Raft,
+    writer: Writer,
     reader: Reader,
     published: Arc<Published>,
     status: watch::Receiver<Status>,
@@ -97,12 +98,12 @@ impl Group {
     pub(crate) fn new(
         (group, kind, replica): (GroupId, Kind, ReplicaId),
         raft: Raft,
-        reader: Reader,
+        (writer, reader): (Writer, Reader),
         published: Arc<Published>,
     ) -> Self {
         let (sender, status) = watch::channel(Status::default());
         let watcher = tokio::spawn(status::watch(group, raft.clone(), published.clone(), sender)).abort_handle();
-        Group { inner: Arc::new(Inner { group, kind, replica, raft, reader, published, status, watcher }) }
+        Group { inner: Arc::new(Inner { group, kind, replica, raft, writer, reader, published, status, watcher }) }
     }
 
     pub(crate) fn raft(&self) -> &Raft {
@@ -152,9 +153,23 @@ impl Group {
         .boxed()
     }
 
-    /// Why this replica is quarantined: its log differs from its leader's.
+    /// Why this replica is quarantined: its log differs from its leader's, or cannot be read.
     pub fn quarantined(&self) -> Option<String> {
         self.inner.published.verdict()
+    }
+
+    /// Stops this replica for good, and stores why: it must neither campaign nor serve. The first verdict stays.
+    pub fn quarantine(&self, words: &str) {
+        if !self.inner.published.condemn(words) {
+            return;
+        }
+        verdict::store(&self.inner.writer, self.inner.group, words);
+        let group = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = group.raft().shutdown().await {
+                tracing::warn!(group = %group.id(), %error, "a raft group ended in a panic");
+            }
+        });
     }
 
     /// Role and members, and when they change.

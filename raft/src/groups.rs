@@ -113,7 +113,8 @@ impl Groups {
         let raft = Raft::new(replica, config, network, log, machine).await.map_err(|error| stopped(&error))?;
         let founders = founders.filter(|founders| is_new && may_found(replica, founders)).unwrap_or_default();
         found(&raft, replica, founders).await;
-        let opened = Group::new((group, kind, replica), raft, reader.clone(), published);
+        let stores = (writer.clone(), reader.clone());
+        let opened = Group::new((group, kind, replica), raft, stores, published);
         reservation.becomes = Some(opened.clone());
         Ok(opened)
     }
@@ -190,16 +191,6 @@ impl Groups {
         Ok(reservation)
     }
 
-    /// Stores the verdict on an open replica, and stops it: it must not campaign.
-    fn quarantine(&self, group: Group, verdict: &str) {
-        verdict::store(&self.inner.writer, group.id(), verdict);
-        tokio::spawn(async move {
-            if let Err(error) = group.raft().shutdown().await {
-                tracing::warn!(group = %group.id(), %error, "a raft group ended in a panic");
-            }
-        });
-    }
-
     /// Bytes that are submitted to the disk and not there yet: a peer listener reads its next append frame only when
     /// they are within its budget.
     pub fn queued_bytes(&self) -> usize {
@@ -231,9 +222,9 @@ impl Groups {
             return refuse(Refusal::Stopped);
         }
         if let Call::Append(head) = &request.call
-            && let Some(verdict) = open.published().compare(head.seal)
+            && let Some(difference) = open.published().compare(head.seal)
         {
-            self.quarantine(open, &verdict);
+            open.quarantine(&difference);
             return refuse(Refusal::Stopped);
         }
         let raft = open.raft().clone();

@@ -86,15 +86,12 @@ struct Seals {
 impl Seals {
     /// Compares what can be compared. What is behind us can not be: the leader tells again soon.
     fn check(&mut self) -> Option<String> {
-        if let (Some(here), Some(told)) = (self.here, self.told) {
-            if here.index == told.index && here.digest != told.digest && !planted::is(Bug::DigestIgnored) {
-                self.verdict.get_or_insert_with(|| verdict::words(here, told));
-            }
-            if here.index >= told.index {
-                self.told = None;
-            }
+        let (here, told) = self.here.zip(self.told)?;
+        if here.index >= told.index {
+            self.told = None;
         }
-        self.verdict.clone()
+        let differs = here.index == told.index && here.digest != told.digest && !planted::is(Bug::DigestIgnored);
+        differs.then(|| verdict::words(here, told))
     }
 }
 
@@ -139,12 +136,20 @@ impl Published {
         self.seals().here
     }
 
-    /// Takes the leader's digest, to be compared now or once its entry is applied here. The verdict, for ever after a
-    /// difference: equal log ids with different bytes, so nothing may be acknowledged.
+    /// Takes the leader's digest, to be compared now or once its entry is applied here. Gives a difference in words: equal
+    /// log ids with different bytes, so nothing may be acknowledged any more.
     pub(crate) fn compare(&self, told: Option<Seal>) -> Option<String> {
         let mut seals = self.seals();
         seals.told = seals.told.or(told);
         seals.check()
+    }
+
+    /// Notes what was found against this replica; false if something was before.
+    pub(crate) fn condemn(&self, words: &str) -> bool {
+        let mut seals = self.seals();
+        let is_first = seals.verdict.is_none();
+        seals.verdict.get_or_insert_with(|| words.to_owned());
+        is_first
     }
 
     /// What was found against this replica.
@@ -244,12 +249,16 @@ impl StateMachine {
 
     /// Notes the digest after an entry, and compares it with what the leader has told for that entry.
     fn seal(&self, state: &State) -> io::Result<()> {
-        let here = state.seal();
-        let mut seals = self.published.seals();
-        seals.here = here;
-        let Some(verdict) = seals.check() else { return Ok(()) };
-        verdict::store(&self.snapshots.writer, self.group, &verdict);
-        Err(invalid("log", verdict))
+        let difference = {
+            let mut seals = self.published.seals();
+            seals.here = state.seal();
+            seals.check()
+        };
+        let Some(difference) = difference else { return Ok(()) };
+        if self.published.condemn(&difference) {
+            verdict::store(&self.snapshots.writer, self.group, &difference);
+        }
+        Err(invalid("log", difference))
     }
 
     fn announce(&self, effects: &[Effect]) {

@@ -1,4 +1,4 @@
-//! The verdict on a replica whose log differs from its leader's: equal log ids, other bytes. It is stored, and the
+//! The verdict on a replica whose log differs from its leader's (equal log ids, other bytes) or is damaged. It is stored, and the
 //! replica takes no part any more, also after a restart: it neither votes nor serves, and nothing is purged.
 //! Invariant: only destroying the replica takes a verdict back.
 

@@ -96,7 +96,7 @@ impl Probe {
         }
         for view in views {
             for group in view.broker.iter().flat_map(|broker| broker.rafts()) {
-                for violation in self.see((at, round && view.state == State::Up), view.node, &group, disks) {
+                for violation in self.see((at, round && view.state == State::Up), (view.node, &group), disks, views) {
                     history.violate(at, violation);
                 }
             }
@@ -173,7 +173,13 @@ impl Probe {
         }
     }
 
-    fn see(&mut self, (at, round): (Duration, bool), node: u32, group: &Group, disks: &Disks) -> Vec<String> {
+    fn see(
+        &mut self,
+        (at, round): (Duration, bool),
+        (node, group): (u32, &Group),
+        disks: &Disks,
+        views: &[View],
+    ) -> Vec<String> {
         let (id, mark) = (group.id(), group.mark());
         let mut violations = Vec::new();
         let known = self.sights.get(&(node, id)).filter(|sight| sight.applied.same_channel(&group.applied()));
@@ -184,7 +190,11 @@ impl Probe {
             self.sights.insert((node, id), sight);
         }
         if fresh || mark != before {
-            self.changed((node, group), before, mark, disks, &mut violations);
+            self.changed((node, group), (before, mark), disks, &mut violations);
+        }
+        // Of a deleted topic others may have destroyed their copies already.
+        if !violations.is_empty() && !placed(views).contains_key(&id) {
+            violations.clear();
         }
         if round {
             violations
@@ -197,8 +207,7 @@ impl Probe {
     fn changed(
         &mut self,
         (node, group): (u32, &Group),
-        before: Mark,
-        mark: Mark,
+        (before, mark): (Mark, Mark),
         disks: &Disks,
         violations: &mut Vec<String>,
     ) {

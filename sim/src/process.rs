@@ -109,6 +109,10 @@ async fn run(
             },
         }
     };
-    node.stop().await;
+    // As `node::run` does.
+    match &ended {
+        Ok(()) => node.stop().await,
+        Err(_) => node.kill().await,
+    }
     ended
 }

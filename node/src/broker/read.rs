@@ -107,7 +107,7 @@ impl Broker {
         while place.index <= upto {
             let step = max_bytes.clamp(STEP_BYTES, 4 * STEP_BYTES);
             let entries = self.0.reader.entries(local.group(), place.index, upto + 1, step).await;
-            let entries = entries.map_err(|error| Error::Unavailable(error.to_string()))?;
+            let entries = entries.map_err(|error| unreadable(local, &error))?;
             if entries.first().is_none_or(|first| first.index != place.index) {
                 let reason = format!("log entry {} of group {} is gone", place.index, local.group());
                 return Err(Error::Unavailable(reason));
@@ -134,6 +134,14 @@ impl Broker {
         }
         Ok(place)
     }
+}
+
+/// A replica with a damaged entry must not lead, since nobody could read past it: its peers have the entry.
+fn unreadable(local: &LocalPartition, error: &storage::Error) -> Error {
+    if let storage::Error::Corrupt(what) = error {
+        local.raft().quarantine(&format!("its log cannot be read: {what}"));
+    }
+    Error::Unavailable(error.to_string())
 }
 
 /// Whether a walk goes on.
