@@ -17,7 +17,7 @@ use tokio::task::unconstrained;
 
 use crate::log_store::{LogStore, awaited, failed};
 use crate::network::Network;
-use crate::settings::{self, ELECTION_MAX};
+use crate::settings;
 use crate::snapshot;
 use crate::state_machine::StateMachine;
 use crate::types::{Ballot, LogId, Raft, Snapshot};
@@ -75,8 +75,9 @@ impl Groups {
         Groups { inner: Arc::new(inner) }
     }
 
-    /// Opens a replica with what is on disk, or empty. `founders` are the replicas of a group that may be new: the
-    /// first of them founds it at once, the others if it did not; only replicas of revision 1 with a log never used.
+    /// Opens a replica with what is on disk, or empty. `founders` are the replicas of a group that may be new: each of
+    /// them writes the same first entry into a log never used, and the first campaigns at once, so that a new group has
+    /// a leader within a round trip; only replicas of revision 1.
     ///
     /// # Errors
     /// `AlreadyOpen`; `Quarantined` when the disk contradicts itself; `Stopped` when it cannot be read.
@@ -106,13 +107,18 @@ impl Groups {
             let reason = format!("applied {:?} is beyond the last entry {last:?}", published.last());
             return Err(Error::Quarantined { group, reason });
         }
-        let is_new = log.is_new().map_err(quarantined)?;
         let stopped = |error: &dyn std::fmt::Display| Error::Stopped { group, reason: error.to_string() };
+        let founders = founders.filter(|founders| may_found(replica, founders)).unwrap_or_default();
+        let campaigns = founders.first() == Some(&replica) && log.is_new().map_err(quarantined)?;
+        if !campaigns && !founders.is_empty() {
+            log.found(&founders).await.map_err(quarantined)?;
+        }
         let config = settings::config(kind).map_err(|error| stopped(&error))?;
         let network = Network { transport: transport.clone(), group, replica, published: published.clone() };
         let raft = Raft::new(replica, config, network, log, machine).await.map_err(|error| stopped(&error))?;
-        let founders = founders.filter(|founders| is_new && may_found(replica, founders)).unwrap_or_default();
-        found(&raft, replica, founders).await;
+        if campaigns && let Err(error) = raft.initialize(founders.into_iter().collect::<BTreeSet<_>>()).await {
+            tracing::info!(%group, %error, "the group is founded already");
+        }
         let stores = (writer.clone(), reader.clone());
         let opened = Group::new((group, kind, replica), raft, stores, published);
         reservation.becomes = Some(opened.clone());
@@ -273,30 +279,6 @@ impl Groups {
 /// Only the very first replicas of a group may found it.
 fn may_found(replica: ReplicaId, founders: &[ReplicaId]) -> bool {
     founders.contains(&replica) && founders.iter().all(|founder| founder.revision() == 1)
-}
-
-/// The first founder founds and campaigns at once, so that a new group has a leader within a round trip. The others
-/// write the same first entry if they have heard nothing for two election timeouts.
-async fn found(raft: &Raft, replica: ReplicaId, founders: Vec<ReplicaId>) {
-    let Some(first) = founders.first().copied() else { return };
-    let members: BTreeSet<ReplicaId> = founders.into_iter().collect();
-    if first == replica {
-        initialize(raft, members).await;
-        return;
-    }
-    let raft = raft.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(2 * ELECTION_MAX).await;
-        if let Ok(false) = raft.is_initialized().await {
-            initialize(&raft, members).await;
-        }
-    });
-}
-
-async fn initialize(raft: &Raft, members: BTreeSet<ReplicaId>) {
-    if let Err(error) = raft.initialize(members).await {
-        tracing::info!(replica = %raft.node_id(), %error, "the group is founded already");
-    }
 }
 
 fn refuse(refusal: Refusal) -> BoxFuture<'static, Result<Frame, Error>> {

@@ -2,7 +2,7 @@
 //! Invariants: everything goes through the one committer, in call order; entries are readable when `append` returns;
 //! a vote is durable before it counts. The purge mark is queued before the purge, so no crash can show a hole.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::Stream;
-use model::GroupId;
+use model::{GroupId, ReplicaId};
+use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, RaftLogReader};
 use storage::{Closed, Done, Reader, Row, RowKind, Writer, codec};
@@ -18,7 +19,8 @@ use tokio::sync::oneshot;
 
 use crate::settings::FRAME_BYTES;
 use crate::types::{
-    Ballot, Entry, LogId, Position, SMALL_BYTES_MAX, TypeConfig, Vote, from_stored, invalid, to_stored,
+    Ballot, Entry, EntryPayload, LogId, Membership, Position, SMALL_BYTES_MAX, TypeConfig, Vote, from_stored, invalid,
+    to_stored,
 };
 
 /// The log of one group. Clones share it.
@@ -116,6 +118,21 @@ impl LogStore {
     pub(crate) fn is_new(&self) -> io::Result<bool> {
         let marks = self.marks();
         Ok(marks.vote.is_none() && marks.purged.is_none() && self.last()?.is_none())
+    }
+
+    /// Writes a group's first entry, its founders, into an empty log, as openraft's `initialize` does. That would refuse a
+    /// replica that has voted: if its candidate died before it replicated anything, the group would have no members.
+    pub(crate) async fn found(&self, founders: &[ReplicaId]) -> io::Result<()> {
+        if self.last()?.is_some() {
+            return Ok(());
+        }
+        let members: BTreeSet<ReplicaId> = founders.iter().copied().collect();
+        let membership = Membership::new_with_defaults(vec![members], []);
+        let payload = EntryPayload::Membership(membership);
+        let first = Entry::new(LogId::from(Position { term: 0, index: 0 }), payload);
+        let (done, wait) = awaited();
+        self.writer.append(self.group, vec![to_stored(first)], done);
+        wait.await
     }
 
     /// The last log id, or the purge mark if nothing is left.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use harness::*;
 use model::NodeId;
 use raft::{Error, Group, Kind};
+use storage::RowKind;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -126,6 +127,28 @@ async fn the_other_founders_found_the_group_when_the_first_never_comes() {
     cluster.converge().await;
     cluster.crash(leader, 0).await;
     cluster.leader().await;
+}
+
+/// As found by simulated seed 263: who has voted is founded for openraft, also if its candidate died with the only log.
+#[tokio::test(start_paused = true)]
+async fn the_other_founders_found_the_group_when_the_first_dies_as_a_candidate() {
+    let mut cluster = Cluster::new(3, 0, Kind::Partition).await;
+    let founders: Vec<_> = (1..=3).map(replica).collect();
+    cluster.nodes[&2].open(GROUP, Kind::Partition, replica(2), None).await.unwrap();
+    cluster.cut(1, 3);
+    cluster.disks[&1].set_fsync(Duration::from_millis(50), Duration::from_millis(50));
+    cluster.nodes[&1].open(GROUP, Kind::Partition, replica(1), Some(founders.clone())).await.unwrap();
+    while cluster.disks[&2].durable_row(GROUP, RowKind::Vote).is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(cluster.group(2).metrics().last, None, "the candidate replicated already: the test shows nothing");
+    cluster.crash(1, 0).await;
+    cluster.nodes[&2].close(GROUP).await.unwrap();
+    for node in 2..=3 {
+        cluster.nodes[&node].open(GROUP, Kind::Partition, replica(node), Some(founders.clone())).await.unwrap();
+    }
+    let leader = cluster.leader().await;
+    write(&cluster.group(leader), "two of three").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
