@@ -236,7 +236,8 @@ impl Probe {
             if self.committed.knows(id, index) {
                 continue;
             }
-            match committed_durable::check(&voter_sets, |voter| disks.durable(voter, id, index), &self.damaged) {
+            let held = |voter| disks.durable(voter, id, index);
+            match committed_durable::check(&voter_sets, held, &self.damaged, node) {
                 Ok(copy) => self.committed.commit(id, index, copy),
                 Err(words) => {
                     violations.push(format!(
