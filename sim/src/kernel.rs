@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use node::seams::{Listener, Net, Stream};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
@@ -44,9 +44,9 @@ pub struct Bound {
     local: SocketAddr,
 }
 
-/// The process's side of a connection.
-struct Socket {
-    io: DuplexStream,
+/// What the process reads of a connection: its end, or that it was reset.
+struct Received {
+    io: ReadHalf<DuplexStream>,
     reset: Arc<AtomicBool>,
 }
 
@@ -83,35 +83,13 @@ impl Listener for Bound {
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for Received {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let ended = buf.filled().len() == before && buf.remaining() > 0;
         let reset = ended && self.reset.load(Ordering::Relaxed);
         Poll::Ready(if reset { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) })
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-    fn is_write_vectored(&self) -> bool {
-        true
     }
 }
 
@@ -185,7 +163,8 @@ fn carry(node: End, network: &Network, socket: TcpStream) -> Option<Stream> {
     let (io, inside) = tokio::io::duplex(WINDOW_BYTES);
     let reset = Arc::new(AtomicBool::new(false));
     spawn_local(pump_both(handle, socket, inside, reset.clone()));
-    Some(Stream::new(Socket { io, reset }, local, peer))
+    let (read, write) = tokio::io::split(io);
+    Some(Stream::new(tokio::io::join(Received { io: read, reset }, write), local, peer))
 }
 
 async fn pump_both(handle: Handle, socket: TcpStream, inside: DuplexStream, reset: Arc<AtomicBool>) {
