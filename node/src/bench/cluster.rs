@@ -1,92 +1,122 @@
-//! The cluster under measurement: a throw-away one of our own, or one that runs. Owns the children of the former.
-//! Samples of its nodes: CPU and memory from /proc (nodes of this machine only), fsyncs from /metrics.
+//! The cluster under measurement: a throw-away one of our own, or one that runs, ours or any that speaks Kafka's protocol.
+//! Owns the children of the former, and the window of time in which things count.
 
-use std::fs;
+use std::future::Future;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args as _, FromArgMatches};
+use tokio::time::{Instant, sleep_until};
 
-use super::Load;
+use super::load::Place;
+use super::meter::{Counts, Interval, Meter};
+use super::sample::{self, Memory, Node, Sample};
 use crate::cli::client::Client;
 use crate::cli::dev::{Fleet, Options as DevOptions, port_owner, stop as stop_fleet};
 use crate::cli::get;
 
-/// Kernel ticks a second of /proc/PID/stat: USER_HZ, 100 on Linux everywhere.
-const TICKS_PER_SECOND: f64 = 100.0;
+/// Every so often an interval ends.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is measured.
 pub struct Target {
     /// Kafka addresses.
     pub bootstrap: String,
-    /// A folder on the nodes' disk, if it is known.
-    pub folder: Option<PathBuf>,
+    /// A folder on the disk to measure, if it is known.
+    pub disk: Option<PathBuf>,
     nodes: Vec<Node>,
     own: Option<(Fleet, tempfile::TempDir)>,
 }
 
-struct Node {
-    admin: String,
-    pid: Option<u32>,
-}
-
-/// Sums over all nodes at one moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Sample {
-    /// CPU seconds used so far.
-    pub cpu_s: f64,
-    /// Largest resident memory of one node, in MiB.
-    pub rss_mib_max: f64,
-    /// Fsyncs so far.
-    pub fsyncs: f64,
+/// What a run used and counted.
+pub struct Window {
+    /// How long it took.
+    pub seconds: f64,
+    /// All of it.
+    pub counts: Counts,
+    /// By the second.
+    pub intervals: Vec<Interval>,
+    /// At the start and at the end.
+    pub samples: (Sample, Sample),
+    /// The most memory at the end of any interval.
+    pub memory: Memory,
 }
 
 impl Target {
     /// Starts a cluster, or looks at the one that runs.
-    pub async fn open(load: &Load, bootstrap: &str) -> anyhow::Result<Self> {
-        if load.dev { Self::start(load).await } else { Self::find(bootstrap).await }
+    pub async fn open(place: &Place, bootstrap: &str) -> anyhow::Result<Self> {
+        if place.dev { Self::start(place).await } else { Self::find(place, bootstrap).await }
     }
 
-    async fn start(load: &Load) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("flotilla-bench-").tempdir_in(&load.data);
-        let folder = folder.with_context(|| format!("cannot make a folder in {}", load.data.display()))?;
-        let options = dev_options()?;
-        let mut fleet = Fleet::new(&options, folder.path())?;
+    async fn start(place: &Place) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("flotilla-bench-").tempdir_in(&place.data);
+        let folder = folder.with_context(|| format!("cannot make a folder in {}", place.data.display()))?;
+        let mut fleet = Fleet::new(&dev_options(&place.set)?, folder.path())?;
         if let Err(error) = fleet.ready().await {
             stop_fleet(fleet).await;
             return Err(error);
         }
-        let nodes =
-            fleet.members().into_iter().map(|member| Node { admin: member.admin, pid: Some(member.pid) }).collect();
+        let member = |member: crate::cli::dev::Member| Node { admin: Some(member.admin), pid: Some(member.pid) };
+        let nodes = fleet.members().into_iter().map(member).collect();
         let (bootstrap, path) = (fleet.bootstrap(), folder.path().to_owned());
-        Ok(Self { bootstrap, folder: Some(path), nodes, own: Some((fleet, folder)) })
+        Ok(Self { bootstrap, disk: Some(path), nodes, own: Some((fleet, folder)) })
     }
 
-    async fn find(bootstrap: &str) -> anyhow::Result<Self> {
-        let metadata = Client::new(bootstrap).metadata(Some(&[]), false).await?;
-        let mut nodes = Vec::new();
-        for broker in &metadata.brokers {
-            let pid = u16::try_from(broker.port).ok().and_then(port_owner).map(|(pid, _)| pid);
-            let admin = admin_of(broker.node_id, pid).await;
-            nodes.push(Node { admin: admin.unwrap_or_default(), pid });
+    async fn find(place: &Place, bootstrap: &str) -> anyhow::Result<Self> {
+        let mut nodes: Vec<Node> = place.pid.iter().map(|pid| Node { admin: None, pid: Some(*pid) }).collect();
+        if nodes.is_empty() {
+            for broker in Client::new(bootstrap).metadata(Some(&[]), false).await?.brokers {
+                let pid = u16::try_from(broker.port).ok().and_then(port_owner).map(|(pid, _)| pid);
+                nodes.push(Node { admin: admin_of(broker.node_id, pid).await, pid });
+            }
         }
-        Ok(Self { bootstrap: bootstrap.to_owned(), folder: Some(PathBuf::from(".")), nodes, own: None })
+        Ok(Self { bootstrap: bootstrap.to_owned(), disk: place.disk.clone(), nodes, own: None })
     }
 
-    /// A look at all nodes.
+    /// How many processes are looked at.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// A look at all of them.
     pub async fn sample(&self) -> Sample {
-        let mut sample = Sample::default();
-        for node in &self.nodes {
-            if let Some(pid) = node.pid {
-                sample.cpu_s += cpu_seconds(pid).unwrap_or(0.0);
-                sample.rss_mib_max = sample.rss_mib_max.max(rss_mib(pid).unwrap_or(0.0));
+        Sample::of(&self.nodes).await
+    }
+
+    /// Counts from now until `until` ends, an interval after the other.
+    pub async fn observe(
+        &self,
+        meter: &Meter,
+        until: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<Window> {
+        let before = self.sample().await;
+        meter.start();
+        let started = Instant::now();
+        let (mut last, mut memory) = (started, before.memory);
+        let mut until = pin!(until);
+        loop {
+            let ended = tokio::select! {
+                outcome = &mut until => outcome.map(|()| true)?,
+                () = sleep_until(last + INTERVAL) => false,
+            };
+            let now = Instant::now();
+            // A short rest at the end would be a wild point of the curve.
+            if !ended || now - last > INTERVAL / 2 {
+                meter.cut(now - started, now - last);
+                memory = memory.max(sample::memory(&self.nodes));
+                last = now;
             }
-            if let Ok(page) = get(&node.admin, "/metrics").await {
-                sample.fsyncs += counter(&page.body, "flotilla_fsync_seconds_count");
+            if ended {
+                break;
             }
         }
-        sample
+        let seconds = started.elapsed().as_secs_f64();
+        let (counts, intervals) = meter.stop();
+        let samples = (before, self.sample().await);
+        Ok(Window { seconds, counts, intervals, memory: memory.max(samples.1.memory), samples })
     }
 
     /// Stops and removes a throw-away cluster.
@@ -107,7 +137,7 @@ async fn admin_of(id: i32, pid: Option<u32>) -> Option<String> {
 }
 
 /// Options of `flotilla dev` on ports that are free now.
-fn dev_options() -> anyhow::Result<DevOptions> {
+fn dev_options(settings: &[String]) -> anyhow::Result<DevOptions> {
     const FIRST: u16 = 31_000;
     const LAST: u16 = 32_000;
     const PORTS: u16 = 9;
@@ -118,41 +148,6 @@ fn dev_options() -> anyhow::Result<DevOptions> {
     let command = DevOptions::augment_args(clap::Command::new("dev").no_binary_name(true));
     let ports = [("--kafka-port", base), ("--admin-port", base + 3), ("--peer-port", base + 6)];
     let arguments = ports.iter().flat_map(|(flag, port)| [(*flag).to_owned(), port.to_string()]);
-    Ok(DevOptions::from_arg_matches(&command.try_get_matches_from(arguments)?)?)
-}
-
-fn cpu_seconds(pid: u32) -> Option<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = stat.rsplit_once(')')?.1;
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
-    Some((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
-}
-
-fn rss_mib(pid: u32) -> Option<f64> {
-    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
-}
-
-fn counter(page: &str, name: &str) -> f64 {
-    page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_process_can_be_sampled() {
-        let pid = std::process::id();
-        assert!(cpu_seconds(pid).is_some());
-        assert!(rss_mib(pid).is_some_and(|mib| mib > 0.5));
-    }
-
-    #[test]
-    fn a_counter_is_found_by_its_whole_name() {
-        let page = "# TYPE flotilla_fsync_seconds histogram\nflotilla_fsync_seconds_sum 7.5\nflotilla_fsync_seconds_count 42\n";
-        assert_eq!(counter(page, "flotilla_fsync_seconds_count"), 42.0);
-    }
+    let settings = settings.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]);
+    Ok(DevOptions::from_arg_matches(&command.try_get_matches_from(arguments.chain(settings))?)?)
 }

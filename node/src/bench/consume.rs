@@ -1,58 +1,116 @@
-//! `bench consume`: fills the topics for some seconds, then reads them from the start, all partitions at once.
+//! `bench consume`: fills the topics for some seconds, then drains them: every consumer reads everything from the start.
 //! Invariant: only whole record batches that came with a good CRC count.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use wire::kafka::batch::read_batches;
 
 use super::cluster::Target;
-use super::produce::Flow;
+use super::load::Load;
+use super::meter::Meter;
 use super::report::Report;
-use super::{Load, Topic};
-use crate::cli::client::{Client, Error, Position, Start};
+use super::{Topic, produce};
+use crate::cli::client::{Client, Error, Fetched, Position, Start};
 
 const WAIT: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs it.
 pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Result<Report> {
-    let flow = Flow::start(load, target, topics)?;
-    sleep(Duration::from_secs(load.seconds)).await;
-    flow.stop().await?;
-    let before = target.sample().await;
-    let started = Instant::now();
+    let mut flow = produce::start(load, load.pace.rate, target, topics, &Arc::default())?;
+    tokio::select! {
+        () = sleep(Duration::from_secs(load.pace.seconds)) => {}
+        error = flow.failure() => return Err(error),
+    }
+    flow.stop().await;
+    let ends = ends(&Client::new(&target.bootstrap), topics).await?;
+    let meter = Arc::new(Meter::default());
     let mut readers = JoinSet::new();
-    for topic in topics {
-        for partition in &topic.partitions {
-            let position = Position { topic: topic.name.clone(), partition: *partition, offset: 0 };
-            readers.spawn(read(Client::new(&target.bootstrap), position));
+    for _ in 0..load.pace.consumers {
+        let client = Client::new(&target.bootstrap);
+        for group in groups(&client, topics).await? {
+            let (ends, size) = (ends.clone(), load.shape.record_size.0);
+            readers.spawn(drain(client.clone(), group, ends, size, meter.clone()));
         }
     }
-    let (mut bytes, mut records) = (0, 0);
-    while let Some(reader) = readers.join_next().await {
-        let (read_bytes, read_records) = reader??;
-        bytes += read_bytes;
-        records += read_records;
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    let after = target.sample().await;
-    Ok(Report::new("consume", load, (bytes, records), seconds).with_cost(before, after, bytes, seconds))
+    let until = async {
+        while let Some(reader) = readers.join_next().await {
+            reader??;
+        }
+        Ok(())
+    };
+    Ok(Report::new("consume", load, target, target.observe(&meter, until).await?))
 }
 
-async fn read(client: Client, mut position: Position) -> Result<(u64, u64), Error> {
-    let end = client.offset(&position.topic, position.partition, Start::Latest).await?;
-    let (mut bytes, mut records) = (0, 0);
-    while position.offset < end {
-        for fetched in client.fetch(std::slice::from_ref(&position), WAIT).await? {
-            for batch in read_batches(fetched.batches) {
+/// The end of each partition.
+async fn ends(client: &Client, topics: &[Topic]) -> Result<Arc<Vec<Position>>, Error> {
+    let mut ends = Vec::new();
+    for (topic, partition) in topics.iter().flat_map(Topic::places) {
+        let offset = client.offset(&topic, partition, Start::Latest).await?;
+        ends.push(Position { topic, partition, offset });
+    }
+    Ok(Arc::new(ends))
+}
+
+/// The beginnings of all partitions, by topic and the node that leads.
+pub async fn groups(client: &Client, topics: &[Topic]) -> Result<Vec<Vec<Position>>, Error> {
+    let mut groups = Vec::new();
+    for topic in topics {
+        let position = |(topic, partition)| Position { topic, partition, offset: 0 };
+        groups.extend(client.by_leader(topic.places().map(position).collect()).await?);
+    }
+    Ok(groups)
+}
+
+/// One fetch from each leader of these positions, which are of one topic. A failure that passes gives nothing, and has the
+/// leaders looked up anew.
+pub async fn round(client: &Client, positions: &[Position], wait: Duration) -> Result<Vec<Fetched>, Error> {
+    let fetch = async {
+        let mut fetched = Vec::new();
+        for group in client.by_leader(positions.to_vec()).await? {
+            fetched.extend(client.fetch(&group, wait).await?);
+        }
+        Ok(fetched)
+    };
+    match fetch.await {
+        Err(error) if Error::passes(&error) => {
+            positions.iter().for_each(|position| client.forget_leader(&position.topic, position.partition));
+            sleep(RETRY_PAUSE).await;
+            Ok(Vec::new())
+        }
+        outcome => outcome,
+    }
+}
+
+async fn drain(
+    client: Client,
+    mut left: Vec<Position>,
+    ends: Arc<Vec<Position>>,
+    record_bytes: u64,
+    meter: Arc<Meter>,
+) -> Result<(), Error> {
+    let is_behind = |at: &Position| {
+        let same = |end: &&Position| (&end.topic, end.partition) == (&at.topic, at.partition);
+        ends.iter().find(same).is_some_and(|end| at.offset < end.offset)
+    };
+    loop {
+        left.retain(is_behind);
+        if left.is_empty() {
+            return Ok(());
+        }
+        for partition in round(&client, &left, WAIT).await? {
+            let position = left.iter_mut().find(|position| position.partition == partition.partition);
+            let Some(position) = position else { continue };
+            for batch in read_batches(partition.batches) {
                 let batch = batch?;
                 let header = batch.header();
-                bytes += batch.bytes().len() as u64;
-                records += u64::try_from(header.record_count).unwrap_or(0);
+                let records = u64::try_from(header.record_count).unwrap_or(0);
+                meter.count(records, records * record_bytes, None);
                 position.offset = header.base_offset + i64::from(header.last_offset_delta) + 1;
             }
         }
     }
-    Ok((bytes, records))
 }

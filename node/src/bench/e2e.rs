@@ -1,113 +1,104 @@
-//! `bench e2e`: single records at a rate, each carrying its intended send time, timed when a consumer has them.
+//! `bench e2e`: records at a rate, each carrying its intended send time, timed when a consumer has them.
 //! Invariant: the clock of sending and receiving is the same one of this process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
-use wire::compression::Compression;
-use wire::kafka::batch::BatchBuilder;
+use tokio::time::{Instant, sleep};
 
+use super::Topic;
 use super::cluster::Target;
-use super::histogram::Histogram;
+use super::consume::{groups, round};
+use super::flow::Flow;
+use super::load::Load;
+use super::meter::Meter;
+use super::payload::{Payload, stamp};
 use super::report::Report;
-use super::{Load, Topic};
 use crate::cli::client::{Client, Error, Position, Start};
-use crate::seams::{Clock, SystemClock};
+use crate::config::units::ByteSize;
 
 const RATE: u64 = 200;
-const WARM_UP: Duration = Duration::from_secs(1);
 const WAIT: Duration = Duration::from_millis(500);
-const STAMP_BYTES: usize = 8;
 
 /// Runs it.
 pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Result<Report> {
-    let (sender, done) = watch::channel(false);
+    let mut load = load.clone();
+    load.shape.batch.get_or_insert(ByteSize(0));
+    let rate = *load.pace.rate.get_or_insert(RATE);
+    let (records, bytes) = (load.shape.records_per_batch(), usize::from(load.shape.record_size));
     let zero = Instant::now();
-    let client = Client::new(&target.bootstrap);
+    let received = Arc::new(Received { zero, meter: Meter::default(), bytes: bytes as u64, count: AtomicU64::new(0) });
     let mut readers = JoinSet::new();
-    for topic in topics {
-        for partition in &topic.partitions {
-            let offset = client.offset(&topic.name, *partition, Start::Latest).await?;
-            let position = Position { topic: topic.name.clone(), partition: *partition, offset };
-            readers.spawn(receive(Client::new(&target.bootstrap), position, zero, done.clone()));
+    for _ in 0..load.pace.consumers {
+        let client = Client::new(&target.bootstrap);
+        for mut group in groups(&client, topics).await? {
+            for position in &mut group {
+                position.offset = client.offset(&position.topic, position.partition, Start::Latest).await?;
+            }
+            readers.spawn(receive(client.clone(), group, received.clone()));
         }
     }
-    let before = target.sample().await;
-    let started = Instant::now() + WARM_UP;
-    let sent = send(load, target, topics, (zero, started)).await?;
-    let seconds = started.elapsed().as_secs_f64();
-    tokio::time::sleep(WAIT).await;
-    sender.send_replace(true);
-    let mut histogram = Histogram::default();
-    while let Some(reader) = readers.join_next().await {
-        histogram.merge(&reader??);
-    }
-    let after = target.sample().await;
-    let bytes = sent * load.record_size.0;
-    let mut report = Report::new("e2e", load, (bytes, sent), seconds).with_cost(before, after, bytes, seconds);
-    report.latency = Some((&histogram).into());
-    report.retries = sent.saturating_sub(histogram.count());
+    let sent = Arc::new(Meter::default());
+    let payload = Payload::stamped(zero, records, bytes);
+    let mut flow = Flow::start(&load, Some(rate), &target.bootstrap, topics, payload, &sent)?;
+    sent.start();
+    let window = {
+        let mut failure = std::pin::pin!(async {
+            tokio::select! {
+                error = flow.failure() => error,
+                error = ended(&mut readers) => error,
+            }
+        });
+        let mut pause = async |seconds| {
+            tokio::select! {
+                () = sleep(Duration::from_secs(seconds)) => Ok(()),
+                error = &mut failure => Err(error),
+            }
+        };
+        pause(load.pace.warm_up).await?;
+        target.observe(&received.meter, pause(load.pace.seconds)).await?
+    };
+    let retries = flow.stop().await;
+    sleep(WAIT).await;
+    let expected = sent.stop().0.records * u64::from(load.pace.consumers);
+    let mut report = Report::new("e2e", &load, target, window);
+    report.retries = retries;
+    report.undelivered = Some(expected.saturating_sub(received.count.load(Ordering::Relaxed)));
     Ok(report)
 }
 
-async fn send(
-    load: &Load,
-    target: &Target,
-    topics: &[Topic],
-    (zero, begin): (Instant, Instant),
-) -> anyhow::Result<u64> {
-    let clients: Vec<Client> = (0..load.clients).map(|_| Client::new(&target.bootstrap)).collect();
-    let places: Vec<(Arc<str>, i32)> = topics
-        .iter()
-        .flat_map(|topic| topic.partitions.iter().map(|partition| (topic.name.as_str().into(), *partition)))
-        .collect();
-    let pace = Duration::from_secs_f64(1.0 / load.rate.unwrap_or(RATE).max(1) as f64);
-    let mut on_the_way = JoinSet::new();
-    let count = (load.seconds as f64 / pace.as_secs_f64()) as u64;
-    let wall = SystemClock::new();
-    for number in 0..count {
-        let intended = begin + pace.mul_f64(number as f64);
-        sleep_until(intended).await;
-        let mut value = vec![0; usize::from(load.record_size).max(STAMP_BYTES)];
-        let stamp = u64::try_from((intended - zero).as_micros())?;
-        value[..STAMP_BYTES].copy_from_slice(&stamp.to_le_bytes());
-        let mut batch = BatchBuilder::new(Compression::None);
-        batch.push(wall.wall_ms(), None, Some(&value));
-        let (topic, partition) = places[number as usize % places.len()].clone();
-        let (client, acks, bytes) =
-            (clients[number as usize % clients.len()].clone(), load.acks_code(), batch.build()?);
-        on_the_way.spawn(async move { client.produce(&topic, partition, acks, bytes).await });
-        while let Some(answer) = on_the_way.try_join_next() {
-            answer??;
-        }
+/// Why a consumer ended, which none does by itself.
+async fn ended(readers: &mut JoinSet<Result<(), Error>>) -> anyhow::Error {
+    match readers.join_next().await {
+        Some(Ok(Err(error))) => error.into(),
+        Some(Err(error)) => error.into(),
+        Some(Ok(Ok(()))) | None => anyhow::anyhow!("a consumer ended"),
     }
-    while let Some(answer) = on_the_way.join_next().await {
-        answer??;
-    }
-    Ok(count)
 }
 
-async fn receive(
-    client: Client,
-    mut position: Position,
+/// What the consumers got.
+struct Received {
     zero: Instant,
-    done: watch::Receiver<bool>,
-) -> Result<Histogram, Error> {
-    let mut histogram = Histogram::default();
-    while !*done.borrow() {
-        let fetched = client.fetch(std::slice::from_ref(&position), WAIT).await?;
-        let now = zero.elapsed();
+    meter: Meter,
+    bytes: u64,
+    /// Warm-up and the rest at the end included.
+    count: AtomicU64,
+}
+
+async fn receive(client: Client, mut positions: Vec<Position>, received: Arc<Received>) -> Result<(), Error> {
+    loop {
+        let fetched = round(&client, &positions, WAIT).await?;
+        let now = received.zero.elapsed();
         for partition in &fetched {
-            for record in partition.records(&mut position)? {
-                let stamp = record.value.as_deref().and_then(|value| value.first_chunk::<STAMP_BYTES>().copied());
-                if let Some(stamp) = stamp {
-                    histogram.record(now.saturating_sub(Duration::from_micros(u64::from_le_bytes(stamp))));
-                }
+            let position = positions.iter_mut().find(|position| position.partition == partition.partition);
+            let Some(position) = position else { continue };
+            for record in partition.records(position)? {
+                let Some(sent) = stamp(record.value.as_deref()) else { continue };
+                received.meter.count(1, received.bytes, Some(now.saturating_sub(Duration::from_micros(sent))));
+                received.count.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
-    Ok(histogram)
 }

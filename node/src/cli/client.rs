@@ -115,12 +115,20 @@ impl Client {
 
     /// A connection to the broker with that id.
     pub async fn broker(&self, id: i32) -> Result<Arc<Connection>, Error> {
-        let address = self.view().brokers.get(&id).cloned();
-        self.link(&address.ok_or(Error::NoLeader)?).await
+        self.link(&self.address(id)?).await
+    }
+
+    fn address(&self, id: i32) -> Result<String, Error> {
+        self.view().brokers.get(&id).cloned().ok_or(Error::NoLeader)
     }
 
     /// A connection to the leader of a partition; asks for metadata if it is not known.
     pub async fn leader(&self, topic: &str, partition: i32) -> Result<Arc<Connection>, Error> {
+        self.link(&self.leader_address(topic, partition).await?).await
+    }
+
+    /// Where the leader of a partition listens; asks for metadata if it is not known.
+    pub async fn leader_address(&self, topic: &str, partition: i32) -> Result<String, Error> {
         let key = (topic.to_owned(), partition);
         let known = self.view().leaders.get(&key).copied();
         let id = match known {
@@ -130,7 +138,7 @@ impl Client {
                 self.view().leaders.get(&key).copied().ok_or(Error::NoLeader)?
             }
         };
-        self.broker(id).await
+        self.address(id)
     }
 
     /// Forgets who leads a partition, after an answer or a disconnect that says so.

@@ -31,7 +31,10 @@ fn every_documented_command_parses() {
         "raft ls --admin 127.0.0.1:9641",
         "bench produce --dev --seconds 10 --batch 16KiB --acks all -o json",
         "bench consume --record-size 100B --topics 2 --partitions 3 --clients 4 --in-flight 5",
-        "bench e2e --rate 1000",
+        "bench e2e --rate 1000 --consumers 10",
+        "bench produce --dev --set log.level=warn --data d --disk d --svg f.svg --warm-up 0",
+        "bench produce --pid 1,2,3 --batch 0B --config min.insync.replicas=2 --replication 3",
+        "bench idle --topics 10 --partitions 1000",
         "check config node.toml",
         "completion bash",
     ];
@@ -48,6 +51,8 @@ fn mistakes_are_refused() {
         "dev --ephemeral --data d",
         "topic consume a --start soon",
         "bench produce --acks none",
+        "bench produce --rate 0",
+        "bench produce --set log.level=warn",
         "topic create a -c x",
     ] {
         let arguments = std::iter::once("flotilla").chain(line.split(' '));

@@ -89,16 +89,19 @@ impl Connection {
         &self.versions
     }
 
-    /// Sends a request in the newest version both sides speak, and waits for its answer.
-    pub async fn call<R: RequestBody>(&self, request: &R) -> Result<R::Response, Error> {
+    /// The newest version of a request that both sides speak.
+    pub fn version<R: RequestBody>(&self) -> Result<i16, Error> {
         let api = R::API.api();
-        let version = self
-            .versions
+        self.versions
             .get(&(R::API as i16))
             .map(|(low, high)| (*low.max(&api.min), *high.min(&newest(R::API))))
             .and_then(|(low, high)| (low <= high).then_some(high))
-            .ok_or(Error::Unsupported(api.name))?;
-        self.send(version, request).await
+            .ok_or(Error::Unsupported(api.name))
+    }
+
+    /// Sends a request in the newest version both sides speak, and waits for its answer.
+    pub async fn call<R: RequestBody>(&self, request: &R) -> Result<R::Response, Error> {
+        self.send(self.version::<R>()?, request).await
     }
 
     async fn send<R: RequestBody>(&self, version: i16, request: &R) -> Result<R::Response, Error> {
