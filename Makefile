@@ -7,7 +7,7 @@ ROCKS = export ROCKSDB_LIB_DIR=$$(deploy/rocksdb-static) &&
 # `sim` is built by itself: cargo unifies features across a workspace build, and the simulation must not link RocksDB.
 PRODUCT = --workspace --exclude sim
 
-.PHONY: dev build test test-long verify fix bench sim sim-seed sim-shrink bootstrap sim-mutants
+.PHONY: dev build test test-long verify fix bench bench-peers sim sim-seed sim-shrink bootstrap sim-mutants
 
 bootstrap:
 	@deploy/bootstrap build
@@ -41,6 +41,11 @@ fix:
 
 bench: build
 	@$(TARGET)/release/flotilla bench produce --dev --seconds 10 --batch 16KiB --acks all -o json
+
+# Flotilla beside Apache Kafka, NATS and RabbitMQ, in one run; rewrites the tables of docs/performance.md. About 12 minutes.
+bench-peers: build
+	@deploy/bootstrap peers
+	@FLOTILLA_BINARY=$(abspath $(TARGET))/release/flotilla tests/bench-peers/run $(ARGS)
 
 # make sim SEEDS=1..60, then make sim-seed SEED=7 for the story of one, make sim-shrink SEED=7 for its shortest schedule.
 # ARGS are further arguments: docs/simulation.md.
