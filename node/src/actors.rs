@@ -120,3 +120,11 @@ impl Tree {
         let _already_stopped = self.root.stop_and_wait(None, Some(STOP)).await;
     }
 }
+
+/// A raft may end by itself (a panic within it); then its actor fails, and both begin anew. One in quarantine stays.
+fn check_runs(raft: &raft::Group) -> Result<(), String> {
+    match raft.status_now().stopped {
+        Some(why) if raft.quarantined().is_none() => Err(format!("its raft ended: {why}")),
+        _ => Ok(()),
+    }
+}

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::broker::{Broker, Standing};
 use crate::config::Config;
 use crate::peer::Peers;
-use crate::peer::hello::{Directory, Member};
+use crate::peer::directory::{Directory, Member};
 use crate::peer::messages::Seen;
 
 pub use roster::Roster;

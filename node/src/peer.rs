@@ -1,6 +1,7 @@
 //! Nodes talking to nodes: one listener, two outgoing connections (lanes) per other node, heartbeats, visits.
 //! Owns the connections and the directory of who may speak. Implements `raft::Transport`.
 //! Never decodes a Raft message, never retries one.
+pub mod directory;
 pub mod frame;
 pub mod heartbeat;
 pub mod hello;
@@ -22,8 +23,9 @@ use raft::{Lane, TransportError};
 use tokio::time::timeout;
 
 use crate::seams::{Net, Stop};
+use directory::Directory;
 use frame::{Frame, Kind, Service, Slices, VISITOR_FRAME_BYTES_MAX};
-use hello::{Directory, HELLO_DEADLINE, Hello};
+use hello::{HELLO_DEADLINE, Hello};
 use link::{Failure, Link};
 use messages::{Visit, Visited};
 

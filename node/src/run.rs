@@ -14,7 +14,7 @@ use crate::bootstrap::{Bootstrap, Ports, Roster};
 use crate::broker::{Broker, Parts, Standing};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::peer::hello::{Directory, Member};
+use crate::peer::directory::{Directory, Member};
 use crate::peer::listener::{self, Server};
 use crate::peer::messages::Heartbeat;
 use crate::peer::{Peers, heartbeat};
@@ -121,7 +121,7 @@ impl Node {
         let (stopper, stop) = Stop::channel();
         let (peers_stopper, peers_stop) = Stop::channel();
         let directory = Directory::new(node, identity.store, rand::random());
-        let directory = Arc::new(directory.with_secret(config.raft.secret.clone()));
+        let directory = Arc::new(directory.with_disk(engine.clone()).with_secret(config.raft.secret.clone()));
         identity.cluster.into_iter().for_each(|cluster| directory.set_cluster(cluster));
         let peers = Arc::new(Peers::new(directory, seams.net.clone(), peers_stop.clone()));
         let groups = raft::Groups::new(raft::Options::default(), writer, reader.clone(), peers.clone());
@@ -273,17 +273,30 @@ impl Start {
     fn beat(&self, closed: watch::Receiver<Option<storage::Closed>>) -> impl Future<Output = ()> + Send + use<> {
         let (broker, router) = (self.broker.clone(), self.context.router.clone());
         let (peers, every) = (self.peers.clone(), broker.config().raft.node_heartbeat);
-        let boot = peers.directory().boot();
+        let directory = peers.directory().clone();
         heartbeat::run(peers, every, move || Heartbeat {
-            boot,
+            boot: directory.boot(),
+            synced: directory.synced(),
             image_version: broker.image().version,
             disk_ok: closed.borrow().is_none() && !broker.is_disk_full(),
             leads: Some(router.leads()),
         })
     }
 
-    /// Finds the cluster, starts the actors, registers the node; then lives until it is stopped.
+    /// Lives until it is stopped, or until a peer has reason to refuse its data folder for ever.
     async fn live(self) -> Result<(), Error> {
+        let (peers, bootstrap) = (self.peers.clone(), self.bootstrap.clone());
+        tokio::select! {
+            lived = self.take_part() => lived,
+            words = peers.directory().condemned() => {
+                bootstrap.condemn(&words)?;
+                Err(Error::Storage(storage::Error::Corrupt(words)))
+            }
+        }
+    }
+
+    /// Finds the cluster, starts the actors, registers the node; then waits for the end.
+    async fn take_part(self) -> Result<(), Error> {
         let roster = self.bootstrap.settle().await.map_err(Error::Bootstrap)?;
         tokio::spawn(until(self.stop.clone(), self.bootstrap.clone().tell_founders(roster.clone())));
         let tree = Tree::start(self.context.clone(), roster.start()).await;

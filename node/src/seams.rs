@@ -210,9 +210,24 @@ impl Clock for SystemClock {
     }
 }
 
+/// The store, within the data folder.
+#[cfg(feature = "rocks")]
+const FOLDER: &str = "db";
+/// How long a store may take to close.
+#[cfg(feature = "rocks")]
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
+
 /// Opens RocksDB.
 #[cfg(feature = "rocks")]
 pub struct Rocks;
+
+#[cfg(feature = "rocks")]
+impl Rocks {
+    /// Waits a while until the store of a node that has ended is closed: a process must not end before.
+    pub fn wait_closed(data: &Path) -> bool {
+        storage::engine::rocks::wait_closed(&data.join(FOLDER), CLOSED_WITHIN)
+    }
+}
 
 #[cfg(feature = "rocks")]
 impl EngineFactory for Rocks {
@@ -221,7 +236,7 @@ impl EngineFactory for Rocks {
         let defaults = RocksOptions::default();
         let memtable_bytes = options.memtable_bytes;
         Ok(RocksEngine::open(
-            &data.join("db"),
+            &data.join(FOLDER),
             RocksOptions { memtable_bytes, block_cache_bytes: options.block_cache_bytes, ..defaults },
         )?)
     }

@@ -40,7 +40,7 @@ impl Services for NodeServices {
     }
 
     fn heartbeat(&self, from: NodeId, heartbeat: Heartbeat) {
-        let Heartbeat { boot, image_version, disk_ok, leads } = heartbeat;
+        let Heartbeat { boot, image_version, synced: _, disk_ok, leads } = heartbeat;
         let leads = leads.map(|leads| leads.into_iter().collect());
         if self.router.heard(from, boot, image_version, disk_ok, leads) {
             tracing::info!(node = from.0, "a node has restarted");

@@ -165,11 +165,14 @@ impl Group {
         }
         verdict::store(&self.inner.writer, self.inner.group, words);
         let group = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = group.raft().shutdown().await {
-                tracing::warn!(group = %group.id(), %error, "a raft group ended in a panic");
-            }
-        });
+        tokio::spawn(async move { group.halt().await });
+    }
+
+    /// Ends the raft as a failure within it would: fault drills and tests. Its owner has to open it again.
+    pub async fn halt(&self) {
+        if let Err(error) = self.raft().shutdown().await {
+            tracing::warn!(group = %self.id(), %error, "a raft group ended in a panic");
+        }
     }
 
     /// Role and members, and when they change.

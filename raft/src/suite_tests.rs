@@ -75,15 +75,27 @@ async fn a_purge_whose_deletion_was_lost_is_repeated() {
 
 #[cfg(feature = "rocks")]
 mod rocks {
+    use std::time::Duration;
+
+    use storage::engine::rocks::{RocksEngine, RocksOptions, wait_closed};
+
     use super::*;
 
     struct OnRocks(Kind);
 
-    impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for OnRocks {
-        async fn build(&self) -> Result<(tempfile::TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
-            let folder = tempfile::tempdir().unwrap();
-            let options = storage::engine::rocks::RocksOptions::default();
-            let engine = storage::engine::rocks::RocksEngine::open(folder.path(), options).unwrap();
+    /// Goes when RocksDB has closed what is in it.
+    struct Folder(tempfile::TempDir);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking() || wait_closed(self.0.path(), Duration::from_secs(10)), "left open");
+        }
+    }
+
+    impl StoreBuilder<TypeConfig, LogStore, StateMachine, Folder> for OnRocks {
+        async fn build(&self) -> Result<(Folder, LogStore, StateMachine), StorageError<TypeConfig>> {
+            let folder = Folder(tempfile::tempdir().unwrap());
+            let engine = RocksEngine::open(folder.0.path(), RocksOptions::default()).unwrap();
             let (log, machine) = stores(engine, self.0);
             Ok((folder, log, machine))
         }

@@ -79,6 +79,16 @@ impl Disks {
         self.of_node(node).wipe();
     }
 
+    /// A copy of what is durable on the disk of `node` is put aside.
+    pub fn backup(&self, node: u32) {
+        self.of_node(node).backup();
+    }
+
+    /// The copy is put in its place. False if there is none.
+    pub fn restore(&self, node: u32) -> bool {
+        self.of_node(node).restore()
+    }
+
     fn of_node(&self, node: u32) -> &SimDisk {
         &self.disks[node as usize - 1]
     }

@@ -61,6 +61,8 @@ pub enum Fault {
     Restore { node: u32 },
     /// The actor of the `nth` partition on a node panics (16).
     Panic { node: u32, nth: u32 },
+    /// The raft of the `nth` partition on a node ends by itself, 0 is the controller's (16).
+    RaftEnds { node: u32, nth: u32 },
     /// The leader of a group hands over: 0 is the controller, n the nth partition (33).
     Transfer { group: u32, to: u32 },
     /// A node that was no founder starts and joins (30, 32).

@@ -173,6 +173,7 @@ impl World {
             }
             Fault::ClockDrift { node, per_mille } => self.machine(node).clock().drift(per_mille),
             Fault::Panic { node, nth } => self.panic(node, nth),
+            Fault::RaftEnds { node, nth } => self.end_raft(node, nth),
             Fault::Transfer { group, to } => self.transfer(group, to),
             _ => self.disturb(fault) || self.damage(fault),
         }
@@ -217,8 +218,8 @@ impl World {
                 self.tell(format!("node {node}: {gone} entries at the ends of its logs are gone"));
             }
             Fault::DiskLoss { node } if down(self, node) => self.disks.wipe(node),
-            // Backup and Restore have no effect yet: nothing refuses an old copy of a disk under its own store id, and the first
-            // follower that comes back with one makes openraft panic on the leader (docs/simulation.md, case 26).
+            Fault::Backup { node } => self.disks.backup(node),
+            Fault::Restore { node } if down(self, node) && self.disks.restore(node) => {}
             _ => return false,
         }
         if let Some(node) = fault.damages() {
@@ -253,9 +254,16 @@ impl World {
         self.nth_group(nth).is_some_and(|group| self.machine(node).order(Order::Panic(group)))
     }
 
+    fn end_raft(&mut self, node: u32, nth: u32) -> bool {
+        let Some(wanted) = self.group(nth) else { return false };
+        let broker = self.views().into_iter().find(|view| view.node == node).and_then(|view| view.broker);
+        let raft = broker.and_then(|broker| broker.rafts().into_iter().find(|raft| raft.id() == wanted));
+        raft.is_some_and(|raft| self.machine(node).spawn(async move { raft.halt().await }))
+    }
+
     /// The replica of `group` that leads hands over to the one on node `to`.
     fn transfer(&mut self, group: u32, to: u32) -> bool {
-        let wanted = if group == 0 { Some(GroupId::CONTROLLER) } else { self.nth_group(group) };
+        let wanted = self.group(group);
         let leads = |raft: &raft::Group| Some(raft.id()) == wanted && raft.status_now().is_leader;
         let leaders = self.views().into_iter().filter(|view| view.state == State::Up && view.node != to);
         let leader = leaders.filter_map(|view| Some((view.node, view.broker?.rafts().into_iter().find(leads)?))).next();
@@ -264,6 +272,11 @@ impl World {
                 let _taken_or_not = raft.transfer_leader(NodeId(to)).await;
             })
         })
+    }
+
+    /// The controller's for 0, else that of a partition.
+    fn group(&self, nth: u32) -> Option<GroupId> {
+        if nth == 0 { Some(GroupId::CONTROLLER) } else { self.nth_group(nth) }
     }
 
     /// The group of the `nth` partition of all topics, counted from 1.

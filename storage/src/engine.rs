@@ -92,6 +92,10 @@ pub trait Engine: Send + Sync + 'static {
     /// `Io`; never retried (a failed fsync may have dropped the pages).
     fn sync(&self) -> Result<(), Error>;
 
+    /// How far what is durable reaches, as a number: it grows with every sync and never falls, over restarts too. A store that
+    /// has a lower one than it once told lacks what was synced: it is an old copy of itself.
+    fn synced(&self) -> u64;
+
     /// The value of one key. May block on the device.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Whose folder this is and in which format: one row, written when the folder is new, checked at every start.
-//! Invariant: a folder of another node, another cluster or a newer format is refused before anything is changed.
+//! Invariants: a folder of another node, another cluster or a newer format is refused before anything is changed; one that
+//! was condemned is refused for ever.
 
 use bytes::Bytes;
 use model::{GroupId, NodeId, StoreId};
@@ -56,8 +57,11 @@ pub fn read(engine: &dyn Engine) -> Result<Option<Identity>, Error> {
 /// folder without a cluster takes the owner's. Call it before `open` and before anything else is written.
 ///
 /// # Errors
-/// `Foreign`, `NewerFormat`, or what the engine says. Nothing is changed on an error.
+/// `Foreign`, `NewerFormat`, `Corrupt` when it was condemned, or what the engine says. Nothing is changed on an error.
 pub fn claim(engine: &dyn Engine, owner: &Owner, fresh: StoreId) -> Result<Identity, Error> {
+    if let Some(words) = engine.get(Table::Meta, &verdict_key())? {
+        return Err(Error::Corrupt(String::from_utf8_lossy(&words).into_owned()));
+    }
     let mut identity = match read(engine)? {
         Some(identity) => identity,
         None => {
@@ -83,6 +87,15 @@ pub fn claim(engine: &dyn Engine, owner: &Owner, fresh: StoreId) -> Result<Ident
     Ok(identity)
 }
 
+/// The folder must not be used any more, and `words` say why: it is an old copy of itself, say. Nothing is deleted.
+///
+/// # Errors
+/// What the engine says.
+pub fn condemn(engine: &dyn Engine, words: &str) -> Result<(), Error> {
+    let parts = vec![Bytes::copy_from_slice(words.as_bytes())];
+    engine.write(&[Op::Put { table: Table::Meta, key: verdict_key(), parts }], true)
+}
+
 fn describe(node: NodeId, cluster: Option<&str>) -> String {
     match cluster {
         Some(cluster) => format!("node {node} of cluster {cluster}"),
@@ -92,6 +105,10 @@ fn describe(node: NodeId, cluster: Option<&str>) -> String {
 
 fn key() -> Bytes {
     keys::meta(RowKind::Identity, GroupId(0), &[])
+}
+
+fn verdict_key() -> Bytes {
+    keys::meta(RowKind::Identity, GroupId(0), b"verdict")
 }
 
 fn write(engine: &dyn Engine, identity: &Identity) -> Result<(), Error> {
@@ -129,6 +146,17 @@ mod tests {
         let other_cluster = claim(engine.as_ref(), &owner(1, Some("red")), StoreId(8)).unwrap_err();
         let words = "belongs to node 1 of cluster blue, this is node 1 of cluster red";
         assert!(other_cluster.to_string().contains(words), "{other_cluster}");
+    }
+
+    #[test]
+    fn a_condemned_folder_is_refused_for_ever() {
+        let disk = SimDisk::new(1);
+        let engine = disk.open();
+        claim(engine.as_ref(), &owner(1, None), StoreId(7)).unwrap();
+        condemn(engine.as_ref(), "an old copy").unwrap();
+        disk.crash(0);
+        let refused = claim(disk.open().as_ref(), &owner(1, None), StoreId(8)).unwrap_err();
+        assert!(matches!(&refused, Error::Corrupt(words) if words == "an old copy"), "{refused}");
     }
 
     #[test]

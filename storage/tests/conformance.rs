@@ -20,6 +20,7 @@ fn suite(new: impl Fn() -> Box<dyn Disk>) {
     range_deletes_are_half_open(new().as_ref());
     everything_survives_a_clean_reopen(new().as_ref());
     usage_is_told(new().as_ref());
+    what_is_synced_never_falls(new().as_ref());
 }
 
 fn put(table: Table, key: &str, parts: &[&[u8]]) -> Op {
@@ -135,6 +136,24 @@ fn usage_is_told(disk: &dyn Disk) {
     engine.write(&[put(Table::Log, "k", &[&[1u8; 10_000]])], true).unwrap();
     let usage = engine.disk_usage().unwrap();
     assert!(usage.used >= 10_000 && usage.free > 0, "{usage:?}");
+}
+
+fn what_is_synced_never_falls(disk: &dyn Disk) {
+    let mut told = 0;
+    for round in 0..3 {
+        let engine = disk.open();
+        engine.sync().unwrap();
+        assert!(engine.synced() >= told, "a reopen in round {round}");
+        told = engine.synced();
+        engine.write(&[put(Table::Log, "a", &[b"1"]), put(Table::Meta, "b", &[b"2"])], true).unwrap();
+        assert!(engine.synced() > told, "a synced write");
+        told = engine.synced();
+        engine.write(&[put(Table::Log, "c", &[b"3"])], false).unwrap();
+        assert_eq!(engine.synced(), told, "a write that is not synced");
+        engine.sync().unwrap();
+        assert!(engine.synced() > told, "a sync");
+        told = engine.synced();
+    }
 }
 
 /// The store on top of an engine, through a reopen that nothing announced.

@@ -3,9 +3,11 @@
 
 mod support;
 
+use std::time::Duration;
+
 use model::GroupId;
 use storage::Options;
-use storage::engine::rocks::{RocksEngine, RocksOptions};
+use storage::engine::rocks::{RocksEngine, RocksOptions, wait_closed};
 
 /// A node may take 80 MiB when idle; its store gets this much of them, KiB.
 const IDLE_KIB_MAX: u64 = 30 << 10;
@@ -21,11 +23,13 @@ async fn an_idle_store_is_small() {
     let folder = tempfile::tempdir().expect("folder");
     let before = resident_kib();
     let engine = RocksEngine::open(folder.path(), RocksOptions::default()).expect("open");
-    let (writer, _reader) = storage::open(engine, Options::default()).expect("open");
+    let (writer, reader) = storage::open(engine, Options::default()).expect("open");
     for group in 1024..1124 {
         support::append(&writer, GroupId(group), support::entries(1..=3, 1, 1_000)).await.expect("append");
     }
     let taken = resident_kib().saturating_sub(before);
     assert!(taken < IDLE_KIB_MAX, "{taken} KiB");
+    drop((writer, reader));
+    assert!(wait_closed(folder.path(), Duration::from_secs(10)), "the store stays open");
     println!("an idle store with 100 groups takes {taken} KiB");
 }

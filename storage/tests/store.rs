@@ -354,6 +354,9 @@ impl Engine for Gated {
     fn sync(&self) -> Result<(), Error> {
         self.inner.sync()
     }
+    fn synced(&self) -> u64 {
+        self.inner.synced()
+    }
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Error> {
         self.inner.get(table, key)
     }

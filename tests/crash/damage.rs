@@ -64,6 +64,46 @@ fn damaged_files_are_found_and_nothing_wrong_is_served() {
     }
 }
 
+/// It may vote twice, and lacks what it has confirmed.
+#[test]
+fn an_old_copy_of_a_folder_is_refused_and_marked() {
+    let _turn = turn();
+    let mut world = World::start(2);
+    let id = 2;
+    let folder = world.data(id).join("db");
+    let (old, whole) = (aside(&mut world, id), {
+        world.servers.start(id);
+        world.healed(HEALED_WITHIN);
+        aside(&mut world, id)
+    });
+    replace(&folder, old.path());
+    power::replaced(world.servers.node(id));
+    for start in ["the first start", "a later start"] {
+        let from = world.servers.node(id).log_bytes();
+        world.servers.start(id);
+        assert_eq!(noticed(&mut world, id), Outcome::Refused, "{start}");
+        let said = world.servers.node(id).said(from);
+        assert!(said.contains("it is an old copy of itself"), "{start}: {said}");
+    }
+    world.check_cargo();
+    let probed = world.probe();
+    assert!(probed.status.success(), "the two others do not serve: {probed:?}");
+    replace(&folder, whole.path());
+    power::replaced(world.servers.node(id));
+    world.servers.start(id);
+    let (ready, _) = world.healed(HEALED_WITHIN);
+    println!("an old copy was refused; whole again, ready after {} ms", ready.as_millis());
+}
+
+/// Kills the node and copies its folder.
+fn aside(world: &mut World, id: u32) -> TempDir {
+    power::lost(world.servers.node(id), false);
+    world.servers.node(id).kill();
+    let aside = TempDir::new_in(world.servers.home.path()).expect("a folder");
+    copy(&world.data(id).join("db"), aside.path());
+    aside
+}
+
 /// One of them, drawn.
 pub fn any(world: &mut World) -> String {
     let damage = world.dice.pick(&ALL);
@@ -73,14 +113,11 @@ pub fn any(world: &mut World) -> String {
 fn strike(world: &mut World, damage: Damage) -> (Outcome, String) {
     let id = world.dice.pick(&world.servers.ids());
     let folder = world.data(id).join("db");
-    power::lost(world.servers.node(id), false);
-    world.servers.node(id).kill();
+    let aside = aside(world, id);
     let Some(path) = choose(&folder, damage.file) else {
         world.servers.start(id);
         return (Outcome::NotMet, format!("node {id} has no {} file", damage.file));
     };
-    let aside = TempDir::new_in(world.servers.home.path()).expect("a folder");
-    copy(&folder, aside.path());
     hurt(&path, damage);
     let from = world.servers.node(id).log_bytes();
     world.servers.start(id);
@@ -142,13 +179,17 @@ fn hurt(path: &Path, damage: Damage) {
 fn restore(folder: &Path, aside: &Path, path: &Path, outcome: Outcome) -> bool {
     let whole = outcome == Outcome::Refused;
     if whole {
-        fs::remove_dir_all(folder).expect("the damaged folder goes");
-        fs::create_dir(folder).expect("a folder");
-        copy(aside, folder);
+        replace(folder, aside);
     } else if path.exists() {
         fs::copy(aside.join(path.file_name().expect("a name")), path).expect("the file comes back");
     }
     whole
+}
+
+fn replace(folder: &Path, by: &Path) {
+    fs::remove_dir_all(folder).expect("the folder goes");
+    fs::create_dir(folder).expect("a folder");
+    copy(by, folder);
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -9,7 +9,7 @@ use model::controller::Image;
 use model::{GroupId, NodeId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::Kind;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 use super::{Context, ControllerStart};
 
@@ -33,7 +33,8 @@ pub struct Controller {
 /// The running replica.
 pub struct State {
     group: raft::Group,
-    watches: Vec<AbortHandle>,
+    /// End with the actor, however it ends.
+    watches: JoinSet<()>,
 }
 
 impl Actor for Controller {
@@ -45,7 +46,9 @@ impl Actor for Controller {
         let groups = &self.context.groups;
         let _not_open = groups.close(GroupId::CONTROLLER).await;
         let group = groups.open(GroupId::CONTROLLER, Kind::Controller, start.replica, start.founders).await?;
-        let watches = vec![publish(&group, &self.context), tick(myself)];
+        let mut watches = JoinSet::new();
+        watches.spawn(publish(&group, &self.context));
+        watches.spawn(tick(myself));
         self.context.router.set_controller(Some(group.clone()));
         Ok(State { group, watches })
     }
@@ -57,6 +60,7 @@ impl Actor for Controller {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         let Message::Recruit = message;
+        super::check_runs(&state.group)?;
         if state.group.status_now().leads()
             && let Err(error) = recruit(&state.group).await
         {
@@ -66,27 +70,24 @@ impl Actor for Controller {
     }
 
     async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
-        state.watches.drain(..).for_each(|watch| watch.abort());
+        state.watches.abort_all();
         self.context.router.set_controller(None);
         self.context.groups.close(GroupId::CONTROLLER).await?;
         Ok(())
     }
 }
 
-fn tick(myself: ActorRef<Message>) -> AbortHandle {
-    let ticking = async move {
-        while myself.cast(Message::Recruit).is_ok() {
-            tokio::time::sleep(RECRUIT).await;
-        }
-    };
-    tokio::spawn(ticking).abort_handle()
+async fn tick(myself: ActorRef<Message>) {
+    while myself.cast(Message::Recruit).is_ok() {
+        tokio::time::sleep(RECRUIT).await;
+    }
 }
 
 /// Publishes each new version of the image.
-fn publish(group: &raft::Group, context: &Arc<Context>) -> AbortHandle {
+fn publish(group: &raft::Group, context: &Arc<Context>) -> impl Future<Output = ()> + use<> {
     let (group, context) = (group.clone(), context.clone());
     let mut applied = group.applied();
-    let publishing = async move {
+    async move {
         loop {
             applied.borrow_and_update();
             let image = group.image().unwrap_or_default();
@@ -105,8 +106,7 @@ fn publish(group: &raft::Group, context: &Arc<Context>) -> AbortHandle {
                 return;
             }
         }
-    };
-    tokio::spawn(publishing).abort_handle()
+    }
 }
 
 /// Takes one step: a registered stranger becomes a learner, or a learner that caught up becomes a voter.

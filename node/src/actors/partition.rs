@@ -8,7 +8,7 @@ use model::planted::{self, Bug};
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::Kind;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Context;
@@ -65,7 +65,8 @@ pub struct State {
     local: Arc<LocalPartition>,
     proposals: usize,
     term: u64,
-    watches: Vec<AbortHandle>,
+    /// End with the actor, however it ends.
+    watches: JoinSet<()>,
 }
 
 impl Actor for Partition {
@@ -77,7 +78,9 @@ impl Actor for Partition {
         let raft = self.open(&assignment).await?;
         let traffic = self.context.metrics.traffic_of(&assignment.placement.topic);
         let local = Arc::new(LocalPartition::new(assignment.placement, raft, self.inbox.clone(), traffic));
-        let watches = vec![watch_role(&local, myself.clone()), watch_progress(&local)];
+        let mut watches = JoinSet::new();
+        watches.spawn(watch_role(&local, myself.clone()));
+        watches.spawn(watch_progress(&local));
         self.inbox.attach(Box::new(move || {
             let _stopping = myself.cast(Message::Work);
         }));
@@ -97,7 +100,10 @@ impl Actor for Partition {
                 state.proposals = state.proposals.saturating_sub(1);
                 self.propose(&myself, state).await;
             }
-            Message::Role => self.role(state),
+            Message::Role => {
+                super::check_runs(state.local.raft())?;
+                self.role(state);
+            }
             Message::Panic => panic!("a partition was told to fail"),
             Message::Destroy => {
                 self.leave(state, "the topic was deleted");
@@ -134,7 +140,7 @@ impl Partition {
     }
 
     fn leave(&self, state: &mut State, why: &str) {
-        state.watches.drain(..).for_each(|watch| watch.abort());
+        state.watches.abort_all();
         self.context.router.remove(state.local.group());
         for job in self.inbox.drain() {
             let _gone = job.reply.send(Err(Refused::Stopped(why.to_owned())));
@@ -204,19 +210,17 @@ impl Partition {
 }
 
 /// Tells the actor when role or members change.
-fn watch_role(local: &Arc<LocalPartition>, myself: ActorRef<Message>) -> AbortHandle {
+fn watch_role(local: &Arc<LocalPartition>, myself: ActorRef<Message>) -> impl Future<Output = ()> + use<> {
     let mut status = local.raft().status();
-    let watch = async move { while myself.cast(Message::Role).is_ok() && status.changed().await.is_ok() {} };
-    tokio::spawn(watch).abort_handle()
+    async move { while myself.cast(Message::Role).is_ok() && status.changed().await.is_ok() {} }
 }
 
 /// Wakes readers when something was applied.
-fn watch_progress(local: &Arc<LocalPartition>) -> AbortHandle {
+fn watch_progress(local: &Arc<LocalPartition>) -> impl Future<Output = ()> + use<> {
     let (mut applied, local) = (local.raft().applied(), local.clone());
-    let watch = async move {
+    async move {
         while applied.changed().await.is_ok() && !planted::is(Bug::LostWakeUp) {
             local.pulse();
         }
-    };
-    tokio::spawn(watch).abort_handle()
+    }
 }

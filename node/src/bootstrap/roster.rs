@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Bootstrap;
 use crate::actors::ControllerStart;
-use crate::peer::hello::Member;
+use crate::peer::directory::Member;
 use crate::peer::messages::{Founding, Joined};
 
 /// What a folder remembers of its cluster.
@@ -45,6 +45,11 @@ impl Roster {
 }
 
 impl Bootstrap {
+    /// Remembers for good that this folder must not be used any more.
+    pub fn condemn(&self, words: &str) -> Result<(), storage::Error> {
+        storage::identity::condemn(self.engine.as_ref(), words)
+    }
+
     /// Remembers `roster` for good, if the folder remembers none.
     pub(super) fn decide(&self, roster: Roster) -> Result<(), String> {
         let mut state = self.state();

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Bootstrap, Roster};
 use crate::broker::Standing;
-use crate::peer::hello::Member;
+use crate::peer::directory::Member;
 use crate::peer::messages::{Founding, Joining, Seen, Visit, Visited};
 
 /// Between two rounds of probes.

@@ -12,7 +12,7 @@ use super::{check, output};
 use crate::config::load::{Loaded, Sources, load};
 use crate::config::settings::Settings;
 use crate::config::units::Raw;
-use crate::seams::{Seams, Stop};
+use crate::seams::{Rocks, Seams, Stop};
 use crate::telemetry;
 
 /// Flags of the server; every setting can also be given by file, by `FLOTILLA__SECTION__KEY` and by `--set`.
@@ -96,7 +96,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     let Settings { node, log_format, log_level, workers } = loaded.settings;
     telemetry::start(log_format, &log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers as usize).enable_all().build()?;
-    let seams = Seams::real();
+    let (seams, data) = (Seams::real(), node.data.clone());
     let result = runtime.block_on(async {
         let (stopper, stop) = Stop::channel();
         let watch = tokio::spawn(async move {
@@ -109,6 +109,9 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
         result
     });
     runtime.shutdown_background();
+    if !Rocks::wait_closed(&data) {
+        tracing::warn!("the store is still open at the end of the process");
+    }
     result?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,10 +1,7 @@
 //! The first words on a connection between nodes: who is calling, from which cluster and data folder, and yes or no.
 //! Opening, opening with the proof of the called side, proof of the caller, verdict. A refusal always says why, in words.
-//! Owns the hello's format and the directory of nodes that may speak. Invariants: who does not know the cluster's secret
-//! learns nothing but a hello; Raft traffic passes only from a (node id, store id) that this node knows as registered.
-use std::collections::BTreeMap;
+//! Owns the hello's format. Invariant: who does not know the cluster's secret learns nothing but a hello.
 use std::io;
-use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -13,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::directory::{Directory, Refusal};
 use super::proof::{Proof, Side, transcript};
-use crate::config::Secret;
 
 /// Opens every hello.
 const MAGIC: &[u8; 4] = b"FLTP";
 /// Version of hello and frames. A node refuses another one in words.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 /// Bytes of a hello or its answer, at most.
 const HELLO_BYTES_MAX: usize = 4096;
 /// How long either side takes for all of it.
@@ -51,6 +48,8 @@ pub struct Hello {
     pub lane: Lane,
     /// `host:port` of its peer listener; empty while it does not know how others see it.
     pub address: String,
+    /// How far its disk is synced ([`storage::Engine::synced`]).
+    pub synced: u64,
 }
 
 /// A hello and a random number, so that no two connections begin alike.
@@ -60,171 +59,20 @@ struct Opening {
     nonce: [u8; 32],
 }
 
+impl Opening {
+    fn of(directory: &Directory, lane: Lane) -> Self {
+        Self { hello: directory.hello(lane), nonce: rand::random() }
+    }
+}
+
 /// The called side's opening and proof, or why it does not speak this format.
 type Answer = Result<(Opening, Proof), String>;
 
 /// Whether the caller may go on.
-type Verdict = Result<(), String>;
+type Verdict = Result<(), Refusal>;
 
 /// What both sides say when a proof is wrong.
 const OTHER_SECRET: &str = "the two nodes have different secrets: cluster.secret must be the same on all nodes";
-
-/// A node that may speak: its data folder and peer address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Its node id.
-    pub node: NodeId,
-    /// Its data folder.
-    pub store: StoreId,
-    /// `host:port` of its peer listener.
-    pub address: String,
-}
-
-/// This node and all it knows of others.
-pub struct Directory {
-    me: (NodeId, StoreId, u64),
-    secret: Secret,
-    known: RwLock<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    cluster: Option<String>,
-    /// How others reach this node's peer listener; empty while unknown.
-    address: String,
-    members: BTreeMap<NodeId, Entry>,
-}
-
-struct Entry {
-    member: Member,
-    /// The address comes from the member itself, since this node started: a registration may be older.
-    told: bool,
-}
-
-impl Directory {
-    /// Knows only this node.
-    pub fn new(node: NodeId, store: StoreId, boot: u64) -> Self {
-        Self { me: (node, store, boot), secret: Secret::default(), known: RwLock::default() }
-    }
-
-    /// Speaks only to those who know `secret`.
-    #[must_use]
-    pub fn with_secret(self, secret: Secret) -> Self {
-        Self { secret, ..self }
-    }
-
-    /// This node's id.
-    pub fn node(&self) -> NodeId {
-        self.me.0
-    }
-
-    /// This node's data folder.
-    pub fn store(&self) -> StoreId {
-        self.me.1
-    }
-
-    /// This start of this node.
-    pub fn boot(&self) -> u64 {
-        self.me.2
-    }
-
-    /// The cluster, once this node belongs to one.
-    pub fn cluster(&self) -> Option<String> {
-        self.read().cluster.clone()
-    }
-
-    /// This node belongs to `cluster` from now on.
-    pub fn set_cluster(&self, cluster: String) {
-        self.write().cluster = Some(cluster);
-    }
-
-    /// Others reach this node's peer listener at `address`.
-    pub fn set_address(&self, address: String) {
-        self.write().address = address;
-    }
-
-    /// Learns members from registrations. Whoever is not named stays known: registrations are never taken back. An
-    /// address that the member itself has told is newer than its registration and stays.
-    pub fn learn(&self, members: impl IntoIterator<Item = Member>) {
-        let mut known = self.write();
-        for member in members {
-            let told = known.members.get(&member.node).is_some_and(|old| old.told && old.member.store == member.store);
-            if !told {
-                known.members.insert(member.node, Entry { member, told: false });
-            }
-        }
-    }
-
-    /// A member is at the address that it is called at, or that it tells itself. Nobody becomes a member by that.
-    pub fn hear(&self, node: NodeId, store: StoreId, address: String) {
-        let mut known = self.write();
-        if let Some(entry) = known.members.get_mut(&node).filter(|entry| entry.member.store == store)
-            && !address.is_empty()
-        {
-            entry.member.address = address;
-            entry.told = true;
-        }
-    }
-
-    /// A member's peer address.
-    pub fn address(&self, node: NodeId) -> Option<String> {
-        self.read().members.get(&node).map(|entry| entry.member.address.clone())
-    }
-
-    /// Everybody known, this node included if registered.
-    pub fn members(&self) -> Vec<Member> {
-        self.read().members.values().map(|entry| entry.member.clone()).collect()
-    }
-
-    /// This node's own hello.
-    pub fn hello(&self, lane: Lane) -> Hello {
-        let (node, store, boot) = self.me;
-        let known = self.read();
-        Hello { cluster: known.cluster.clone(), node, store, boot, lane, address: known.address.clone() }
-    }
-
-    fn open(&self, lane: Lane) -> Opening {
-        Opening { hello: self.hello(lane), nonce: rand::random() }
-    }
-
-    /// Whether the speaker may go on. The words of a refusal are for the operator of either side.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub fn admit(&self, hello: &Hello) -> Result<(), String> {
-        let known = self.read();
-        if let (Some(ours), Some(theirs)) = (&known.cluster, &hello.cluster)
-            && ours != theirs
-        {
-            return Err(format!("node {} belongs to cluster {theirs}, this is cluster {ours}", hello.node));
-        }
-        if hello.node == self.me.0 && hello.store != self.me.1 {
-            return Err(format!("node id {} is this node's own: every node needs its own id", hello.node));
-        }
-        if hello.lane == Lane::Visit {
-            return Ok(());
-        }
-        if known.cluster.is_none() {
-            return Err(format!("node {} belongs to no cluster yet", self.me.0));
-        }
-        match known.members.get(&hello.node).map(|entry| entry.member.store) {
-            Some(store) if store == hello.store => Ok(()),
-            Some(store) => Err(format!(
-                "node {} is registered with the data folder {store}, not {}: its folder was wiped or exchanged",
-                hello.node, hello.store
-            )),
-            None => Err(format!("node {} is not registered in this cluster yet", hello.node)),
-        }
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Known> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The caller's side: says hello, checks the answer. `expected` is whom it means to call, where it knows.
 ///
@@ -244,7 +92,9 @@ pub async fn call<S: AsyncRead + AsyncWrite + Unpin>(
             expected.unwrap_or(other.node)
         )));
     }
-    directory.admit(&Hello { lane, ..other.clone() }).map_err(|words| refused(&words))?;
+    let other = Hello { lane, ..other };
+    directory.admit(&other).map_err(|refusal| refused(&refusal.to_string()))?;
+    directory.met(&other);
     Ok(other)
 }
 
@@ -253,15 +103,20 @@ async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
     directory: &Directory,
     lane: Lane,
 ) -> io::Result<Hello> {
-    let mine = directory.open(lane);
+    let mine = Opening::of(directory, lane);
     write(io, &mine).await?;
     let (theirs, proof) = read::<Answer>(io).await?.map_err(|words| refused(&words))?;
     let said = transcript(&mine, &theirs);
-    if !proof.holds(&directory.secret, Side::Called, &said) {
+    if !proof.holds(directory.secret(), Side::Called, &said) {
         return Err(refused(OTHER_SECRET));
     }
-    write(io, &Proof::of(&directory.secret, Side::Caller, &said)).await?;
-    read::<Verdict>(io).await?.map_err(|words| refused(&words))?;
+    write(io, &Proof::of(directory.secret(), Side::Caller, &said)).await?;
+    read::<Verdict>(io).await?.map_err(|refusal| {
+        if let Refusal::OldCopy(words) = &refusal {
+            directory.condemn(words.clone());
+        }
+        refused(&refusal.to_string())
+    })?;
     Ok(theirs.hello)
 }
 
@@ -281,20 +136,20 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S, directory: &Dire
         }
         heard => heard?,
     };
-    let mine = directory.open(theirs.hello.lane);
+    let mine = Opening::of(directory, theirs.hello.lane);
     let said = transcript(&theirs, &mine);
-    let proof = Proof::of(&directory.secret, Side::Called, &said);
+    let proof = Proof::of(directory.secret(), Side::Called, &said);
     write(io, &Answer::Ok((mine, proof))).await?;
     let proof = read::<Proof>(io).await?;
-    let verdict = match proof.holds(&directory.secret, Side::Caller, &said) {
+    let verdict = match proof.holds(directory.secret(), Side::Caller, &said) {
         true => directory.admit(&theirs.hello),
-        false => Err(OTHER_SECRET.to_owned()),
+        false => Err(Refusal::Stranger(OTHER_SECRET.to_owned())),
     };
     if verdict.is_ok() {
-        directory.hear(theirs.hello.node, theirs.hello.store, theirs.hello.address.clone());
+        directory.met(&theirs.hello);
     }
     write::<Verdict>(io, &verdict).await?;
-    verdict.map(|()| theirs.hello).map_err(|words| refused(&words))
+    verdict.map(|()| theirs.hello).map_err(|refusal| refused(&refusal.to_string()))
 }
 
 async fn in_time<T>(talk: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -340,7 +195,13 @@ async fn read<T: serde::de::DeserializeOwned>(io: &mut (impl AsyncRead + Unpin))
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use storage::engine::sim::SimDisk;
+    use storage::{Engine, Op, Table};
+
+    use super::super::directory::Member;
     use super::*;
+    use crate::config::Secret;
 
     fn directory(node: u32, store: u64, cluster: Option<&str>) -> Directory {
         let directory = Directory::new(NodeId(node), StoreId(store), 1);
@@ -353,6 +214,10 @@ mod tests {
             address: format!("n{id}:1"),
         }));
         directory
+    }
+
+    fn directory_of(node: u32) -> Directory {
+        directory(node, u64::from(node) * 10, Some("c"))
     }
 
     async fn meet(caller: Directory, called: Directory, lane: Lane) -> (io::Result<Hello>, io::Result<Hello>) {
@@ -403,6 +268,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_old_copy_of_a_disk_is_refused_and_told_so() {
+        let disk = SimDisk::new(1);
+        let write = |count| {
+            let op = |_| Op::Put { table: Table::Meta, key: Bytes::from_static(b"key"), parts: Vec::new() };
+            (0..count).for_each(|at| disk.open().write(&[op(at)], true).unwrap());
+        };
+        let start = |boot| {
+            let directory = Directory::new(NodeId(1), StoreId(10), boot).with_disk(disk.open());
+            directory.set_cluster("c".to_owned());
+            directory.learn(directory_of(2).members());
+            directory
+        };
+        let called = directory_of(2);
+        let meet = async |caller: &Directory| {
+            let (mut near, mut far) = tokio::io::duplex(4096);
+            tokio::join!(call(&mut near, caller, Lane::Append, Some(NodeId(2))), answer(&mut far, &called)).0
+        };
+        write(3);
+        disk.backup();
+        assert!(meet(&start(1)).await.is_ok());
+        write(2);
+        called.told_synced(NodeId(1), disk.open().synced());
+        assert!(meet(&start(2)).await.is_ok(), "a restart has all that was synced");
+        assert!(disk.restore());
+        let old = start(3);
+        assert!(meet(&old).await.unwrap_err().to_string().contains("old copy"));
+        assert!(old.condemned().await.contains("up to write 5"));
+        write(2);
+        assert!(meet(&start(4)).await.is_ok(), "the right disk is back");
+    }
+
+    #[tokio::test]
     async fn only_those_who_share_the_secret_are_heard() {
         let with = |node, text| directory(node, u64::from(node) * 10, Some("c")).with_secret(Secret::new(text));
         let (near, far) = meet(with(1, "a shared secret"), with(2, "a shared secret"), Lane::Append).await;
@@ -422,7 +319,7 @@ mod tests {
         let caller = directory(1, 10, Some("c"));
         let (mut near, mut far) = tokio::io::duplex(4096);
         let forging = async {
-            let mine = caller.open(Lane::Append);
+            let mine = Opening::of(&caller, Lane::Append);
             write(&mut near, &mine).await.unwrap();
             let (theirs, proof) = read::<Answer>(&mut near).await.unwrap().unwrap();
             assert_eq!(theirs.hello.node, NodeId(2));
@@ -430,7 +327,7 @@ mod tests {
             read::<Verdict>(&mut near).await.unwrap()
         };
         let (verdict, heard) = tokio::join!(forging, answer(&mut far, &called));
-        assert_eq!(verdict, Err(OTHER_SECRET.to_owned()), "its own proof sent back");
+        assert_eq!(verdict, Err(Refusal::Stranger(OTHER_SECRET.to_owned())), "its own proof sent back");
         assert!(heard.is_err());
     }
 

@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::directory::Directory;
 use super::frame::{FRAME_BYTES_MAX, Frame, Kind, Slices, read_length, read_rest};
-use super::hello::{self, Directory, HELLO_DEADLINE, Lane};
+use super::hello::{self, HELLO_DEADLINE, Lane};
 use crate::seams::{Net, Stop};
 
 /// Bytes waiting to be written to one node on one lane. Above it, requests fail at once.

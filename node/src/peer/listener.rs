@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::directory::Directory;
 use super::frame::{FRAME_BYTES_MAX, Frame, Kind, Service, Slices, VISITOR_FRAME_BYTES_MAX, read_length, read_rest};
-use super::hello::{self, Directory, Hello, Lane};
+use super::hello::{self, Hello, Lane};
 use super::messages::{Heartbeat, Visit, Visited};
 use crate::metrics::{ListenerLabel, Metrics};
 use crate::seams::{Listener, Stop, Stream};
@@ -201,7 +202,9 @@ impl Server {
                 Box::pin(async move { done.await.map(|answer| (answer, Vec::new())) })
             }
             (Service::Heartbeat, Kind::Notice) if member => {
-                services.heartbeat(from, Heartbeat::decode(&frame.head)?);
+                let heartbeat = Heartbeat::decode(&frame.head)?;
+                self.directory.told_synced(from, heartbeat.synced);
+                services.heartbeat(from, heartbeat);
                 return Ok(None);
             }
             (Service::Bootstrap, Kind::Request) => {

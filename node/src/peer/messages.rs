@@ -7,7 +7,7 @@ use model::{GroupId, NodeId, ReplicaId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::hello::Member;
+use super::directory::Member;
 use crate::router::Led;
 
 const HEARTBEAT_BYTES_MAX: usize = 1 << 20;
@@ -20,6 +20,8 @@ pub struct Heartbeat {
     pub boot: u64,
     /// Version of its controller image.
     pub image_version: u64,
+    /// How far its disk is synced ([`storage::Engine::synced`]).
+    pub synced: u64,
     /// Its disk takes writes.
     pub disk_ok: bool,
     /// The groups it leads: all of them, or `None` when nothing changed since the last full list.

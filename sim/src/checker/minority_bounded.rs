@@ -125,7 +125,8 @@ fn effect(fault: &Fault) -> Option<Effect> {
         Fault::HalfOpen { node }
         | Fault::ClockJump { node, .. }
         | Fault::SyncError { node }
-        | Fault::Panic { node, .. } => Effect::Once(vec![*node]),
+        | Fault::Panic { node, .. }
+        | Fault::RaftEnds { node, .. } => Effect::Once(vec![*node]),
         Fault::Backup { .. } | Fault::Transfer { .. } | Fault::Join { .. } => {
             return None;
         }

@@ -2,9 +2,10 @@
 //! 1. At most one node of a run suffers lasting damage (a flipped bit, a cut-off log, a lost disk, an old copy).
 //! 2. It is down when it is struck, and from its fall on nothing else was wrong for [`UNDISTURBED_MS`]. By then whatever was ever
 //!    acknowledged is synced on both others, and both know every term in which the struck node can have voted.
+//! 3. Once it got an old copy of its disk, nobody else restarts: the others remember how far it was, and only while they run.
 
 use crate::fault::Fault;
-use crate::schedule::Schedule;
+use crate::schedule::{Act, Schedule};
 
 /// How long the others are left in peace before the blow: restart, election and catching up, several times over.
 pub const UNDISTURBED_MS: u64 = 4_000;
@@ -34,14 +35,26 @@ pub fn check(schedule: &Schedule) -> Result<(), String> {
         if let Some(other) = other {
             return Err(format!("{blow:?} while {other:?}"));
         }
+        if let Some(forgets) = schedule.acts.iter().find(|act| act.over_ms() >= fall.at_ms && forgets(blow, act)) {
+            return Err(format!("{blow:?}, and those who know it is old forget: {forgets:?}"));
+        }
     }
     Ok(())
+}
+
+/// Whether another node forgets by `act` how far the one was that `blow` struck.
+pub fn forgets(blow: &Act, act: &Act) -> bool {
+    let other = match act.fault {
+        Fault::Kill { node } | Fault::PowerLoss { node } | Fault::Stop { node } => node,
+        Fault::SyncError { node } | Fault::DiskFull { node } => node,
+        _ => return false,
+    };
+    matches!(blow.fault, Fault::Restore { node } if node != other)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::Act;
 
     fn act(at_ms: u64, until_ms: Option<u64>, fault: Fault) -> Act {
         Act { scenario: String::new(), at_ms, until_ms, fault }
@@ -59,6 +72,11 @@ mod tests {
             [lawful.clone(), vec![act(7_000, Some(8_100), Fault::Cut { from: 1, to: 3 })]].concat(),
             [lawful.clone(), vec![act(5_500, None, Fault::SyncError { node: 1 })]].concat(),
             [lawful, vec![act(13_000, None, Fault::DiskLoss { node: 1 })]].concat(),
+            vec![
+                down,
+                act(12_500, None, Fault::Restore { node: 2 }),
+                act(15_000, Some(16_000), Fault::Kill { node: 1 }),
+            ],
         ];
         for breach in breaches {
             assert!(check(&Schedule::new(breach.clone())).is_err(), "{breach:?}");

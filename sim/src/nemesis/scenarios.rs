@@ -11,6 +11,8 @@ use crate::fault::Fault;
 const JOINER: u32 = 4;
 /// Partitions that a fault may name, counted from 1 in the order of the image; the workload makes at least as many.
 const PARTITIONS: u32 = 4;
+/// A copy of a disk is so old at least when its node falls: until then its peers heard of later writes.
+const AGE_MS_MIN: u64 = 500;
 const HOUR_MS: i64 = 3_600_000;
 
 macro_rules! scenarios {
@@ -40,6 +42,7 @@ pub const ALL: &[Scenario] = scenarios! {
     "crashes while a node joins" [15, 30] join_crashes;
     "a node joins behind a cut" [30, 32] join_cut;
     "a partition's actor panics" [16] panic_actor;
+    "a raft ends by itself" [16] raft_ends;
     "all nodes lose power" [17, 19] power_all;
     "a node loses power for a moment" [18, 19] power_blink;
     "a node loses power" [18, 19] power;
@@ -57,8 +60,7 @@ pub const DAMAGE: &[Scenario] = scenarios! {
     "a bit flips" [20] bit_flip;
     "a log is cut off" [21] truncate;
     "a disk is lost" [25] disk_loss;
-    // Case 26, not counted: the world does not inflict it before the product refuses such a copy.
-    "an old copy of a disk comes back" [] restore;
+    "an old copy of a disk comes back" [26] restore;
 };
 
 /// No client is heard, and all nodes stop in order and return, again and again.
@@ -230,6 +232,14 @@ fn panic_actor(stage: &mut Stage<'_>) {
     }
 }
 
+fn raft_ends(stage: &mut Stage<'_>) {
+    for _ in 0..stage.rng.random_range(1..4) {
+        let at = stage.rng.random_range(stage.from_ms..stage.until_ms);
+        let (node, nth) = (stage.node(), stage.rng.random_range(0..=PARTITIONS));
+        stage.once(at, Fault::RaftEnds { node, nth });
+    }
+}
+
 /// Back before anybody noticed: the node may have led, with a tail that it lost.
 fn power_blink(stage: &mut Stage<'_>) {
     let node = stage.node();
@@ -314,7 +324,7 @@ fn disk_loss(stage: &mut Stage<'_>) {
 
 fn restore(stage: &mut Stage<'_>) {
     let node = stage.node();
-    let copied = stage.rng.random_range(BEGIN_MS..stage.from_ms);
+    let copied = stage.rng.random_range(BEGIN_MS..stage.from_ms - AGE_MS_MIN);
     stage.once(copied, Fault::Backup { node });
     struck(stage, node);
     stage.once(stage.until_ms, Fault::Restore { node });

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Builder, JoinHandle, Thread};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
@@ -97,6 +98,21 @@ impl RocksEngine {
     }
 }
 
+/// Waits until no process has the store in `path` open any more, for `limit` at most; whether it is so. The committer's thread
+/// closes it some time after the last `Writer` is gone. A process that ends before, or a folder that goes, cuts off RocksDB's own
+/// threads, and the C++ library then aborts the process.
+#[allow(clippy::disallowed_methods, reason = "waits for threads in real time")]
+pub fn wait_closed(path: &Path, limit: Duration) -> bool {
+    let started = std::time::Instant::now();
+    while synced::is_open(path) {
+        if started.elapsed() > limit {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
 impl Drop for RocksEngine {
     fn drop(&mut self) {
         self.jobs = None;
@@ -143,6 +159,10 @@ impl Engine for RocksEngine {
         let sequence = self.db.latest_sequence_number();
         self.db.flush_wal(true).map_err(error)?;
         self.synced.note(sequence)
+    }
+
+    fn synced(&self) -> u64 {
+        self.synced.reached()
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Error> {

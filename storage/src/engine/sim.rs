@@ -27,6 +27,8 @@ pub struct SimDisk {
 struct Tables {
     log: BTreeMap<Bytes, Bytes>,
     meta: BTreeMap<Bytes, Bytes>,
+    /// Batches that ever became durable; kept in `durable` only.
+    batches: u64,
 }
 
 struct State {
@@ -248,7 +250,9 @@ impl SimDisk {
 impl State {
     /// Everything in the journal becomes durable.
     fn settle(&mut self) {
-        for op in std::mem::take(&mut self.journal).into_iter().flatten() {
+        let journal = std::mem::take(&mut self.journal);
+        self.durable.batches += journal.len() as u64;
+        for op in journal.into_iter().flatten() {
             self.durable.apply(&op);
         }
     }
@@ -348,7 +352,7 @@ impl Tables {
     }
 
     fn copy(&self) -> Self {
-        Tables { log: self.log.clone(), meta: self.meta.clone() }
+        Tables { log: self.log.clone(), meta: self.meta.clone(), batches: self.batches }
     }
 
     fn bytes(&self) -> u64 {
@@ -439,6 +443,10 @@ impl Engine for SimEngine {
             state.settle();
         }
         Ok(())
+    }
+
+    fn synced(&self) -> u64 {
+        self.disk.lock().durable.batches
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Error> {

@@ -76,7 +76,7 @@ pub mod rocks {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use storage::engine::rocks::{RocksEngine, RocksOptions};
+    use storage::engine::rocks::{RocksEngine, RocksOptions, wait_closed};
     use storage::{Engine, Error};
     use tempfile::TempDir;
 
@@ -88,6 +88,11 @@ pub mod rocks {
     impl RocksDisk {
         pub fn new() -> Self {
             RocksDisk { folder: tempfile::tempdir().expect("temporary folder") }
+        }
+
+        /// Waits until RocksDB has closed what the test opened.
+        fn closed(&self) -> bool {
+            wait_closed(self.folder.path(), Duration::from_secs(10))
         }
 
         pub fn options() -> RocksOptions {
@@ -102,6 +107,12 @@ pub mod rocks {
         /// Opens once the threads of an earlier engine have let go of it.
         pub fn engine(&self) -> Arc<RocksEngine> {
             open(self.folder.path())
+        }
+    }
+
+    impl Drop for RocksDisk {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking() || self.closed(), "a test left its store open");
         }
     }
 

@@ -6,6 +6,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Error;
 
@@ -15,8 +16,8 @@ const BYTES: usize = 12;
 /// The file: sequence number u64, crc32c of it u32, little endian.
 pub(super) struct Synced {
     file: File,
-    /// The number at the start; 0 for a torn or new file, which proves nothing.
-    confirmed: u64,
+    /// What the file says; 0 for a torn or new one, which proves nothing.
+    reached: AtomicU64,
 }
 
 impl Synced {
@@ -36,7 +37,7 @@ impl Synced {
         }
         let mut bytes = [0; BYTES];
         let confirmed = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| decode(&bytes)).unwrap_or(0);
-        Ok(Synced { file, confirmed })
+        Ok(Synced { file, reached: AtomicU64::new(confirmed) })
     }
 
     /// Compares with the newest sequence number that RocksDB recovered.
@@ -44,7 +45,7 @@ impl Synced {
     /// # Errors
     /// `Corrupt` when confirmed writes are missing.
     pub(super) fn check(&self, recovered: u64) -> Result<(), Error> {
-        let confirmed = self.confirmed;
+        let confirmed = self.reached();
         if recovered >= confirmed {
             return Ok(());
         }
@@ -54,13 +55,25 @@ impl Synced {
         )))
     }
 
+    /// Everything up to this sequence number is durable.
+    pub(super) fn reached(&self) -> u64 {
+        self.reached.load(Ordering::Acquire)
+    }
+
     /// Notes that everything up to this sequence number is durable.
     ///
     /// # Errors
     /// `Io`.
     pub(super) fn note(&self, sequence: u64) -> Result<(), Error> {
+        self.reached.fetch_max(sequence, Ordering::AcqRel);
         self.file.write_all_at(&encode(sequence), 0).map_err(|error| Error::Io(format!("{NAME}: {error}")))
     }
+}
+
+/// Whether some process has the folder.
+pub(super) fn is_open(folder: &Path) -> bool {
+    let file = OpenOptions::new().write(true).open(folder.join(NAME));
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 fn encode(sequence: u64) -> [u8; BYTES] {
