@@ -84,6 +84,7 @@ fn an_old_copy_of_a_folder_is_refused_and_marked() {
         assert_eq!(noticed(&mut world, id), Outcome::Refused, "{start}");
         let said = world.servers.node(id).said(from);
         assert!(said.contains("it is an old copy of itself"), "{start}: {said}");
+        world.servers.node(id).kill();
     }
     world.check_cargo();
     let probed = world.probe();
