@@ -1,5 +1,6 @@
 //! End-to-end tests of the command line: the contract of `flotilla dev --plain`, the topic commands, configuration errors.
 
+mod bench;
 mod config;
 mod dev;
 mod topic;

@@ -13,7 +13,7 @@ use super::load::Load;
 use super::meter::Meter;
 use super::report::Report;
 use super::{Topic, produce};
-use crate::cli::client::{Client, Error, Fetched, Position, Start};
+use crate::cli::client::{Client, Error, Fetched, PATIENCE, Patience, Position, Start};
 
 const WAIT: Duration = Duration::from_millis(100);
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -49,10 +49,21 @@ pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Resu
 async fn ends(client: &Client, topics: &[Topic]) -> Result<Arc<Vec<Position>>, Error> {
     let mut ends = Vec::new();
     for (topic, partition) in topics.iter().flat_map(Topic::places) {
-        let offset = client.offset(&topic, partition, Start::Latest).await?;
+        let offset = end(client, &topic, partition).await?;
         ends.push(Position { topic, partition, offset });
     }
     Ok(Arc::new(ends))
+}
+
+/// The end of a partition; its leader may not know it yet.
+pub async fn end(client: &Client, topic: &str, partition: i32) -> Result<i64, Error> {
+    let mut patience = Patience::new(PATIENCE);
+    loop {
+        match client.offset(topic, partition, Start::Latest).await {
+            Err(error) if error.passes() => patience.pause(error).await?,
+            outcome => return outcome,
+        }
+    }
 }
 
 /// The beginnings of all partitions, by topic and the node that leads.

@@ -10,13 +10,13 @@ use tokio::time::{Instant, sleep};
 
 use super::Topic;
 use super::cluster::Target;
-use super::consume::{groups, round};
+use super::consume::{end, groups, round};
 use super::flow::Flow;
 use super::load::Load;
 use super::meter::Meter;
 use super::payload::{Payload, stamp};
 use super::report::Report;
-use crate::cli::client::{Client, Error, Position, Start};
+use crate::cli::client::{Client, Error, Position};
 use crate::config::units::ByteSize;
 
 const RATE: u64 = 200;
@@ -35,7 +35,7 @@ pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Resu
         let client = Client::new(&target.bootstrap);
         for mut group in groups(&client, topics).await? {
             for position in &mut group {
-                position.offset = client.offset(&position.topic, position.partition, Start::Latest).await?;
+                position.offset = end(&client, &position.topic, position.partition).await?;
             }
             readers.spawn(receive(client.clone(), group, received.clone()));
         }
