@@ -14,6 +14,7 @@ pub mod partition;
 pub mod planted;
 pub mod producer;
 pub mod record;
+pub mod retention;
 
 pub use ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 pub use machine::{At, Effect, Out, Reply, Write};

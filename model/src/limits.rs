@@ -38,6 +38,17 @@ pub const SPARSE_BYTES: u64 = 256 * 1024;
 /// Bounds the write of one apply; each apply makes at most a few such rows, so the rest goes soon.
 pub const FORGET_PER_APPLY_MAX: usize = 2 * BATCHES_PER_ENTRY_MAX;
 
+/// Bytes of entries between two checkpoints of a partition, at most: what a DeleteRecords in between leaves on disk.
+pub const SEGMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// And at least, whatever `segment.bytes` says: a checkpoint is a few hundred bytes and a sync.
+pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024;
+/// Time between two checkpoints at least, ms, for the same reason.
+pub const SEGMENT_MS_MIN: i64 = 1_000;
+/// A checkpoint is taken only behind so many times its own bytes of entries, so that checkpoints stay a tenth of a log.
+pub const CHECKPOINT_SHARE: u64 = 10;
+/// And, in a log that keeps much, behind this part of it: about so many checkpoints exist.
+pub const CHECKPOINTS_KEPT: u64 = 256;
+
 /// Batches of one producer that a retry is compared with. Kafka's NUM_BATCHES_TO_RETAIN: clients keep at
 /// most 5 requests in flight when idempotent.
 pub const PRODUCER_BATCHES_KEPT: usize = 5;
@@ -51,6 +62,7 @@ pub const PRODUCER_EXPIRE_PER_APPLY_MAX: usize = 64;
 const _: () = assert!(BATCHES_PER_ENTRY_MAX <= u16::MAX as usize);
 const _: () = assert!(ENTRY_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(FORGET_PER_APPLY_MAX >= 2 * BATCHES_PER_ENTRY_MAX);
+const _: () = assert!(SEGMENT_BYTES_MIN < SEGMENT_BYTES_MAX);
 const _: () = assert!(AUTO_CREATED_PER_ENTRY_MAX < TOPICS_MAX);
 const _: () = assert!(PRODUCER_ID_BLOCK <= PRODUCER_ID_BLOCK_MAX);
 const _: () = assert!(PRODUCER_EXPIRE_PER_APPLY_MAX < PRODUCERS_PER_PARTITION_MAX);

@@ -2,11 +2,13 @@
 //! Owns counters, sparse index, epochs, dead table and producers; the batches themselves stay in the Raft log.
 //! Invariant: `restore` of the rows written so far equals this machine. Must never panic on replicated bytes.
 
+mod checkpoint;
 mod read;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use checkpoint::{Checkpoint, Mark};
 pub use read::Walk;
 use serde::{Deserialize, Serialize};
 
@@ -81,13 +83,6 @@ pub struct Epoch {
     pub term: u64,
     /// Offset of the first record that a leader of this term could write.
     pub start_offset: i64,
-}
-
-/// The complete state of a partition at one applied index.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionSnapshot {
-    /// The rows that [`PartitionMachine::restore`] takes.
-    pub rows: Vec<Write>,
 }
 
 /// The replicated machine of one topic partition.
@@ -219,11 +214,11 @@ impl PartitionMachine {
 
     /// Adds a point for an entry about to get its first live batch, if the last point is far enough behind.
     fn index_entry(&mut self, index: u64, position: u64, out: &mut Out) {
-        let due = self.sparse.back().is_none_or(|last| position - last.position >= limits::SPARSE_BYTES);
-        if !due {
+        let State { next_offset: base_offset, max_timestamp, .. } = self.state;
+        let far = |last: &Sparse| last.base_offset < base_offset && position - last.position >= limits::SPARSE_BYTES;
+        if !self.sparse.back().is_none_or(far) {
             return;
         }
-        let State { next_offset: base_offset, max_timestamp, .. } = self.state;
         let point = Sparse { base_offset, index, max_timestamp, position };
         if let Some(last) = self.sparse.back() {
             let rises = last.index < index && last.base_offset < base_offset;
@@ -309,16 +304,6 @@ impl PartitionMachine {
             out.writes.extend(self.dead.pop_first().map(Write::DeadGone));
             budget -= 1;
         }
-    }
-
-    /// The whole state as rows.
-    pub fn snapshot(&self) -> PartitionSnapshot {
-        let mut rows = vec![Write::State(self.state)];
-        rows.extend(self.sparse.iter().copied().map(Write::Sparse));
-        rows.extend(self.epochs().map(Write::Epoch));
-        rows.extend(self.dead.iter().copied().map(Write::Dead));
-        rows.extend(self.producers.iter().cloned().map(Write::Producer));
-        PartitionSnapshot { rows }
     }
 
     fn put(&mut self, row: Write) {

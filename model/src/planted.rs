@@ -1,7 +1,7 @@
 //! Bugs to plant, one at a time, to see whether the simulation finds them. Without the feature `planted` every `is` is a constant
 //! false and nothing is left of it; with it, `sim --planted NAME` chooses one bug for the whole process.
 //! Invariant: a hook is one expression at the place where the bug would really be made, and changes nothing by itself.
-//! Not here yet, for want of the feature: quiescence, retention, groups, snapshots of partitions, changes of replicas.
+//! Not here yet, for want of the feature: quiescence, groups, changes of replicas.
 
 macro_rules! bugs {
     ($($name:ident = $text:literal,)*) => {
@@ -52,6 +52,9 @@ bugs! {
     EndWithoutQuorum = "a leader says where the log ends without asking a quorum whether it still leads (stale lease read)",
     ImageNotAwaited = "a metadata command is answered before the answering node has applied it",
     CreationForgotten = "a creation repeated after a lost answer is reported as a topic that exists already",
+    PurgePastReader = "a replica purges up to its newest checkpoint, whoever still reads below it (the log start is not asked)",
+    SnapshotWithoutProducers = "the checkpoint that a new replica gets lacks the producers (retries are appended again after failover)",
+    RetentionBoundary = "retention deletes one segment more than the limit allows (off by one at the boundary)",
     LostWakeUp = "readers that wait are not told of new records (liveness)",
 }
 

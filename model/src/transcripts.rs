@@ -10,7 +10,7 @@ use crate::command::Payload;
 use crate::controller::*;
 use crate::ids::{NodeId, StoreId, TopicId};
 use crate::machine::{At, Out, Write};
-use crate::partition::PartitionMachine;
+use crate::partition::{Checkpoint, PartitionMachine};
 use crate::producer::{Producer, ProducerBatch};
 use crate::record::{BatchFacts, LiveBatch, sample_batch, sample_facts};
 
@@ -66,6 +66,7 @@ struct PartitionRun {
     machine: PartitionMachine,
     entries: Vec<(u64, Payload)>,
     term: u64,
+    checkpoint: Checkpoint,
 }
 
 fn batch(text: &str) -> Bytes {
@@ -106,6 +107,35 @@ impl PartitionRun {
         trace
     }
 
+    /// Takes a checkpoint, and shows its rows and what the machine writes for it.
+    fn checkpoint(&mut self, leader_ts: i64) -> Vec<String> {
+        let mut out = Out::default();
+        self.checkpoint = self.machine.checkpoint(leader_ts, &mut out);
+        let writes = out.writes.iter().map(|write| format!("write {write:?}"));
+        let rows = self.checkpoint.rows.iter().map(|row| match row {
+            Write::State(state) => format!("row applied {} next {}", state.applied_index, state.next_offset),
+            Write::Producer(producer) => format!("row {}", producer_line(producer)),
+            other => format!("row {other:?}"),
+        });
+        writes.chain(rows).collect()
+    }
+
+    /// A replica that has nothing but the checkpoint and what came after takes over.
+    fn succeed(&mut self) -> Vec<String> {
+        let mut machine = match PartitionMachine::from_checkpoint(self.checkpoint.clone()) {
+            Ok(machine) => machine,
+            Err(breach) => return vec![format!("refused: {}", breach.name())],
+        };
+        let (from, _) = machine.applied();
+        for (index, (term, payload)) in (1..).zip(&self.entries).skip(from as usize) {
+            let leader_ts = payload.header().map_or(0, |header| header.leader_ts);
+            machine.apply(At { index, term: *term, leader_ts }, payload, &mut Out::default());
+        }
+        let equal = machine == self.machine;
+        self.machine = machine;
+        vec![format!("log start {}, equal {equal}", self.machine.log_start())]
+    }
+
     fn read(&self, from: i64) -> Vec<String> {
         let Some(point) = self.machine.locate(from) else { return vec!["nothing".to_owned()] };
         let mut next = point.base_offset;
@@ -139,6 +169,8 @@ impl PartitionRun {
             "read" => self.read(first),
             "epoch-end" => vec![format!("{:?}", self.machine.epoch_end(first as u64))],
             "time" => vec![format!("{:?}", self.machine.offset_for_timestamp(first))],
+            "checkpoint" => self.checkpoint(ts),
+            "succeed" => self.succeed(),
             "producers" => self.machine.producers().iter().map(producer_line).collect(),
             "state" => {
                 let state = crate::partition::State { digest: 0, ..*self.machine.state() };

@@ -114,6 +114,15 @@ impl Group {
         &self.inner.published
     }
 
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.inner.reader
+    }
+
+    /// The last entry removed from the log's start.
+    pub(crate) fn purged(&self) -> Option<u64> {
+        self.metrics().purged
+    }
+
     /// The group.
     pub fn id(&self) -> GroupId {
         self.inner.group

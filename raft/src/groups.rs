@@ -107,6 +107,11 @@ impl Groups {
             let reason = format!("applied {:?} is beyond the last entry {last:?}", published.last());
             return Err(Error::Quarantined { group, reason });
         }
+        let uncovered = published.marked(|_, checkpoints| log.purged() > checkpoints.base()).unwrap_or(false);
+        if uncovered {
+            let reason = format!("its log is purged to {:?} without a checkpoint", log.purged());
+            return Err(Error::Quarantined { group, reason });
+        }
         let stopped = |error: &dyn std::fmt::Display| Error::Stopped { group, reason: error.to_string() };
         let founders = founders.filter(|founders| may_found(replica, founders)).unwrap_or_default();
         let campaigns = founders.first() == Some(&replica) && log.is_new().map_err(quarantined)?;

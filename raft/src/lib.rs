@@ -3,11 +3,13 @@
 //! Must never name a socket, an address or a client protocol.
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod error;
 mod group;
 mod groups;
 mod log_store;
 mod network;
+mod purge;
 mod settings;
 mod snapshot;
 mod state_machine;
@@ -27,7 +29,8 @@ use model::{Effect, GroupId};
 pub use error::{Error, ProposeError};
 pub use group::{Group, Proposed};
 pub use groups::Groups;
-pub use status::{Mark, Metrics, Status, voted_term};
+pub use purge::Space;
+pub use status::{Mark, Metrics, Status, purged_index, voted_term};
 pub use transport::{Frame, Lane, Transport, TransportError};
 
 /// Which machine a group replicates.

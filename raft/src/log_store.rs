@@ -1,6 +1,6 @@
 //! openraft's log storage over `storage`: the log of one group, its vote, its commit mark.
 //! Invariants: everything goes through the one committer, in call order; entries are readable when `append` returns;
-//! a vote is durable before it counts. The purge mark is queued before the purge, so no crash can show a hole.
+//! a vote is durable before it counts. The purge mark and the purge are one change, so no crash can show a hole.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
@@ -91,13 +91,6 @@ impl LogStore {
             committed: committed.map(LogId::from),
             purged: purged.map(LogId::from),
         };
-        // A power failure may have kept the mark and lost the deletion: what is purged must not be in the way of what
-        // is appended behind it.
-        if let (Some(purged), Some(first)) = (marks.purged, reader.first(group))
-            && first <= purged.index
-        {
-            writer.purge(group, purged.index, unwatched());
-        }
         Ok(LogStore { group, writer, reader, marks: Arc::new(Mutex::new(marks)) })
     }
 
@@ -112,6 +105,11 @@ impl LogStore {
     fn put(&self, kind: RowKind, value: Bytes, done: Done) {
         let row = Row { group: self.group, kind, suffix: Bytes::new(), value: Some(value) };
         self.writer.put(vec![row], done);
+    }
+
+    /// The last entry that was purged.
+    pub(crate) fn purged(&self) -> Option<u64> {
+        self.marks().purged.map(|purged| purged.index)
     }
 
     /// Whether nothing was ever written for this replica.
@@ -264,9 +262,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        self.put(RowKind::Purged, codec::encode(&Position::from(&log_id)), unwatched());
-        self.writer.purge(self.group, log_id.index, unwatched());
+        self.writer.purge(self.group, log_id.index, vec![purge_mark(self.group, &log_id)], unwatched());
         self.set_marks(|marks| marks.purged = Some(log_id));
         Ok(())
     }
+}
+
+/// The row that says what is purged.
+pub(crate) fn purge_mark(group: GroupId, last: &LogId) -> Row {
+    let value = Some(codec::encode(&Position::from(last)));
+    Row { group, kind: RowKind::Purged, suffix: Bytes::new(), value }
 }

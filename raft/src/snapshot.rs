@@ -1,5 +1,5 @@
-//! Complete machine state as bytes, and the rows that keep it. A controller recovers from it; a partition's is made
-//! only when asked for (its own rows are its state).
+//! Complete machine state as bytes. A controller's is written when it is taken, and the controller recovers from it; a
+//! partition's is one of its checkpoints, which are written as its entries are applied (`checkpoint`).
 //! Invariant: head and data of a snapshot are written in one batch, so they always belong together.
 
 use std::io;
@@ -10,6 +10,7 @@ use openraft::RaftSnapshotBuilder;
 use serde::{Deserialize, Serialize};
 use storage::{Reader, Row, RowKind, Writer, codec};
 
+use crate::checkpoint;
 use crate::log_store::{awaited, failed};
 use crate::types::{LogId, Position, SMALL_BYTES_MAX, SetMembers, Snapshot, SnapshotMeta, TypeConfig, invalid};
 
@@ -62,11 +63,18 @@ pub(crate) fn meta(last: Option<Position>, members: &SetMembers) -> io::Result<S
     Ok(SnapshotMeta { last_log_id: last.map(LogId::from), last_membership: members.to_raft()? })
 }
 
-/// A snapshot taken, not yet written.
+/// What a snapshot is made of.
+pub(crate) enum Source {
+    /// A controller's state, not yet written.
+    New(SnapshotMeta, Bytes),
+    /// The checkpoint of a partition at this index, written behind its entry.
+    Checkpoint(u64),
+}
+
+/// Makes a snapshot durable.
 pub(crate) struct SnapshotBuilder {
     pub(crate) snapshots: Snapshots,
-    pub(crate) meta: SnapshotMeta,
-    pub(crate) data: Bytes,
+    pub(crate) source: Source,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
@@ -74,9 +82,18 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     /// Durable when it returns: openraft may purge the log behind it.
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let Snapshots { group, writer, reader } = &self.snapshots;
         let (done, wait) = awaited();
-        self.snapshots.writer.put(self.snapshots.rows(&self.meta, self.data.clone()), done);
+        let rows = match &self.source {
+            Source::New(meta, data) => self.snapshots.rows(meta, data.clone()),
+            // The rows of a checkpoint are synced, and whatever was put before this is done when this is.
+            Source::Checkpoint(_) => Vec::new(),
+        };
+        writer.put(rows, done);
         wait.await?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: self.data.clone() })
+        match &self.source {
+            Source::New(meta, data) => Ok(Snapshot { meta: meta.clone(), snapshot: data.clone() }),
+            Source::Checkpoint(index) => checkpoint::read(reader, *group, *index),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! openraft's state machine over `model`'s two machines, and their applied state as others read it.
 //! Invariants: a run of entries is applied, its rows and the applied id are ONE put behind the log, then replies go out;
-//! a partition recovers from exactly its rows, a controller from its snapshot and the committed log.
+//! a partition recovers from exactly its rows (or begins with a checkpoint), a controller from its snapshot and the log.
 //! Must never panic on replicated bytes, never wait for a sync, never hold the lock across an await.
 
 use std::io;
@@ -12,17 +12,19 @@ use futures::{Stream, StreamExt};
 use model::command::{Payload, Tag};
 use model::controller::{ControllerMachine, Image};
 use model::machine::{DeadReason, WriteKind};
-use model::partition::{PartitionMachine, PartitionSnapshot};
+use model::partition::{Checkpoint, Mark, PartitionMachine};
 use model::planted::{self, Bug};
+use model::retention::Segment;
 use model::{At, Effect, GroupId, Out, Reply, Write};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use serde::{Deserialize, Serialize};
 use storage::{Reader, Row, RowKind, Writer, codec};
 use tokio::sync::{Notify, watch};
 
-use crate::log_store::{failed, unwatched};
+use crate::checkpoint::{self, Checkpoints};
+use crate::log_store::{awaited, failed, purge_mark, unwatched};
 use crate::settings::SNAPSHOT_BYTES;
-use crate::snapshot::{SnapshotBuilder, Snapshots};
+use crate::snapshot::{SnapshotBuilder, Snapshots, Source};
 use crate::types::{
     EntryPayload, LogId, Position, SMALL_BYTES_MAX, SetMembers, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
     invalid, to_payload,
@@ -51,9 +53,30 @@ struct State {
     machine: Machine,
     last: Option<LogId>,
     members: StoredMembership,
+    /// Of a partition.
+    checkpoints: Checkpoints,
 }
 
 impl State {
+    /// Takes the checkpoint that is due after an entry; gives its rows.
+    fn checkpoint(&mut self, group: GroupId, leader_ts: i64, reply: &Reply, out: &mut Out) -> Vec<Row> {
+        let Machine::Partition(machine) = &mut self.machine else { return Vec::new() };
+        let emptied = matches!(reply, Reply::LogStart(_)) && machine.log_start() == machine.next_offset();
+        if !self.checkpoints.is_due(machine, leader_ts, emptied) {
+            return Vec::new();
+        }
+        let checkpoint = machine.checkpoint(leader_ts, out);
+        self.checkpoints.add(group, &checkpoint, machine.state(), &self.members)
+    }
+
+    /// The checkpoint that the log can be purged to, if it is not purged so far.
+    fn purge_target(&self, purged: Option<u64>) -> Option<u64> {
+        match &self.machine {
+            Machine::Partition(machine) => self.checkpoints.target(machine.log_start(), purged),
+            Machine::Controller(_) => None,
+        }
+    }
+
     fn seal(&self) -> Option<Seal> {
         match &self.machine {
             Machine::Partition(machine) => {
@@ -71,7 +94,7 @@ pub(crate) struct Published {
     index: watch::Sender<u64>,
     seals: Mutex<Seals>,
     bytes_since_snapshot: AtomicU64,
-    /// Told when a controller has applied enough bytes for a snapshot.
+    /// Told when a controller has applied enough bytes for a snapshot, and when the log of a partition can be purged.
     pub(crate) snapshot_due: Notify,
 }
 
@@ -117,6 +140,27 @@ impl Published {
             Machine::Partition(machine) => Some(read(machine)),
             Machine::Controller(_) => None,
         }
+    }
+
+    /// Reads the partition machine with the marks of its checkpoints, oldest first.
+    pub(crate) fn marked<R>(&self, read: impl FnOnce(&PartitionMachine, &Checkpoints) -> R) -> Option<R> {
+        let state = self.read();
+        match &state.machine {
+            Machine::Partition(machine) => Some(read(machine, &state.checkpoints)),
+            Machine::Controller(_) => None,
+        }
+    }
+
+    /// Says how far apart checkpoints should be.
+    pub(crate) fn set_segment(&self, segment: Segment) {
+        if self.read().checkpoints.segment != segment {
+            self.write().checkpoints.segment = segment;
+        }
+    }
+
+    /// The entry that the log can be purged to, if that is above `purged`.
+    pub(crate) fn purge_target(&self, purged: Option<u64>) -> Option<u64> {
+        self.read().purge_target(purged)
     }
 
     /// The controller's image; `None` in a group of another kind.
@@ -189,9 +233,12 @@ impl StateMachine {
     ) -> io::Result<Self> {
         let state = match kind {
             Kind::Partition => recover_partition(group, &reader)?,
-            Kind::Controller => {
-                State { machine: Machine::Controller(Box::default()), last: None, members: StoredMembership::default() }
-            }
+            Kind::Controller => State {
+                machine: Machine::Controller(Box::default()),
+                last: None,
+                members: StoredMembership::default(),
+                checkpoints: Checkpoints::default(),
+            },
         };
         let (index, _) = watch::channel(state.last.map_or(0, |id| id.index));
         let seals = Seals { here: state.seal(), ..Seals::default() };
@@ -218,23 +265,29 @@ impl StateMachine {
         let mut out = Out::default();
         let mut replies = Vec::with_capacity(run.len());
         let mut state = self.published.write();
-        let mut bytes = 0;
+        let (mut bytes, mut rows) = (0, Vec::new());
         for (entry, responder) in run {
             if let EntryPayload::Membership(membership) = &entry.payload {
                 state.members = StoredMembership::new(Some(entry.log_id), membership.clone());
             }
             let payload = to_payload(entry.payload);
             bytes += payload.len() as u64;
-            let reply = state.machine.apply(entry.log_id, &payload, &mut out);
+            let leader_ts = payload.header().map_or(0, |header| header.leader_ts);
+            let reply = state.machine.apply(entry.log_id, leader_ts, &payload, &mut out);
             state.last = Some(entry.log_id);
+            rows.extend(state.checkpoint(self.group, leader_ts, &reply, &mut out));
             replies.push((responder, reply));
             self.seal(&state)?;
         }
         let last = state.last;
         if let Machine::Partition(_) = state.machine {
-            self.store(&out.writes, last, &state.members);
+            self.store(&out.writes, rows, last, &state.members);
         } else {
             self.count(bytes);
+        }
+        let moved = out.effects.iter().any(|effect| matches!(effect, Effect::LogStart(_)));
+        if (moved || planted::is(Bug::PurgePastReader)) && state.purge_target(state.checkpoints.base()).is_some() {
+            self.published.snapshot_due.notify_one();
         }
         drop(state);
         self.published.index.send_replace(last.map_or(0, |id| id.index));
@@ -268,9 +321,8 @@ impl StateMachine {
     }
 
     /// One put for the whole run. The counters' row is written by every apply: only its last value is stored.
-    fn store(&self, writes: &[Write], last: Option<LogId>, members: &StoredMembership) {
+    fn store(&self, writes: &[Write], mut rows: Vec<Row>, last: Option<LogId>, members: &StoredMembership) {
         let newest = writes.iter().rposition(|write| matches!(write, Write::State(_)));
-        let mut rows = Vec::with_capacity(8);
         for (place, write) in writes.iter().enumerate() {
             if !matches!(write, Write::State(_)) || newest == Some(place) {
                 rows.push(self.row(write));
@@ -306,16 +358,27 @@ impl StateMachine {
         }
     }
 
-    fn snapshot(&self) -> SnapshotBuilder {
+    /// The snapshot to be: of a partition the newest checkpoint that nobody can read below, if there is one.
+    fn due(&self) -> Option<Source> {
+        let mut state = self.published.write();
+        if let Machine::Controller(_) = state.machine {
+            drop(state);
+            return Some(self.now());
+        }
+        let index = state.purge_target(None)?;
+        state.checkpoints.choose(index);
+        Some(Source::Checkpoint(index))
+    }
+
+    /// The state as it is.
+    fn now(&self) -> Source {
         let state = self.published.read();
         let data = match &state.machine {
-            Machine::Partition(machine) => codec::encode(&machine.snapshot()),
             Machine::Controller(machine) => codec::encode(&machine.snapshot()),
+            Machine::Partition(machine) => codec::encode(&machine.clone().checkpoint(0, &mut Out::default())),
         };
-        let meta = SnapshotMeta { last_log_id: state.last, last_membership: state.members.clone() };
-        drop(state);
         self.published.bytes_since_snapshot.store(0, Ordering::Relaxed);
-        SnapshotBuilder { snapshots: self.snapshots.clone(), meta, data }
+        Source::New(SnapshotMeta { last_log_id: state.last, last_membership: state.members.clone() }, data)
     }
 
     /// The rows that turn what is stored into exactly `rows`.
@@ -332,8 +395,7 @@ impl StateMachine {
 
 impl Machine {
     /// Entry 0 is the founding membership, written by openraft before any leader: it means nothing to a machine.
-    fn apply(&mut self, id: LogId, payload: &Payload, out: &mut Out) -> Reply {
-        let leader_ts = payload.header().map_or(0, |header| header.leader_ts);
+    fn apply(&mut self, id: LogId, leader_ts: i64, payload: &Payload, out: &mut Out) -> Reply {
         let at = At { index: id.index, term: id.leader_id.term, leader_ts };
         match self {
             Machine::Partition(_) if id.index == 0 => Reply::None,
@@ -382,6 +444,7 @@ fn recover_partition(group: GroupId, reader: &Reader) -> io::Result<State> {
         machine: Machine::Partition(Box::new(machine)),
         last: last.map(LogId::from),
         members: members.to_raft()?,
+        checkpoints: Checkpoints::load(reader, group)?,
     })
 }
 
@@ -405,33 +468,24 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
-    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<SnapshotBuilder> {
-        Some(self.snapshot())
+    /// Without a checkpoint to purge to, a partition's snapshot is put off, unless openraft insists.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        let insists = force || planted::is(Bug::PurgeByDefault);
+        let source = self.due().or_else(|| insists.then(|| self.now()))?;
+        Some(SnapshotBuilder { snapshots: self.snapshots.clone(), source })
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        self.snapshot()
+        SnapshotBuilder { snapshots: self.snapshots.clone(), source: self.now() }
     }
 
+    /// All or nothing: the machine, what is applied, the checkpoint itself and the purge of the log below it are one change.
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> Result<(), io::Error> {
-        let mut rows = self.snapshots.rows(meta, snapshot.clone());
-        let machine = match &self.published.read().machine {
-            Machine::Partition(_) => {
-                let state: PartitionSnapshot =
-                    codec::decode(&snapshot, STATE_BYTES_MAX).map_err(|error| invalid("snapshot", error))?;
-                rows.extend(self.replacing(&state.rows)?);
-                rows.push(self.applied_row(meta.last_log_id, &meta.last_membership));
-                Machine::Partition(Box::new(PartitionMachine::restore(state.rows.into_iter())))
-            }
-            Machine::Controller(_) => {
-                let state = codec::decode(&snapshot, STATE_BYTES_MAX).map_err(|error| invalid("snapshot", error))?;
-                Machine::Controller(Box::new(ControllerMachine::restore(state)))
-            }
+        let partition = matches!(self.published.read().machine, Machine::Partition(_));
+        let state = match partition {
+            true => self.install_partition(meta, &snapshot).await?,
+            false => self.install_controller(meta, snapshot).await?,
         };
-        let (done, wait) = crate::log_store::awaited();
-        self.snapshots.writer.put(rows, done);
-        wait.await?;
-        let state = State { machine, last: meta.last_log_id, members: meta.last_membership.clone() };
         self.published.seals().here = state.seal();
         *self.published.write() = state;
         self.published.index.send_replace(meta.last_log_id.map_or(0, |id| id.index));
@@ -439,6 +493,47 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        self.snapshots.read()
+        match self.published.marked(|_, checkpoints| checkpoints.base()).flatten() {
+            Some(index) => checkpoint::read(&self.snapshots.reader, self.group, index).map(Some),
+            None => self.snapshots.read(),
+        }
+    }
+}
+
+impl StateMachine {
+    async fn install_controller(&self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<State> {
+        let rows = self.snapshots.rows(meta, snapshot.clone());
+        let image = codec::decode(&snapshot, STATE_BYTES_MAX).map_err(|error| invalid("snapshot", error))?;
+        let (done, wait) = awaited();
+        self.snapshots.writer.put(rows, done);
+        wait.await?;
+        let machine = Machine::Controller(Box::new(ControllerMachine::restore(image)));
+        let (last, members) = (meta.last_log_id, meta.last_membership.clone());
+        Ok(State { machine, last, members, checkpoints: Checkpoints::default() })
+    }
+
+    async fn install_partition(&self, meta: &SnapshotMeta, snapshot: &Bytes) -> io::Result<State> {
+        let last = meta.last_log_id.ok_or_else(|| invalid("snapshot", "it is of an empty log"))?;
+        let checkpoint: Checkpoint =
+            codec::decode(snapshot, STATE_BYTES_MAX).map_err(|error| invalid("snapshot", error))?;
+        let state = checkpoint.state().copied().unwrap_or_default();
+        let leader_ts = checkpoint.leader_ts;
+        if (state.applied_index, state.applied_term) != (last.index, last.leader_id.term) {
+            return Err(invalid("snapshot", format_args!("it is of {}, not of {last}", state.applied_index)));
+        }
+        let machine = PartitionMachine::from_checkpoint(checkpoint);
+        let machine = machine.map_err(|id| invalid("snapshot", format_args!("{} does not hold", id.name())))?;
+        let members = meta.last_membership.clone();
+        let mark = Mark::of(&state, leader_ts);
+        let mut rows = self.replacing(&machine.rows())?;
+        rows.push(self.applied_row(meta.last_log_id, &members));
+        rows.extend(checkpoint::rows(self.group, mark, &members, snapshot.clone()));
+        rows.push(purge_mark(self.group, &last));
+        let (done, wait) = awaited();
+        self.snapshots.writer.purge(self.group, last.index, rows, done);
+        wait.await?;
+        let segment = self.published.read().checkpoints.segment;
+        let checkpoints = Checkpoints::installed(mark, snapshot.len() as u64, segment);
+        Ok(State { machine: Machine::Partition(Box::new(machine)), last: Some(last), members, checkpoints })
     }
 }

@@ -12,9 +12,10 @@ use openraft::{Instant as _, ServerState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::purge;
 use crate::settings::QUORUM_CONTACT;
 use crate::state_machine::Published;
-use crate::types::{Ballot, Raft, SMALL_BYTES_MAX, TypeConfig};
+use crate::types::{Ballot, Position, Raft, SMALL_BYTES_MAX, TypeConfig};
 
 /// How often a leader out of contact looks whether the quorum is back.
 const CONTACT_TICK: Duration = Duration::from_millis(100);
@@ -112,6 +113,14 @@ pub fn voted_term(row: &[u8]) -> Result<u64, storage::Error> {
     storage::codec::decode::<Ballot>(row, SMALL_BYTES_MAX).map(|ballot| ballot.term)
 }
 
+/// The last entry that a stored purge mark ([`storage::RowKind::Purged`]) says is removed. For whoever reads a disk.
+///
+/// # Errors
+/// Not a purge mark.
+pub fn purged_index(row: &[u8]) -> Result<u64, storage::Error> {
+    storage::codec::decode::<Position>(row, SMALL_BYTES_MAX).map(|position| position.index)
+}
+
 fn acked_ago(metrics: &RaftMetrics) -> Option<Duration> {
     metrics.last_quorum_acked.map(|at| at.elapsed())
 }
@@ -180,7 +189,7 @@ pub(crate) async fn watch(group: GroupId, raft: Raft, published: Arc<Published>,
             biased;
             changed = roles.changed() => if changed.is_err() { break },
             () = published.snapshot_due.notified() => {
-                raft.trigger().snapshot().await.ok();
+                tokio::spawn(purge::snapshot(group, raft.clone(), published.clone()));
             }
             () = sleep_until(next) => {}
         }

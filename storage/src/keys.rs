@@ -33,7 +33,7 @@ pub enum RowKind {
     Dead = 10,
     /// Producer states of a partition.
     Producer = 11,
-    /// Checkpoints (complete machine state at an index).
+    /// Heads of checkpoints (complete machine state at an index); suffix = index.
     Checkpoint = 12,
     /// Cumulative log bytes at an index, this crate's own; suffix = index.
     Size = 13,
@@ -41,11 +41,13 @@ pub enum RowKind {
     Local = 14,
     /// Why a replica takes no part any more: its log differs from its leader's.
     Verdict = 15,
+    /// The parts of checkpoints; suffix = index, number.
+    CheckpointChunk = 16,
 }
 
 impl RowKind {
     /// Every kind that belongs to a group and goes with it when the group is destroyed.
-    pub const OF_GROUP: [RowKind; 14] = [
+    pub const OF_GROUP: [RowKind; 15] = [
         RowKind::Vote,
         RowKind::Committed,
         RowKind::Purged,
@@ -60,6 +62,7 @@ impl RowKind {
         RowKind::Size,
         RowKind::Local,
         RowKind::Verdict,
+        RowKind::CheckpointChunk,
     ];
 
     /// Whether a write of this row must be durable before its `Done`. The others can be rebuilt from the log, and the
@@ -72,6 +75,7 @@ impl RowKind {
                 | RowKind::Purged
                 | RowKind::Snapshot
                 | RowKind::Checkpoint
+                | RowKind::CheckpointChunk
                 | RowKind::Local
                 | RowKind::Verdict
         )
@@ -179,6 +183,6 @@ mod tests {
     #[test]
     fn numbers_on_disk_do_not_change() {
         let numbers: Vec<u8> = RowKind::OF_GROUP.iter().map(|kind| *kind as u8).collect();
-        assert_eq!(numbers, (2..=15).collect::<Vec<u8>>());
+        assert_eq!(numbers, (2..=16).collect::<Vec<u8>>());
     }
 }

@@ -91,37 +91,31 @@ impl Writer {
         self.edit(group, Edit::TruncateAfter(index), change, done);
     }
 
-    /// Removes every entry up to and including `upto`; its row of kind `Purged` must have been put before. Not synced:
-    /// a crash may bring purged entries back, in a log that says that they are purged.
-    pub fn purge(&self, group: GroupId, upto: u64, done: Done) {
-        let (from, to) = (keys::log_from(group, 0), keys::log_from(group, upto.saturating_add(1)));
-        let ops = vec![
+    /// Removes every entry up to and including `upto`, and the checkpoints before it, and writes `rows`, all or none.
+    /// Durable at `done` when the rows are (`RowKind::synced`).
+    pub fn purge(&self, group: GroupId, upto: u64, rows: Vec<Row>, done: Done) {
+        let behind = upto.saturating_add(1);
+        let (from, to) = (keys::log_from(group, 0), keys::log_from(group, behind));
+        let rows_below = |kind, index: u64| {
+            delete_range(Table::Meta, keys::meta(kind, group, &[]), keys::meta(kind, group, &index.to_be_bytes()))
+        };
+        let mut ops = vec![
             delete_range(Table::Log, from.clone(), to.clone()),
-            delete_range(
-                Table::Meta,
-                keys::meta(RowKind::Size, group, &[]),
-                keys::meta(RowKind::Size, group, &upto.saturating_add(1).to_be_bytes()),
-            ),
+            rows_below(RowKind::Size, behind),
+            rows_below(RowKind::Checkpoint, upto),
+            rows_below(RowKind::CheckpointChunk, upto),
         ];
-        let change = Change::Ops { ops, sync: false, reclaim: Some((Table::Log, from, to)) };
+        let sync = must_sync(&rows);
+        ops.extend(rows.into_iter().map(row_op));
+        let change = Change::Ops { ops, sync, reclaim: Some((Table::Log, from, to)) };
         self.edit(group, Edit::Purge(upto), change, done);
     }
 
     /// Writes rows, all or none; visible to `Reader` at `done`. Durable at `done` when any of their kinds needs it
     /// (`RowKind::synced`), else not later than the next change that is.
     pub fn put(&self, rows: Vec<Row>, done: Done) {
-        let sync =
-            rows.iter().any(|row| row.kind.synced() && !(row.kind == RowKind::Vote && planted::is(Bug::VoteNotSynced)));
-        let ops = rows
-            .into_iter()
-            .map(|row| {
-                let key = keys::meta(row.kind, row.group, &row.suffix);
-                match row.value {
-                    Some(value) => Op::Put { table: Table::Meta, key, parts: vec![value] },
-                    None => Op::Delete { table: Table::Meta, key },
-                }
-            })
-            .collect();
+        let sync = must_sync(&rows);
+        let ops = rows.into_iter().map(row_op).collect();
         refuse(self.inner.queue.submit(Change::Ops { ops, sync, reclaim: None }, done).map(drop));
     }
 
@@ -168,6 +162,18 @@ impl Writer {
 fn refuse(submitted: Result<(), (Done, Closed)>) {
     if let Err((done, closed)) = submitted {
         done(Err(closed));
+    }
+}
+
+fn must_sync(rows: &[Row]) -> bool {
+    rows.iter().any(|row| row.kind.synced() && !(row.kind == RowKind::Vote && planted::is(Bug::VoteNotSynced)))
+}
+
+fn row_op(row: Row) -> Op {
+    let key = keys::meta(row.kind, row.group, &row.suffix);
+    match row.value {
+        Some(value) => Op::Put { table: Table::Meta, key, parts: vec![value] },
+        None => Op::Delete { table: Table::Meta, key },
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use storage::engine::sim::SimDisk;
-use storage::{Engine, Op, Options, ScanLimit, Table};
-use support::{Disk, GROUP, append, entries, ids, purge, truncate};
+use storage::{Engine, Op, Options, RowKind, ScanLimit, Table};
+use support::{Disk, GROUP, append, done, entries, ids, purge, truncate};
 
 const ALL: ScanLimit = ScanLimit { bytes: usize::MAX, rows: usize::MAX };
 
@@ -177,6 +177,35 @@ async fn store(disk: Box<dyn Disk>) {
     assert_eq!(ids(&reader, GROUP).await.last(), Some(&(301, 3)));
 }
 
+/// A purge takes the checkpoints before it along and writes its rows, in one change.
+async fn purged_with_rows(disk: Box<dyn Disk>) {
+    let (writer, reader) = storage::open(disk.open(), Options::default()).unwrap();
+    append(&writer, GROUP, entries(1..=20, 1, 50)).await.unwrap();
+    let row = |kind, suffix: &[u8]| storage::Row {
+        group: GROUP,
+        kind,
+        suffix: Bytes::copy_from_slice(suffix),
+        value: Some(Bytes::from_static(b"v")),
+    };
+    let head = |index: u64| row(RowKind::Checkpoint, &index.to_be_bytes());
+    let chunk = |index: u64, number: u32| {
+        row(RowKind::CheckpointChunk, &[&index.to_be_bytes()[..], &number.to_be_bytes()].concat())
+    };
+    let (stored, wait) = done();
+    writer.put(vec![head(5), chunk(5, 0), chunk(5, 1), head(9), chunk(9, 0), head(15)], stored);
+    wait.await.unwrap();
+    let (purged, wait) = done();
+    writer.purge(GROUP, 9, vec![row(RowKind::Purged, b""), chunk(9, 1)], purged);
+    wait.await.unwrap();
+    drop((writer, reader));
+    let (_writer, reader) = storage::open(disk.open(), Options::default()).unwrap();
+    assert_eq!(reader.first(GROUP), Some(10));
+    let suffixes = |kind| -> Vec<Bytes> { reader.rows(GROUP, kind).unwrap().into_iter().map(|row| row.0).collect() };
+    assert_eq!(suffixes(RowKind::Checkpoint), [head(9).suffix, head(15).suffix]);
+    assert_eq!(suffixes(RowKind::CheckpointChunk), [chunk(9, 0).suffix, chunk(9, 1).suffix]);
+    assert!(reader.row(GROUP, RowKind::Purged).unwrap().is_some());
+}
+
 /// Jobs run, and a reader that gave up does no harm.
 async fn jobs(disk: Box<dyn Disk>) {
     let engine: Arc<dyn Engine> = disk.open();
@@ -194,6 +223,7 @@ fn simulated_engine() {
 #[tokio::test]
 async fn store_on_the_simulated_engine() {
     store(Box::new(SimDisk::new(1))).await;
+    purged_with_rows(Box::new(SimDisk::new(1))).await;
     jobs(Box::new(SimDisk::new(1))).await;
 }
 
@@ -212,6 +242,7 @@ mod rocks {
     #[tokio::test]
     async fn store_on_the_rocks_engine() {
         store(Box::new(RocksDisk::new())).await;
+        purged_with_rows(Box::new(RocksDisk::new())).await;
         jobs(Box::new(RocksDisk::new())).await;
     }
 

@@ -71,7 +71,7 @@ impl Run {
             2 if !log.is_empty() => {
                 let upto = log[self.random.random_range(0..log.len())].0;
                 log.retain(|(index, _)| *index > upto);
-                self.writer.purge(GROUP, upto, Box::new(|_| {}));
+                self.writer.purge(GROUP, upto, Vec::new(), Box::new(|_| {}));
             }
             3 if self.random.random_bool(0.1) => {
                 log.clear();

@@ -6,6 +6,7 @@ use crate::config::{self, BROKER_KEYS, Key, TOPIC_KEYS};
 use crate::controller::image::Configs;
 use crate::controller::{Image, Topic};
 use crate::ids::NodeId;
+use crate::retention::Rules;
 
 /// Kafka's ConfigSource; the numbers are those of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,12 @@ impl Image {
     /// Whether records of a topic get the time of append.
     pub fn is_log_append_time(&self, topic: &Topic, node: Option<NodeId>) -> bool {
         self.topic_value(topic, "message.timestamp.type", node) == "LogAppendTime"
+    }
+
+    /// How long a topic keeps records.
+    pub fn retention(&self, topic: &Topic, node: Option<NodeId>) -> Rules {
+        let number = |name| self.topic_value(topic, name, node).parse().unwrap_or(-1);
+        Rules::new(number("retention.ms"), number("retention.bytes"), number("segment.ms"), number("segment.bytes"))
     }
 
     /// Whether naming a topic makes it.

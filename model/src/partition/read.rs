@@ -64,7 +64,10 @@ impl PartitionMachine {
             return None;
         }
         let after = self.sparse.partition_point(|point| point.max_timestamp < timestamp);
-        self.sparse.get(after.saturating_sub(1)).copied()
+        let point = self.sparse.get(after.saturating_sub(1)).copied();
+        // Entries before the one of the log start may be purged.
+        let first = self.locate(self.state.log_start);
+        point.into_iter().chain(first).max_by_key(|point| point.index)
     }
 
     /// Kafka's answer to OffsetForLeaderEpoch (KIP-320): the largest epoch not above `term` and the offset where it ends.

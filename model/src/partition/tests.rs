@@ -17,6 +17,7 @@ struct Log {
     rows: BTreeMap<(WriteKind, Vec<u8>), Write>,
     term: u64,
     now: i64,
+    last_checkpoint: Option<Checkpoint>,
 }
 
 impl Log {
@@ -24,12 +25,7 @@ impl Log {
         let at = At { index: self.machine.applied().0 + 1, term: self.term, leader_ts: self.now };
         let mut out = Out::default();
         let reply = self.machine.apply(at, &payload, &mut out);
-        for write in &out.writes {
-            match write.is_gone() {
-                true => drop(self.rows.remove(&write.key())),
-                false => drop(self.rows.insert(write.key(), write.clone())),
-            }
-        }
+        self.note(&out.writes);
         self.entries.push((at.index, at.term, payload));
         (reply, out)
     }
@@ -39,6 +35,22 @@ impl Log {
         match self.apply(Payload::append(self.now, batches)).0 {
             Reply::Append(replies) => replies,
             other => panic!("{other:?}"),
+        }
+    }
+
+    fn checkpoint(&mut self) -> Checkpoint {
+        let mut out = Out::default();
+        let checkpoint = self.machine.checkpoint(self.now, &mut out);
+        self.note(&out.writes);
+        checkpoint
+    }
+
+    fn note(&mut self, writes: &[Write]) {
+        for write in writes {
+            match write.is_gone() {
+                true => drop(self.rows.remove(&write.key())),
+                false => drop(self.rows.insert(write.key(), write.clone())),
+            }
         }
     }
 
@@ -220,12 +232,17 @@ fn rows_that_cannot_belong_together_are_told() {
     let mut log = Log { term: 3, ..Log::default() };
     log.append(&[BatchFacts { producer_id: 1, producer_epoch: 0, base_sequence: 0, ..plain(5) }]);
     log.apply(Payload::append(0, vec![Bytes::from_static(b"junk")]));
-    let good = log.machine.snapshot().rows;
+    let good = log.machine.rows();
     let state = *log.machine.state();
     let with = |row: Write| PartitionMachine::restore(good.iter().cloned().chain([row])).breach();
     assert_eq!(with(Write::State(state)), None);
     assert_eq!(with(Write::State(State { log_start: 6, ..state })), Some(InvariantId::LogStartMonotonic));
-    assert_eq!(with(Write::State(State { next_offset: 0, ..state })), Some(InvariantId::SparseOrdered));
+    assert_eq!(
+        with(Write::State(State { log_bytes: 0, next_offset: 0, ..state })),
+        Some(InvariantId::ProducerSequenceGapless)
+    );
+    let beyond = Sparse { base_offset: 6, index: 2, max_timestamp: 0, position: 1 };
+    assert_eq!(with(Write::Sparse(beyond)), Some(InvariantId::SparseOrdered));
     assert_eq!(with(Write::SparseGone(1)), Some(InvariantId::SparseOrdered));
     assert_eq!(with(Write::State(State { applied_term: 2, ..state })), Some(InvariantId::EpochMonotonic));
     assert_eq!(with(Write::State(State { applied_index: 1, ..state })), Some(InvariantId::AppliedMonotonic));
@@ -235,6 +252,57 @@ fn rows_that_cannot_belong_together_are_told() {
     assert_eq!(with(Write::Producer(producer)), Some(InvariantId::ProducerSequenceGapless));
 }
 
+/// The log of a replica that has nothing but a checkpoint and the entries after it.
+fn successor(log: &Log, checkpoint: Checkpoint) -> PartitionMachine {
+    let mut machine = PartitionMachine::from_checkpoint(checkpoint).unwrap();
+    let (from, _) = machine.applied();
+    for (index, term, payload) in log.entries.iter().filter(|(index, ..)| *index > from) {
+        let leader_ts = payload.header().map_or(0, |header| header.leader_ts);
+        machine.apply(At { index: *index, term: *term, leader_ts }, payload, &mut Out::default());
+    }
+    machine
+}
+
+#[test]
+fn a_checkpoint_and_the_entries_after_it_are_the_whole_state() {
+    let mut log = Log { term: 2, ..Log::default() };
+    let of = |sequence, count| BatchFacts {
+        producer_id: 7,
+        producer_epoch: 0,
+        base_sequence: sequence,
+        ..sample_facts(count, 50 + i64::from(sequence))
+    };
+    log.append(&[of(0, 3), plain(2)]);
+    log.term = 4;
+    log.append(&[of(3, 2), of(3, 2)]);
+    let checkpoint = log.checkpoint();
+    assert!(!checkpoint.rows.iter().any(|row| matches!(row, Write::Dead(_))));
+    assert_eq!(log.restored(), log.machine, "the point of a checkpoint is a row");
+    assert_eq!(log.machine.locate(7), None);
+    log.append(&[of(5, 1), plain(1), of(5, 1)]);
+    assert_eq!(log.machine.locate(7).map(|point| point.index), Some(3), "reads begin behind the checkpoint");
+    let young = successor(&log, checkpoint.clone());
+    assert_eq!((young.log_start(), young.breach()), (7, None), "what it never had is below its log start");
+    assert_eq!(young.producers(), log.machine.producers(), "so it refuses the same retries");
+    assert_eq!(young.state(), &State { log_start: 7, ..*log.machine.state() });
+    log.apply(Payload::log_start(0, 8));
+    assert_eq!(successor(&log, checkpoint), log.machine, "equal in every row once the log start has passed");
+}
+
+#[test]
+fn a_checkpoint_that_is_not_whole_is_refused() {
+    let mut log = Log { term: 2, ..Log::default() };
+    log.append(&[plain(3)]);
+    let checkpoint = log.checkpoint();
+    let without = |gone: fn(&Write) -> bool| {
+        let rows = checkpoint.rows.iter().filter(|row| !gone(row)).cloned().collect();
+        PartitionMachine::from_checkpoint(Checkpoint { rows, ..checkpoint.clone() }).err()
+    };
+    assert_eq!(without(|row| matches!(row, Write::Sparse(_))), Some(InvariantId::SparseOrdered));
+    assert_eq!(without(|row| matches!(row, Write::State(_))), Some(InvariantId::LogStartMonotonic));
+    assert_eq!(without(|_| false), None);
+}
+
 /// What a proptest does to a log.
 #[derive(Clone, Debug)]
 enum Step {
@@ -242,6 +310,7 @@ enum Step {
     Elect(u64),
     DeleteRecords(f64),
     Wait(i64),
+    Checkpoint,
     Garbage(Vec<u8>, bool),
 }
 
@@ -271,6 +340,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1u64..3).prop_map(Step::Elect),
         1 => (0.0..1.0).prop_map(Step::DeleteRecords),
         1 => (0i64..limits::PRODUCER_EXPIRATION_MS).prop_map(Step::Wait),
+        2 => Just(Step::Checkpoint),
         1 => (proptest::collection::vec(any::<u8>(), 0..100), any::<bool>()).prop_map(|(b, raw)| Step::Garbage(b, raw)),
     ]
 }
@@ -394,6 +464,7 @@ fn take(log: &mut Log, reference: &mut Reference, step: &Step) -> Result<(), Tes
             prop_assert_eq!(reply, Reply::LogStart(reference.log_start));
         }
         Step::Wait(ms) => log.now += ms,
+        Step::Checkpoint => log.last_checkpoint = Some(log.checkpoint()),
         Step::Garbage(bytes, true) => {
             let payload = Payload { head: Bytes::from(bytes.clone()), body: vec![] };
             prop_assert!(matches!(log.apply(payload).0, Reply::Dead(_)));
@@ -453,9 +524,14 @@ proptest! {
             same_as_reference(&log, &reference, *probe)?;
             prop_assert_eq!(&log.restored(), &log.machine, "rows");
             prop_assert_eq!(log.machine.breach(), None);
-            let snapshot = log.machine.snapshot();
-            prop_assert_eq!(&PartitionMachine::restore(snapshot.rows.into_iter().rev()), &log.machine, "snapshot");
+            let rows = log.machine.rows();
+            prop_assert_eq!(&PartitionMachine::restore(rows.into_iter().rev()), &log.machine, "rows in any order");
         }
-        prop_assert_eq!(log.machine.snapshot().rows.len(), log.rows.len().max(1));
+        let unwritten = usize::from(log.machine.applied().0 == 0);
+        prop_assert_eq!(log.machine.rows().len(), log.rows.len() + unwritten);
+        if let Some(checkpoint) = log.last_checkpoint.take() {
+            log.apply(Payload::log_start(log.now, -1));
+            prop_assert_eq!(successor(&log, checkpoint), log.machine, "a checkpoint and the entries after it");
+        }
     }
 }

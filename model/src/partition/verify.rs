@@ -8,16 +8,17 @@ impl PartitionMachine {
     pub fn breach(&self) -> Option<InvariantId> {
         let state = &self.state;
         let log_start = (0..=state.next_offset).contains(&state.log_start);
+        // The point of a checkpoint stands before the record to come, and its entry.
         let sparse = self.sparse.iter().is_sorted_by(|a, b| a.index < b.index && a.base_offset < b.base_offset)
             && self
                 .sparse
                 .iter()
-                .all(|point| point.base_offset < state.next_offset && point.position < state.log_bytes)
+                .all(|point| point.base_offset <= state.next_offset && point.position <= state.log_bytes)
             && (self.sparse.front().is_some_and(|first| first.base_offset <= state.log_start)
                 || state.next_offset == 0);
         let epochs = self.epochs.values().is_sorted_by(|a, b| a < b)
             && self.epochs.iter().all(|(term, start)| *term <= state.applied_term && *start <= state.next_offset);
-        let applied = self.sparse.back().is_none_or(|point| point.index <= state.applied_index)
+        let applied = self.sparse.back().is_none_or(|point| point.index <= state.applied_index.saturating_add(1))
             && self.dead.last().is_none_or(|dead| dead.index <= state.applied_index);
         let mut batches = self.producers.iter().flat_map(|producer| &producer.batches);
         let producers = batches.all(|batch| (0..state.next_offset).contains(&batch.base_offset));

@@ -242,6 +242,11 @@ impl SimDisk {
         self.lock().durable.meta.get(&keys::meta(kind, group, &[])).cloned()
     }
 
+    /// A row as it was last written, synced or not.
+    pub fn written_row(&self, group: GroupId, kind: RowKind) -> Option<Bytes> {
+        self.lock().live.meta.get(&keys::meta(kind, group, &[])).cloned()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -45,7 +45,7 @@ pub async fn truncate(writer: &Writer, group: GroupId, index: Option<u64>) -> Re
 
 pub async fn purge(writer: &Writer, group: GroupId, upto: u64) -> Result<(), Closed> {
     let (done, wait) = done();
-    writer.purge(group, upto, done);
+    writer.purge(group, upto, Vec::new(), done);
     wait.await
 }
 
