@@ -5,6 +5,7 @@ mod controller;
 mod entries;
 mod failover;
 mod partition;
+mod retention;
 mod root;
 
 use std::sync::Arc;
@@ -60,7 +61,7 @@ pub struct Tree {
     root: ActorRef<root::Message>,
     ended: watch::Receiver<bool>,
     router: Arc<Router>,
-    helpers: [tokio::task::AbortHandle; 2],
+    helpers: [tokio::task::AbortHandle; 3],
 }
 
 impl Tree {
@@ -68,10 +69,15 @@ impl Tree {
     ///
     /// # Errors
     /// The controller's replica cannot be opened.
-    pub async fn start(context: Arc<Context>, controller: ControllerStart) -> Result<Self, ractor::SpawnErr> {
+    pub async fn start(
+        context: Arc<Context>,
+        controller: ControllerStart,
+        retention_check: Duration,
+    ) -> Result<Self, ractor::SpawnErr> {
         let mut image = context.image.subscribe();
         let name = format!("n{}/b{}/root", context.node, context.boot);
         let router = context.router.clone();
+        let retaining = retention::run(context.clone(), retention_check);
         let (root, running) = Actor::spawn(Some(name), root::Root { context }, controller).await?;
         let told = root.clone();
         let following = async move {
@@ -82,8 +88,11 @@ impl Tree {
                 }
             }
         };
-        let helpers =
-            [tokio::spawn(following).abort_handle(), tokio::spawn(failover::run(router.clone())).abort_handle()];
+        let helpers = [
+            tokio::spawn(following).abort_handle(),
+            tokio::spawn(failover::run(router.clone())).abort_handle(),
+            tokio::spawn(retaining).abort_handle(),
+        ];
         let (alive, ended) = watch::channel(false);
         tokio::spawn(async move {
             let _however = running.await;

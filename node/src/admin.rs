@@ -38,7 +38,8 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
 }
 
 /// All there is; also the values of the metrics' label, and `other`.
-const PAGES: [&str; 7] = ["/metrics", "/livez", "/readyz", "/v1/cluster", "/v1/nodes", "/v1/rafts", "/v1/topics"];
+const PAGES: [&str; 8] =
+    ["/metrics", "/livez", "/readyz", "/v1/cluster", "/v1/nodes", "/v1/partitions", "/v1/rafts", "/v1/topics"];
 
 fn routes(broker: Broker) -> Router {
     Router::new()
@@ -47,6 +48,7 @@ fn routes(broker: Broker) -> Router {
         .route("/readyz", get(ready))
         .route("/v1/cluster", get(async |State(broker): State<Broker>| Json(views::cluster(&broker))))
         .route("/v1/nodes", get(async |State(broker): State<Broker>| Json(broker.nodes())))
+        .route("/v1/partitions", get(async |State(broker): State<Broker>| Json(broker.partitions())))
         .route("/v1/rafts", get(async |State(broker): State<Broker>| Json(broker.groups())))
         .route("/v1/topics", get(async |State(broker): State<Broker>| Json(views::topics(&broker))))
         .fallback(async || (StatusCode::NOT_FOUND, format!("no such page; there are {}\n", PAGES.join(" "))))

@@ -8,6 +8,7 @@ pub mod dev;
 mod http;
 pub mod node;
 pub mod output;
+pub mod partition;
 pub mod raft;
 pub mod server;
 pub mod topic;
@@ -42,6 +43,8 @@ enum Command {
     Cluster(cluster::Options),
     /// Nodes: ls
     Node(node::Options),
+    /// Replicas of a partition: describe
+    Partition(partition::Options),
     /// Raft groups of one node: ls
     Raft(raft::Options),
     /// Measure: produce, consume, e2e, idle
@@ -98,6 +101,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Topic(options) => on_runtime(topic::run(options)),
         Command::Cluster(options) => on_runtime(cluster::run(options)),
         Command::Node(options) => on_runtime(node::run(options)),
+        Command::Partition(options) => on_runtime(partition::run(options)),
         Command::Raft(options) => on_runtime(raft::run(options)),
         Command::Bench(options) => on_one_thread(bench::run(options)),
         Command::Check(options) => check::run(&options),

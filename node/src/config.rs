@@ -94,6 +94,8 @@ pub struct Storage {
     pub block_cache_bytes: usize,
     /// Refuse appends below this many free bytes on the disk.
     pub disk_free_bytes_min: u64,
+    /// How often records that are too old or too many are looked for (`log.retention.check.interval.ms`).
+    pub retention_check: Duration,
 }
 
 /// What nodes agree on among themselves: timers, and the secret they share. The timers of a group are constants of crate `raft` (docs/adr/003): all nodes must agree on them.
@@ -134,7 +136,12 @@ impl Default for Limits {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { memtable_bytes: 64 << 20, block_cache_bytes: 32 << 20, disk_free_bytes_min: 256 << 20 }
+        Self {
+            memtable_bytes: 64 << 20,
+            block_cache_bytes: 32 << 20,
+            disk_free_bytes_min: 256 << 20,
+            retention_check: Duration::from_secs(30),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod namespaces;
 mod reconnects;
+mod retention;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -8,7 +8,6 @@ use super::Support::{Honoured, Kept, Only, ReadOnly};
 use super::{Kind, Rule, Support};
 
 const MAX32: i64 = i32::MAX as i64;
-const LATER_RETENTION: &str = "retention is not enforced yet.";
 const LATER_COMPACTION: &str = "compaction is not implemented yet.";
 const LATER_TIERED: &str = "tiered storage is not implemented yet.";
 const LATER_GROUPS: &str = "consumer groups are not implemented yet.";
@@ -68,11 +67,12 @@ pub const BROKER_KEYS: &[Key] = &[
     key("log.message.timestamp.before.max.ms", Long, FOREVER, Range(0, i64::MAX), Honoured, "How far a record's timestamp may be behind the broker, ms."),
     key("log.message.timestamp.type", String, "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]), Honoured, "Whether a record keeps the producer's time or gets the time of append."),
     key("log.preallocate", Boolean, "false", Any, Kept(NO_SEGMENTS), "Whether segment files are made at full size."),
-    key("log.retention.bytes", Long, "-1", Range(-1, i64::MAX), Kept(LATER_RETENTION), "Bytes of a partition before the oldest records are deleted; -1 is no limit."),
-    key("log.retention.ms", Long, "604800000", Range(-1, i64::MAX), Kept(LATER_RETENTION), "How long records are kept, ms; -1 is for ever."),
+    key("log.retention.bytes", Long, "-1", Range(-1, i64::MAX), Honoured, "Bytes of a partition before the oldest records are deleted; -1 is no limit."),
+    unset("log.retention.check.interval.ms", Long, "How often a node looks for records that are too old or too many, ms."),
+    key("log.retention.ms", Long, "604800000", Range(-1, i64::MAX), Honoured, "How long records are kept, ms; -1 is for ever."),
     key("log.roll.jitter.ms", Long, "0", Range(0, i64::MAX), Kept(NO_SEGMENTS), "Random part of the time between two segment files, ms."),
-    key("log.roll.ms", Long, "604800000", Range(1, i64::MAX), Kept(NO_SEGMENTS), "Time between two segment files, ms."),
-    key("log.segment.bytes", Int, "1073741824", Range(14, MAX32), Kept(NO_SEGMENTS), "Bytes of a segment file."),
+    key("log.roll.ms", Long, "604800000", Range(1, i64::MAX), Honoured, "Time between two places up to which old records can be deleted, ms."),
+    key("log.segment.bytes", Int, "1073741824", Range(14, MAX32), Honoured, "Bytes between two places up to which old records can be deleted, at most 16 MiB."),
     key("log.segment.delete.delay.ms", Long, "60000", Range(0, i64::MAX), Kept(NO_SEGMENTS), "How long a segment file stays after its deletion, ms."),
     key("message.max.bytes", Int, "1048588", Range(0, MAX32), Honoured, "Largest record batch that is taken, bytes after compression."),
     key("min.insync.replicas", Int, "1", POSITIVE, Kept("an acknowledged record is always on a majority of the replicas."), "Replicas that must have a record before it is acknowledged."),

@@ -6,7 +6,6 @@ use super::Rule::{Any, Fraction, OneOf, Range};
 use super::Support::{Honoured, Kept, Only};
 
 const MAX32: i64 = i32::MAX as i64;
-const LATER_RETENTION: &str = "retention is not enforced yet.";
 const LATER_COMPACTION: &str = "compaction is not implemented yet.";
 const LATER_TIERED: &str = "tiered storage is not implemented yet.";
 const NO_SEGMENTS: &str = "the log is not kept in segment files.";
@@ -255,7 +254,7 @@ pub const TOPIC_KEYS: &[Key] = &[
         kind: Long,
         default: Some("-1"),
         rule: Range(-1, i64::MAX),
-        support: Kept(LATER_RETENTION),
+        support: Honoured,
         broker_name: "log.retention.bytes",
         doc: "Bytes of a partition before the oldest records are deleted; -1 is no limit.",
     },
@@ -264,7 +263,7 @@ pub const TOPIC_KEYS: &[Key] = &[
         kind: Long,
         default: Some("604800000"),
         rule: Range(-1, i64::MAX),
-        support: Kept(LATER_RETENTION),
+        support: Honoured,
         broker_name: "log.retention.ms",
         doc: "How long records are kept, ms; -1 is for ever.",
     },
@@ -273,9 +272,9 @@ pub const TOPIC_KEYS: &[Key] = &[
         kind: Int,
         default: Some("1073741824"),
         rule: Range(14, MAX32),
-        support: Kept(NO_SEGMENTS),
+        support: Honoured,
         broker_name: "log.segment.bytes",
-        doc: "Bytes of a segment file.",
+        doc: "Bytes between two places up to which old records can be deleted, at most 16 MiB and an eighth of retention.bytes.",
     },
     Key {
         name: "segment.index.bytes",
@@ -300,9 +299,9 @@ pub const TOPIC_KEYS: &[Key] = &[
         kind: Long,
         default: Some("604800000"),
         rule: Range(1, i64::MAX),
-        support: Kept(NO_SEGMENTS),
+        support: Honoured,
         broker_name: "log.roll.ms",
-        doc: "Time between two segment files, ms.",
+        doc: "Time between two places up to which old records can be deleted, ms, at most an eighth of retention.ms.",
     },
     Key {
         name: "unclean.leader.election.enable",

@@ -109,8 +109,7 @@ impl Broker {
             let entries = self.0.reader.entries(local.group(), place.index, upto + 1, step).await;
             let entries = entries.map_err(|error| unreadable(local, &error))?;
             if entries.first().is_none_or(|first| first.index != place.index) {
-                let reason = format!("log entry {} of group {} is gone", place.index, local.group());
-                return Err(Error::Unavailable(reason));
+                return Err(gone(local, place));
             }
             let walked = local.raft().partition(|machine| {
                 for entry in &entries {
@@ -133,6 +132,15 @@ impl Broker {
             }
         }
         Ok(place)
+    }
+}
+
+/// An entry may be purged while a reader is on its way to it, once the log start has passed it: who asks again is told so.
+fn gone(local: &LocalPartition, place: Place) -> Error {
+    let passed = bounds(local).is_ok_and(|bounds| bounds.log_start > place.offset);
+    match passed {
+        true => Error::OffsetNotAvailable,
+        false => Error::Unavailable(format!("log entry {} of group {} is gone", place.index, local.group())),
     }
 }
 

@@ -168,6 +168,34 @@ pub struct DirEntry {
     pub lag: i64,
 }
 
+/// What one local replica of a partition holds, and why.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct PartitionReport {
+    /// The topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: PartitionIndex,
+    /// The node of this replica.
+    pub node: NodeId,
+    /// As in [`GroupReport`].
+    pub role: &'static str,
+    /// Bytes of its log.
+    pub bytes: u64,
+    /// Offset of the first record that may be read.
+    pub log_start: i64,
+    /// Offset after the last record.
+    pub high_watermark: i64,
+    /// Last Raft entry removed from the log, if any was.
+    pub purged: Option<u64>,
+    /// Raft index of the newest checkpoint: the log can be purged to a checkpoint only.
+    pub checkpoint: Option<u64>,
+    /// Bytes that the records from the log start on need.
+    pub retained_bytes: u64,
+    /// What holds the bytes: `retention` (not reached), `checkpoint` (none at the log start), `slow follower`, `purge under
+    /// way` or `nothing`.
+    pub pinned_by: &'static str,
+}
+
 /// This node's one log directory.
 #[derive(Clone, Debug)]
 pub struct LogDir {

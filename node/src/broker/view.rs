@@ -7,7 +7,7 @@ use std::sync::Arc;
 use model::controller::{Partition, Topic};
 use model::{GroupId, NodeId, PartitionIndex, ReplicaId};
 
-use super::{Broker, DirEntry, GroupReport, ListenerKind, LogDir, NodeReport, Readiness, Standing};
+use super::{Broker, DirEntry, GroupReport, ListenerKind, LogDir, NodeReport, PartitionReport, Readiness, Standing};
 
 /// What an operator does about a quarantined replica.
 const RECOVERY: &str = "it never takes part again, so keep the nodes of the other replicas running; to replace it, copy \
@@ -78,6 +78,27 @@ impl Broker {
             report(local.raft(), format!("{}-{}", placement.topic, placement.index))
         });
         controller.into_iter().chain(partitions).chain(self.unopened()).collect()
+    }
+
+    /// What the replicas of this node hold, and why.
+    pub fn partitions(&self) -> Vec<PartitionReport> {
+        let report = |local: Arc<crate::router::LocalPartition>| {
+            let (placement, space) = (local.placement(), local.raft().space().unwrap_or_default());
+            PartitionReport {
+                topic: placement.topic.to_string(),
+                partition: placement.index,
+                node: self.node_id(),
+                role: report(local.raft(), String::new()).role,
+                bytes: space.bytes,
+                log_start: space.log_start,
+                high_watermark: space.next_offset,
+                purged: space.purged,
+                checkpoint: space.checkpoint,
+                retained_bytes: space.retained,
+                pinned_by: space.pinned_by(),
+            }
+        };
+        self.0.router.locals().into_iter().map(report).collect()
     }
 
     /// The quarantined replicas of this node that cannot even be opened.

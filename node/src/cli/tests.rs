@@ -28,6 +28,8 @@ fn every_documented_command_parses() {
         "cluster info",
         "cluster health --wait --timeout 5s",
         "node ls -o json",
+        "partition describe orders -o json",
+        "partition describe orders 3 --admin 127.0.0.1:9641",
         "raft ls --admin 127.0.0.1:9641",
         "bench produce --dev --seconds 10 --batch 16KiB --acks all -o json",
         "bench consume --record-size 100B --topics 2 --partitions 3 --clients 4 --in-flight 5",

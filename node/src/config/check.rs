@@ -119,6 +119,10 @@ impl Findings<'_> {
     }
 
     fn timings(&mut self) {
+        let retention_check = self.loaded.settings.node.storage.retention_check;
+        self.expect(retention_check >= Duration::from_millis(100), "storage.retention_check", || {
+            "must be 100ms or more".to_owned()
+        });
         let raft = &self.loaded.settings.node.raft;
         let positive = raft.node_heartbeat >= Duration::from_millis(10);
         self.expect(positive, "raft.node_heartbeat", || "must be 10ms or more".to_owned());

@@ -65,6 +65,7 @@ keys! {
     "storage.memtable_bytes" node.storage.memtable_bytes as ByteSize: "one memtable; up to four exist";
     "storage.block_cache_bytes" node.storage.block_cache_bytes as ByteSize: "block cache";
     "storage.disk_free_bytes_min" node.storage.disk_free_bytes_min as ByteSize: "refuse appends below so much free disk";
+    "storage.retention_check" node.storage.retention_check: "how often records that are too old or too many are looked for";
     "raft.node_heartbeat" node.raft.node_heartbeat: "heartbeat between nodes";
     "raft.node_dead_after" node.raft.node_dead_after: "a node silent for so long counts as dead";
     "raft.replica_lag_max" node.raft.replica_lag_max: "a replica not at the end of its leader's log for so long is not in sync";

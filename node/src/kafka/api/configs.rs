@@ -76,6 +76,7 @@ pub(super) fn statics(config: &Config) -> Configs {
         ("log.dirs".to_owned(), config.data.display().to_string()),
         ("listeners".to_owned(), format!("PLAINTEXT://{bound}")),
         ("advertised.listeners".to_owned(), format!("PLAINTEXT://{advertised}")),
+        ("log.retention.check.interval.ms".to_owned(), config.storage.retention_check.as_millis().to_string()),
         ("replica.lag.time.max.ms".to_owned(), config.raft.replica_lag_max.as_millis().to_string()),
     ]);
     if let Some(rack) = &config.rack {
