@@ -6,6 +6,7 @@ pub mod batches_whole;
 pub mod committed_durable;
 pub mod committed_stays;
 pub mod leader_per_term;
+pub mod log_start_allowed;
 pub mod members_intersect;
 pub mod metadata_linearizable;
 pub mod minority_bounded;

@@ -176,6 +176,9 @@ impl Machine {
     }
 }
 
+/// Runs are short: what is too old or too much is looked for often.
+const RETENTION_CHECK: Duration = Duration::from_secs(1);
+
 fn config(id: u32) -> Config {
     let listener = |port, advertise| Listener { bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), advertise };
     Config {
@@ -191,7 +194,7 @@ fn config(id: u32) -> Config {
         bootstrap_expect: if id <= NODES { NODES } else { 1 },
         rack: None,
         limits: Limits::default(),
-        storage: Storage::default(),
+        storage: Storage { retention_check: RETENTION_CHECK, ..Storage::default() },
         raft: Raft::default(),
         insecure: true,
         auto_create: AutoCreate::default(),

@@ -17,8 +17,17 @@ pub struct Coverage {
 }
 
 /// The states that are told apart, the columns of the table. Several may hold at a time, `steady` only alone.
-pub const STATES: &[&str] =
-    &["steady", "no leader", "catching up", "not ready", "learner", "joint", "node down", "node paused"];
+pub const STATES: &[&str] = &[
+    "steady",
+    "no leader",
+    "catching up",
+    "not ready",
+    "learner",
+    "joint",
+    "needs snapshot",
+    "node down",
+    "node paused",
+];
 
 /// Situations that a nightly sweep must have come through, by the name under which they are counted.
 pub const SOMETIMES: &[&str] = &[
@@ -27,6 +36,7 @@ pub const SOMETIMES: &[&str] = &[
     "leader replaced that does not know it",
     "log cut back to a leader's",
     "paused leader replaced",
+    "snapshot installed",
 ];
 
 impl Coverage {
@@ -81,6 +91,6 @@ mod tests {
         assert_eq!(sum.faults["Kill"], 3);
         assert_eq!(sum.met["Kill"]["steady"], 2);
         let row = sum.table().lines().nth(1).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(row, ["Kill", "3", "2", "1", ".", ".", ".", ".", "1", "."]);
+        assert_eq!(row, ["Kill", "3", "2", "1", ".", ".", ".", ".", ".", "1", "."]);
     }
 }

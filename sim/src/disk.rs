@@ -112,6 +112,16 @@ impl Disks {
         raft::voted_term(&self.disk(node)?.durable_row(group, RowKind::Vote)?).ok()
     }
 
+    /// The last entry that `node` has durably purged.
+    pub fn purged(&self, node: u32, group: GroupId) -> Option<u64> {
+        raft::purged_index(&self.disk(node)?.durable_row(group, RowKind::Purged)?).ok()
+    }
+
+    /// The last entry that `node` has purged, synced or not.
+    pub fn purged_last(&self, node: u32, group: GroupId) -> Option<u64> {
+        raft::purged_index(&self.disk(node)?.written_row(group, RowKind::Purged)?).ok()
+    }
+
     fn disk(&self, node: u32) -> Option<&SimDisk> {
         self.disks.get(node.checked_sub(1)? as usize)
     }

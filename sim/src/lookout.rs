@@ -67,7 +67,7 @@ impl Lookout {
                 if mark.is_leader {
                     self.leads(at, view.node, group.id(), &mark, views, history);
                 }
-                self.log(view.node, group.id(), group.metrics().last, history);
+                self.log(view.node, group.id(), &group.metrics(), history);
             }
         }
         self.tell_acknowledged(at, history);
@@ -97,11 +97,15 @@ impl Lookout {
         }
     }
 
-    /// Sees the end of a log go back.
-    fn log(&mut self, node: u32, group: GroupId, last: Option<u64>, history: &mut History) {
-        let now = last.unwrap_or_default();
-        if self.last.insert((node, group), now).is_some_and(|before| now < before) {
+    /// Sees the end of a log go back, or leap to a checkpoint.
+    fn log(&mut self, node: u32, group: GroupId, metrics: &raft::Metrics, history: &mut History) {
+        let now = metrics.last.unwrap_or_default();
+        let Some(before) = self.last.insert((node, group), now) else { return };
+        if now < before {
             history.count("log cut back to a leader's");
+        }
+        if metrics.purged.is_some_and(|purged| purged > before) {
+            history.count("snapshot installed");
         }
     }
 
@@ -118,6 +122,7 @@ impl Lookout {
     pub fn states(&self, views: &[View]) -> Vec<&'static str> {
         let mut replicas: BTreeMap<GroupId, Vec<Mark>> = BTreeMap::new();
         let (mut learner, mut joint, mut unready) = (false, false, false);
+        let mut kept: BTreeMap<GroupId, (u64, u64)> = BTreeMap::new();
         for broker in views.iter().filter_map(|view| view.broker.as_ref()) {
             unready |= !broker.readiness().ready;
             for group in broker.rafts() {
@@ -125,6 +130,9 @@ impl Lookout {
                 learner |= !metrics.status.learners.is_empty();
                 joint |= metrics.voter_sets.len() > 1;
                 replicas.entry(group.id()).or_default().push(group.mark());
+                let (purged, last) = kept.entry(group.id()).or_insert((0, u64::MAX));
+                *purged = metrics.purged.unwrap_or(0).max(*purged);
+                *last = metrics.last.unwrap_or(0).min(*last);
             }
         }
         let led = |marks: &Vec<Mark>| {
@@ -142,6 +150,7 @@ impl Lookout {
             ("not ready", unready),
             ("learner", learner),
             ("joint", joint),
+            ("needs snapshot", kept.values().any(|(purged, last)| last < purged)),
             ("node down", is(State::Down)),
             ("node paused", is(State::Paused)),
         ];

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::controller::Image;
+use model::partition::PartitionMachine;
 use model::{GroupId, ReplicaId};
 use raft::{Group, Mark};
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use crate::checker::committed_durable;
 use crate::checker::committed_stays::CommittedStays;
 use crate::checker::leader_per_term::{self, LeaderPerTerm};
+use crate::checker::log_start_allowed;
 use crate::checker::members_intersect::MembersIntersect;
 use crate::checker::works_after_healing::{self, Replicas};
 use crate::checker::{metadata_linearizable, minority_bounded, replicas_identical};
@@ -23,6 +25,7 @@ use crate::fault::Fault;
 use crate::history::History;
 use crate::history::operation::{Action, Kind};
 use crate::nemesis::HEAL;
+use crate::workload::{LEDGER, LEDGER_BYTES};
 
 /// How often replicas are compared that have nothing new to tell.
 const ROUND: Duration = Duration::from_millis(10);
@@ -122,7 +125,12 @@ impl Probe {
             .filter_map(|(node, group)| Some((node, group, *settled.committed.get(&group)?)))
             .collect();
         let held = |node, group, index| disks.durable(node, group, index);
-        for words in replicas_identical::check(&self.committed, &replicas, held) {
+        let purged = |node, group| disks.purged(node, group).unwrap_or(0);
+        let passed = |group: GroupId| match group.is_partition() {
+            true => log_start_allowed::passed(self.committed.entries(group)),
+            false => 0,
+        };
+        for words in replicas_identical::check(&self.committed, &replicas, held, purged, passed) {
             history.violate(at, format!("S6 ReplicasIdentical: {words}"));
         }
         for words in minority_bounded::check(&self.faults, history) {
@@ -200,6 +208,8 @@ impl Probe {
             violations
                 .extend(self.compare_entries(at, node, id, disks).map(|words| format!("S2 CommittedStays: {words}")));
             violations.extend(self.compare_digest(node, group).map(|words| format!("S2 CommittedStays: {words}")));
+            let kept = retained(views, group);
+            violations.extend(kept.map(|words| format!("S4 LogStartAllowed: group {id} on node {node}: {words}")));
         }
         violations
     }
@@ -254,6 +264,8 @@ impl Probe {
     fn compare_entries(&mut self, at: Duration, node: u32, group: GroupId, disks: &Disks) -> Option<String> {
         let sight = self.sights.get_mut(&(node, group)).filter(|_| !self.damaged.contains(&node))?;
         while sight.mark.committed.is_some_and(|committed| sight.compared <= committed) {
+            // What is purged was compared by then, or the replica never had it; that it may be gone is checked at the end.
+            sight.compared = sight.compared.max(disks.purged_last(node, group).map_or(0, |purged| purged + 1));
             let held = disks.written(node, group, sight.compared)?;
             if let Some(differs) = self.committed.compare(group, sight.compared, node, &held) {
                 let since = *sight.differs_since.get_or_insert(at);
@@ -271,9 +283,36 @@ impl Probe {
     }
 
     fn compare_digest(&mut self, node: u32, group: &Group) -> Option<String> {
-        let (applied, digest) = group.partition(|machine| (machine.applied().0, machine.state().digest))?;
+        let (applied, digest) = group.partition(|machine| (machine.applied().0, fingerprint(machine)))?;
         self.committed.digest(group.id(), applied, node, digest)
     }
+}
+
+/// One number for what must be the same on all replicas at an applied index: the digest of the log, the offsets given, and what is
+/// remembered of each producer. A replica that began with a checkpoint has it from there.
+fn fingerprint(machine: &PartitionMachine) -> u64 {
+    let state = machine.state();
+    let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+    let producers = machine.producers().iter().flat_map(|producer| {
+        let batches = producer.batches.iter().flat_map(|batch| [batch.first_sequence as u64, batch.base_offset as u64]);
+        [producer.id as u64, producer.epoch as u64].into_iter().chain(batches)
+    });
+    let counters = [state.digest, state.next_offset as u64, state.dead_batches, state.log_bytes];
+    counters.into_iter().chain(producers).fold(0, mix)
+}
+
+/// What is wrong with how much a leader keeps of the ledger.
+fn retained(views: &[View], group: &Group) -> Option<String> {
+    if !group.knows_end() || !is_ledger(views, group.id()) {
+        return None;
+    }
+    group.partition(|machine| log_start_allowed::retained(machine, LEDGER_BYTES)).flatten()
+}
+
+fn is_ledger(views: &[View], group: GroupId) -> bool {
+    let image = newest_image(views);
+    let ledger = image.as_ref().and_then(|image| image.topic(LEDGER));
+    ledger.is_some_and(|topic| topic.partitions.iter().any(|partition| partition.group == group))
 }
 
 /// All is quiet: nothing that clients asked for may still be on its way.

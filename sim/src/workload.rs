@@ -1,5 +1,6 @@
 //! Clients of the simulated world. They speak real Kafka bytes to the real listener and write what they learn to the history.
-//! Idempotent producers fill `ledger`, producers that never retry fill `audit`, from whose beginning records are deleted; readers
+//! Idempotent producers fill `ledger`, of which retention keeps a little; producers that never retry fill `audit`, from whose
+//! beginning records are deleted; readers
 //! follow and replay both; admins make, change and delete topics of their own.
 
 pub mod admin;
@@ -25,6 +26,8 @@ pub const LEDGER: &str = "ledger";
 pub const AUDIT: &str = "audit";
 /// Both, with their numbers of partitions.
 pub const TOPICS: [(&str, i32); 2] = [(LEDGER, 4), (AUDIT, 2)];
+/// Bytes that retention leaves of each partition of the ledger; of the audit nothing goes but what is deleted.
+pub const LEDGER_BYTES: u64 = 32 << 10;
 /// The Kafka port of every node.
 pub const KAFKA_PORT: u16 = 9092;
 /// Pause between two requests of one client, and before a retry.
@@ -61,10 +64,17 @@ pub fn partitions() -> impl Iterator<Item = Partition> {
     TOPICS.into_iter().flat_map(|(topic, count)| (0..count).map(move |index| Partition { topic, index }))
 }
 
+/// Records here have no time that means anything, and logs are short: parts to be deleted must be small.
+fn configs(topic: &str) -> Vec<(&'static str, String)> {
+    let mut configs = vec![("retention.ms", "-1".to_owned()), ("segment.bytes", "4096".to_owned())];
+    configs.extend((topic == LEDGER).then(|| ("retention.bytes", LEDGER_BYTES.to_string())));
+    configs
+}
+
 /// All clients of a run, from the first topic to the last read.
 pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
     for (topic, partitions) in TOPICS {
-        admin::create(nodes, topic, partitions).await;
+        admin::create(nodes, topic, partitions, &configs(topic)).await;
     }
     ledger.borrow_mut().tell(now(), "the topics exist");
     let mut rng = SmallRng::seed_from_u64(seed ^ 0xC11E);

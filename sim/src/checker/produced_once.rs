@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{History, Partition, Serial};
+use crate::history::{History, Partition, Place, Serial};
 
 /// No serial at two places; per producer and partition, serials rise with offsets.
 pub fn check(history: &History) -> Vec<String> {
     let mut places: BTreeMap<Serial, _> = BTreeMap::new();
     let mut last: BTreeMap<(Partition, u32), u64> = BTreeMap::new();
     let mut violations = Vec::new();
-    for (place, serial) in history.found.iter().filter(|(_, serial)| is_idempotent(history, serial.producer)) {
-        if let Some(first) = places.insert(*serial, *place) {
+    for (place, serial) in all(history).filter(|(_, serial)| is_idempotent(history, serial.producer)) {
+        if let Some(first) = places.insert(serial, place) {
             violations.push(format!("{serial:?} is at {first:?} and at {place:?}"));
         }
         let before = last.insert((place.partition, serial.producer), serial.number);
@@ -20,6 +20,13 @@ pub fn check(history: &History) -> Vec<String> {
         }
     }
     violations
+}
+
+/// What was ever read, in order: retention may have deleted it since.
+fn all(history: &History) -> impl Iterator<Item = (Place, Serial)> {
+    let mut all = history.seen.clone();
+    all.extend(history.found.iter().copied());
+    all.into_iter()
 }
 
 /// Producers that never retry have all their batches in the list of those.

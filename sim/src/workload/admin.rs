@@ -10,7 +10,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use wire::kafka::ErrorCode;
 use wire::kafka::messages::create_partitions::CreatePartitionsTopic;
-use wire::kafka::messages::create_topics::CreatableTopic;
+use wire::kafka::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use wire::kafka::messages::delete_topics::DeleteTopicState;
 use wire::kafka::messages::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
 use wire::kafka::messages::metadata::MetadataRequestTopic;
@@ -38,10 +38,10 @@ const OPERATIONS_MAX: u32 = 20;
 const UNKNOWN_MAX: u32 = 2;
 
 /// Creates a topic; returns when it exists.
-pub async fn create(nodes: u32, topic: &'static str, partitions: i32) {
+pub async fn create(nodes: u32, topic: &'static str, partitions: i32, configs: &[(&'static str, String)]) {
     let mut client = Client::new(nodes, 0);
     loop {
-        match create_topic(&mut client, topic, partitions).await {
+        match create_topic(&mut client, topic, partitions, configs).await {
             Ok(code) if code == 0 || code == ErrorCode::TopicAlreadyExists as i16 => return,
             _ => tokio::time::sleep(PAUSE).await,
         }
@@ -176,7 +176,7 @@ fn is_refusal(code: i16) -> bool {
 /// Asks for `action`; the error code.
 async fn perform(client: &mut Client, action: &Action) -> anyhow::Result<i16> {
     match action {
-        Action::CreateTopic { topic, partitions } => create_topic(client, topic, *partitions).await,
+        Action::CreateTopic { topic, partitions } => create_topic(client, topic, *partitions, &[]).await,
         Action::DeleteTopic { topic } => {
             let topic = DeleteTopicState::default().with_name(Some(topic.clone().into()));
             let request = DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(2_000);
@@ -204,11 +204,20 @@ async fn perform(client: &mut Client, action: &Action) -> anyhow::Result<i16> {
     }
 }
 
-async fn create_topic(client: &mut Client, topic: &str, partitions: i32) -> anyhow::Result<i16> {
+async fn create_topic(
+    client: &mut Client,
+    topic: &str,
+    partitions: i32,
+    configs: &[(&'static str, String)],
+) -> anyhow::Result<i16> {
+    let config = |(name, value): &(&str, String)| {
+        CreatableTopicConfig::default().with_name((*name).to_owned().into()).with_value(Some(value.clone().into()))
+    };
     let topic = CreatableTopic::default()
         .with_name(topic.to_owned().into())
         .with_num_partitions(partitions)
-        .with_replication_factor(3);
+        .with_replication_factor(3)
+        .with_configs(configs.iter().map(config).collect());
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(2_000);
     let answer = client.call_any(CREATE_TOPICS_VERSION, &request).await?;
     code(answer.topics.first().map(|topic| topic.error_code))

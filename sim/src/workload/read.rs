@@ -262,6 +262,26 @@ impl Reader {
         Ok(())
     }
 
+    /// The log start has passed `next`: forgets what was found below it, and says where the partition begins now.
+    async fn begin_anew(&mut self, partition: Partition, next: i64) -> i64 {
+        loop {
+            match self.offset(partition, EARLIEST).await {
+                Ok(start) if start > next => {
+                    let mut ledger = self.ledger.borrow_mut();
+                    ledger.found.retain(|(place, _)| place.partition != partition);
+                    ledger.starts.insert(partition, start);
+                    return start;
+                }
+                Ok(start) => {
+                    let words = format!("{next} of {partition:?} is out of range, which begins at {start}");
+                    self.violate(format!("S5 OffsetsDense: {words}"));
+                    return start;
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
     fn failed(&self) {
         self.ledger.borrow_mut().count("fetch errors");
     }
@@ -319,9 +339,17 @@ pub async fn everything(nodes: u32, ledger: Ledger) {
         ledger.borrow_mut().starts.insert(partition, start);
         let mut next = start;
         loop {
-            let Ok(Fetched::Records { high_watermark, records }) = reader.fetch(partition, next).await else {
-                tokio::time::sleep(PAUSE).await;
-                continue;
+            let (high_watermark, records) = match reader.fetch(partition, next).await {
+                Ok(Fetched::Records { high_watermark, records }) => (high_watermark, records),
+                // Retention goes on: what was found of this partition is not its beginning any more.
+                Ok(Fetched::OutOfRange) => {
+                    next = reader.begin_anew(partition, next).await;
+                    continue;
+                }
+                Err(_) => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
             };
             next = records.last().map_or(next, |(offset, _)| offset + 1);
             let ended = records.is_empty();
