@@ -4,6 +4,7 @@
 pub mod operation;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::time::Duration;
@@ -69,6 +70,24 @@ pub struct Place {
     pub offset: i64,
 }
 
+impl fmt::Display for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record {} of producer {}", self.number, self.producer)
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.index)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "offset {} of {}", self.offset, self.partition)
+    }
+}
+
 /// How far records of a partition were asked to be deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
@@ -100,6 +119,8 @@ pub struct History {
     pub deleted: BTreeMap<Partition, Deleted>,
     /// What readers saw while faults went on, at its first sight.
     pub seen: BTreeMap<Place, Serial>,
+    /// Furthest end that anybody was told of each leader epoch, by whom and when.
+    pub epoch_ends: BTreeMap<(Partition, i32), (i64, u32, Duration)>,
     /// Where each partition begins at the end of the run.
     pub starts: BTreeMap<Partition, i64>,
     /// What a full read finds at the end, in the order of reading.
@@ -151,7 +172,7 @@ impl History {
             self.count("records acknowledged");
             self.times.entry(place).or_insert(at);
             if let Some(other) = self.acknowledged.insert(place, *serial).filter(|other| other != serial) {
-                self.violate(at, format!("S5 OffsetsDense: {place:?} was acknowledged to {other:?} and to {serial:?}"));
+                self.violate(at, format!("S5 OffsetsDense: {place} was acknowledged to {other} and to {serial}"));
             }
         }
     }
@@ -161,7 +182,15 @@ impl History {
         self.note(at, "read", place, serial);
         let first = *self.seen.entry(place).or_insert(serial);
         if first != serial {
-            self.violate(at, format!("S2 ReadStays: {first:?} was read at {place:?}, where now is {serial:?}"));
+            self.violate(at, format!("S2 ReadStays: {first} was read at {place}, where now is {serial}"));
+        }
+    }
+
+    /// `by` a node, and at a time, somebody was told that `epoch` goes up to `end` at least.
+    pub fn tell_epoch_end(&mut self, epoch: (Partition, i32), end: i64, by: (u32, Duration)) {
+        let told = self.epoch_ends.entry(epoch).or_insert((end, by.0, by.1));
+        if end > told.0 {
+            *told = (end, by.0, by.1);
         }
     }
 

@@ -1,10 +1,11 @@
 //! Clients of the simulated world. They speak real Kafka bytes to the real listener and write what they learn to the history.
 //! Idempotent producers fill `ledger`, producers that never retry fill `audit`, from whose beginning records are deleted; readers
-//! follow and replay both; admins make, change and delete topics of their own.
+//! follow and replay both; monitors ask every node for the ends; admins make, change and delete topics of their own.
 
 pub mod admin;
 pub mod client;
 pub mod loose;
+pub mod monitor;
 pub mod process;
 pub mod produce;
 pub mod read;
@@ -82,6 +83,10 @@ pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
         tasks.spawn_local(admin::Admin::new(number, nodes, ledger.clone(), shared.clone(), rng).run(ADMINS_UNTIL));
     }
     tasks.spawn_local(trim::run(nodes, ledger.clone(), SmallRng::seed_from_u64(rng.random()), ADMINS_UNTIL));
+    for node in 1..=nodes {
+        let rng = SmallRng::seed_from_u64(rng.random());
+        tasks.spawn_local(monitor::run(node, nodes, ledger.clone(), rng, UNTIL));
+    }
     tasks.spawn_local(read::tail(nodes, ledger.clone(), UNTIL));
     tasks.spawn_local(read::replay(nodes, ledger.clone(), REPLAY_FROM, UNTIL));
     while let Some(ended) = tasks.join_next().await {
