@@ -84,8 +84,10 @@ pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
     }
     tasks.spawn_local(trim::run(nodes, ledger.clone(), SmallRng::seed_from_u64(rng.random()), ADMINS_UNTIL));
     for node in 1..=nodes {
-        let rng = SmallRng::seed_from_u64(rng.random());
-        tasks.spawn_local(monitor::run(node, nodes, ledger.clone(), rng, UNTIL));
+        for question in [monitor::Question::Ends, monitor::Question::Epochs] {
+            let rng = SmallRng::seed_from_u64(rng.random());
+            tasks.spawn_local(monitor::run(question, (node, nodes), ledger.clone(), rng, UNTIL));
+        }
     }
     tasks.spawn_local(read::tail(nodes, ledger.clone(), UNTIL));
     tasks.spawn_local(read::replay(nodes, ledger.clone(), REPLAY_FROM, UNTIL));

@@ -14,15 +14,26 @@ use crate::checker::end_linearizable::Known;
 use crate::history::{History, Partition};
 
 /// Pause between two rounds of questions to a node, milliseconds.
-const PAUSE_MS: std::ops::Range<u64> = 40..160;
+const PAUSE_MS: std::ops::Range<u64> = 20..100;
 
-/// Asks `node` of `nodes` until `until`.
-pub async fn run(node: u32, nodes: u32, ledger: Ledger, mut rng: SmallRng, until: Duration) {
-    let mut monitor = Monitor { node, client: Client::new(nodes, node), ledger };
+/// What a monitor asks for.
+#[derive(Clone, Copy)]
+pub enum Question {
+    /// Where the logs end: answered when a quorum has been asked.
+    Ends,
+    /// Where the newest leader epochs end: answered at once.
+    Epochs,
+}
+
+/// Asks `node` of `nodes` until `until`. It gives up soon, so that a question begun late waits for a node that stood still.
+pub async fn run(question: Question, (node, nodes): (u32, u32), ledger: Ledger, mut rng: SmallRng, until: Duration) {
+    let mut monitor = Monitor { node, client: Client::impatient(nodes, node), ledger };
     while now() < until {
         // An error is that of a node which is down or cut off, and the next round's matter.
-        let _unheard = monitor.ask_ends().await;
-        let _unheard = monitor.ask_epochs().await;
+        let _unheard = match question {
+            Question::Ends => monitor.ask_ends().await,
+            Question::Epochs => monitor.ask_epochs().await,
+        };
         tokio::time::sleep(Duration::from_millis(rng.random_range(PAUSE_MS))).await;
     }
 }
