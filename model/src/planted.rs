@@ -51,6 +51,8 @@ bugs! {
     EndWithoutQuorum = "a leader says where the log ends without asking a quorum whether it still leads (stale lease read)",
     ImageNotAwaited = "a metadata command is answered before the answering node has applied it",
     CreationForgotten = "a creation repeated after a lost answer is reported as a topic that exists already",
+    SessionForgetsChange = "a fetch session leaves out a partition whose high watermark the client knows, with the records it has not had",
+    SessionKeepsOffset = "a fetch session goes on from the offset it began with, whatever the client asks for then",
     LostWakeUp = "readers that wait are not told of new records (liveness)",
 }
 

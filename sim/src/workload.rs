@@ -89,12 +89,14 @@ pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
             tasks.spawn_local(monitor::run(question, (node, nodes), ledger.clone(), rng, UNTIL));
         }
     }
+    tasks.spawn_local(read::follow::tail(nodes, ledger.clone(), UNTIL));
     tasks.spawn_local(read::tail(nodes, ledger.clone(), UNTIL));
     tasks.spawn_local(read::replay(nodes, ledger.clone(), REPLAY_FROM, UNTIL));
     while let Some(ended) = tasks.join_next().await {
         ended?;
     }
     ledger.borrow_mut().tell(now(), "every batch is acknowledged; reading everything");
-    read::everything(nodes, ledger).await;
+    read::everything(nodes, ledger.clone()).await;
+    read::follow::everything(nodes, ledger).await;
     Ok(())
 }

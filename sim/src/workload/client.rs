@@ -58,7 +58,8 @@ impl Connection {
 /// Who leads a partition, as last learned.
 #[derive(Clone, Copy)]
 pub struct Leader {
-    node: u32,
+    /// Which node.
+    pub node: u32,
     /// Its leader epoch.
     pub epoch: i32,
 }

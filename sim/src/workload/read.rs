@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use wire::kafka::ErrorCode;
 use wire::kafka::batch::split_batches;
-use wire::kafka::messages::fetch::{FetchPartition, FetchTopic};
+use wire::kafka::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
 use wire::kafka::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use wire::kafka::messages::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
-use wire::kafka::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, OffsetForLeaderEpochRequest};
+use wire::kafka::messages::{FetchRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest};
 
 use super::client::Client;
 use super::process::Process;
@@ -20,6 +20,8 @@ use crate::history::operation::Action;
 use crate::history::{Partition, Place, Serial};
 use crate::nemesis::HEAL;
 use crate::probe::GRACE;
+
+pub mod follow;
 
 const FETCH_VERSION: i16 = 11;
 /// ListOffsets and OffsetForLeaderEpoch as they are spoken here.
@@ -78,7 +80,13 @@ impl Reader {
     /// Reads on in `partition`; how many records came.
     async fn read(&mut self, partition: Partition) -> anyhow::Result<usize> {
         let from = self.next.get(&partition).copied().unwrap_or(0);
-        match self.fetch(partition, from).await? {
+        let fetched = self.fetch(partition, from).await?;
+        self.go_on(partition, from, fetched).await
+    }
+
+    /// Notes what came from `from` on and where to read next; how many records came.
+    async fn go_on(&mut self, partition: Partition, from: i64, fetched: Fetched) -> anyhow::Result<usize> {
+        match fetched {
             Fetched::OutOfRange => {
                 self.ledger.borrow_mut().count("reader fell behind the log start");
                 let start = self.offset(partition, EARLIEST).await?;
@@ -122,6 +130,8 @@ impl Reader {
             .with_topics(vec![topic]);
         let deleted = self.ledger.borrow().deleted.get(&partition).copied().unwrap_or_default();
         let answer = self.client.call_leader(leader, FETCH_VERSION, &request).await?;
+        let answer = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+        let answer = answer.ok_or_else(|| anyhow::anyhow!("fetch answer without the partition"))?;
         self.fetched(partition, from, deleted.acknowledged, answer)
     }
 
@@ -130,10 +140,8 @@ impl Reader {
         partition: Partition,
         from: i64,
         deleted: i64,
-        answer: FetchResponse,
+        answer: PartitionData,
     ) -> anyhow::Result<Fetched> {
-        let answer = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
-        let answer = answer.ok_or_else(|| anyhow::anyhow!("fetch answer without the partition"))?;
         if answer.error_code == ErrorCode::OffsetOutOfRange as i16 {
             return Ok(Fetched::OutOfRange);
         }
@@ -151,20 +159,30 @@ impl Reader {
             let (before, now) = (before.log_start.max(deleted), told.log_start);
             self.violate(format!("S5 OffsetsDense: the log start of {partition} went from {before} to {now}"));
         }
-        let mut records = Vec::new();
+        let (mut records, mut due) = (Vec::new(), from);
         let batches = split_batches(answer.records.unwrap_or_default());
         let batches =
             batches.inspect_err(|error| self.violate(format!("S4 RecordsIntact: {partition} at {from}: {error}")))?;
         for batch in batches {
+            let header = batch.header();
+            if header.base_offset + i64::from(header.last_offset_delta) < due {
+                let base = header.base_offset;
+                self.violate(format!("S5 OffsetsDense: {base} of {partition:?} was served again, {due} was due"));
+            }
             for record in batch.records(1 << 20)? {
                 let record = record?;
                 // The batch that holds the offset comes whole: what stands before is the client's to drop.
                 if record.offset < from {
                     continue;
                 }
+                if record.offset != due {
+                    let skipped = record.offset;
+                    self.violate(format!("S5 OffsetsDense: {skipped} of {partition:?} was served, {due} was due"));
+                }
+                due = record.offset + 1;
                 match Serial::of(record.key.as_deref(), record.value.as_deref()) {
                     Some(serial) => {
-                        let epoch = self.epochs.entry((partition, batch.header().leader_epoch));
+                        let epoch = self.epochs.entry((partition, header.leader_epoch));
                         epoch.or_insert((record.offset, record.offset)).1 = record.offset;
                         records.push((record.offset, serial));
                     }
