@@ -16,9 +16,12 @@ use crate::probe::GRACE;
 use crate::workload::client::Leader;
 use crate::workload::{Ledger, PAUSE, TOPICS, now, partitions};
 
-/// Small answers, so that partitions must take turns.
+/// Small answers, so that partitions must take turns ...
 const ANSWER_BYTES: i32 = 12 << 10;
-const PARTITION_BYTES: i32 = 4 << 10;
+/// ... also when all is read once more, in a third of the time that is left.
+const LAST_ANSWER_BYTES: i32 = 64 << 10;
+/// What one partition may fill of an answer.
+const PARTITION_PART: i32 = 3;
 /// Answers in which a partition may come to nothing: others are before it, and a batch may be larger than its share.
 const TURNS: u32 = 16;
 /// Its number among the readers.
@@ -39,12 +42,12 @@ struct Session {
 
 impl Session {
     /// The request for `wanted`, of which the node knows some already; afterwards it knows all of it.
-    fn request(&mut self, wanted: &Wanted, wait_ms: i32) -> FetchRequest {
+    fn request(&mut self, wanted: &Wanted, wait_ms: i32, bytes: i32) -> FetchRequest {
         let (mut topics, mut forgotten) = (Vec::new(), Vec::new());
         for (name, _) in TOPICS {
             let of = |map: &Wanted| map.clone().into_iter().filter(move |(partition, _)| partition.topic == name);
             let changed = of(wanted).filter(|(partition, place)| self.told.get(partition) != Some(place));
-            let changed: Vec<_> = changed.map(|(partition, place)| asked(partition, place)).collect();
+            let changed: Vec<_> = changed.map(|(partition, place)| asked(partition, place, bytes)).collect();
             let gone = of(&self.told).filter(|(partition, _)| !wanted.contains_key(partition));
             let gone: Vec<_> = gone.map(|(partition, _)| partition.index).collect();
             if !changed.is_empty() {
@@ -58,7 +61,7 @@ impl Session {
         FetchRequest::default()
             .with_max_wait_ms(wait_ms)
             .with_min_bytes(1)
-            .with_max_bytes(ANSWER_BYTES)
+            .with_max_bytes(bytes)
             .with_session_id(self.id)
             .with_session_epoch(self.epoch)
             .with_topics(topics)
@@ -71,12 +74,12 @@ impl Session {
     }
 }
 
-fn asked(partition: Partition, (offset, leader_epoch): (i64, i32)) -> FetchPartition {
+fn asked(partition: Partition, (offset, leader_epoch): (i64, i32), bytes: i32) -> FetchPartition {
     FetchPartition::default()
         .with_partition(partition.index)
         .with_fetch_offset(offset)
         .with_current_leader_epoch(leader_epoch)
-        .with_partition_max_bytes(PARTITION_BYTES)
+        .with_partition_max_bytes(bytes / PARTITION_PART)
 }
 
 /// What was so when a request was sent.
@@ -91,13 +94,15 @@ struct Sent<'a> {
 struct Follower {
     reader: Reader,
     sessions: BTreeMap<u32, Session>,
+    /// Bytes of an answer.
+    bytes: i32,
     /// Answers in a row that had nothing of a partition of which there was something.
     starved: BTreeMap<Partition, u32>,
 }
 
 impl Follower {
-    fn new(number: u32, nodes: u32, ledger: Ledger) -> Self {
-        Self { reader: Reader::new(number, nodes, ledger), sessions: BTreeMap::new(), starved: BTreeMap::new() }
+    fn new(reader: Reader, bytes: i32) -> Self {
+        Self { reader, sessions: BTreeMap::new(), bytes, starved: BTreeMap::new() }
     }
 
     fn from(&self, partition: Partition) -> i64 {
@@ -121,7 +126,7 @@ impl Follower {
     }
 
     async fn ask(&mut self, leader: Leader, wanted: &Wanted, wait_ms: i32) -> anyhow::Result<()> {
-        let request = self.sessions.entry(leader.node).or_default().request(wanted, wait_ms);
+        let request = self.sessions.entry(leader.node).or_default().request(wanted, wait_ms, self.bytes);
         let sent = {
             let ledger = self.reader.ledger.borrow();
             let end = |partition: &Partition| (*partition, ledger.acknowledged_end(*partition));
@@ -213,7 +218,7 @@ impl Follower {
 
 /// Follows all partitions until `until`.
 pub async fn tail(nodes: u32, ledger: Ledger, until: Duration) {
-    let mut follower = Follower::new(NUMBER, nodes, ledger);
+    let mut follower = Follower::new(Reader::new(NUMBER, nodes, ledger), ANSWER_BYTES);
     while now() < until {
         let wait_ms = if now() < HEAL + GRACE { WAIT_MS } else { NEWS_WAIT_MS };
         follower.round(wait_ms).await;
@@ -223,7 +228,7 @@ pub async fn tail(nodes: u32, ledger: Ledger, until: Duration) {
 
 /// Reads everything once more, through sessions, when nothing new comes: ends when it is read, or was kept back too often.
 pub async fn everything(nodes: u32, ledger: Ledger) {
-    let mut follower = Follower::new(NUMBER + 1, nodes, ledger);
+    let mut follower = Follower::new(Reader::new(NUMBER + 1, nodes, ledger), LAST_ANSWER_BYTES);
     while !follower.is_at_the_end() && follower.starved.values().all(|answers| *answers < TURNS) {
         follower.round(WAIT_MS).await;
     }
