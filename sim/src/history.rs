@@ -97,12 +97,17 @@ pub struct Deleted {
     pub acknowledged: i64,
 }
 
+/// Every line of what happened, with its simulated time, and the hash of all of it.
+#[derive(Default)]
+struct Story {
+    lines: Vec<String>,
+    hash: u64,
+}
+
 /// The ledger of one run.
 #[derive(Default)]
 pub struct History {
-    /// Every line of the story, with its simulated time.
-    story: Vec<String>,
-    hash: u64,
+    story: Story,
     /// Gets every event that goes into the hash, a line each, if somebody wants them.
     pub events: Option<BufWriter<File>>,
     /// The time of the last event.
@@ -138,7 +143,7 @@ impl History {
     pub fn tell(&mut self, at: Duration, line: impl AsRef<str>) {
         let line = format!("{:>9.3}s {}", at.as_secs_f64(), line.as_ref());
         self.mix(at, &line);
-        self.story.push(line);
+        self.story.lines.push(line);
     }
 
     /// Tells a fault, and counts the `states` of the cluster that it met, if it had an effect.
@@ -213,12 +218,12 @@ impl History {
 
     /// FNV-1a over everything told and noted so far, with their times.
     pub fn hash(&self) -> u64 {
-        self.hash
+        self.story.hash
     }
 
     /// The story, a line an event.
     pub fn story(&self) -> &[String] {
-        &self.story
+        &self.story.lines
     }
 
     fn mix(&mut self, at: Duration, line: &str) {
@@ -227,8 +232,9 @@ impl History {
             writeln!(events, "{line}").expect("the event log can be written");
         }
         let bytes = line.as_bytes();
-        let start = if self.hash == 0 { 0xcbf2_9ce4_8422_2325 } else { self.hash };
-        self.hash = bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let start = if self.story.hash == 0 { 0xcbf2_9ce4_8422_2325 } else { self.story.hash };
+        self.story.hash =
+            bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     }
 }
 
