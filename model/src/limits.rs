@@ -5,6 +5,9 @@
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Topics in one cluster. The image is cloned (by pointers) for each change, about 1 ms at this size.
 pub const TOPICS_MAX: usize = 20_000;
+/// Deleted topics that the controller remembers, so that a creation repeated after a lost answer does not make one again: more than
+/// are deleted within the ten seconds that a command is repeated for.
+pub const DELETED_TOPICS_KEPT: usize = 256;
 /// Partitions of one topic: one controller entry must describe them all.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
 /// Replicas on one node. A sleeping Raft group costs about 30 KiB of memory: 8,000 are 240 MiB.

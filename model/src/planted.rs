@@ -39,7 +39,6 @@ bugs! {
     FailedSyncAcknowledged = "a failed sync is taken for a success (fsyncgate, PostgreSQL 2018)",
     DroppedTruncation = "what a new leader overrules stays on the follower's disk (KIP-101: logs diverge without truncation)",
     PurgeByDefault = "a partition purges its log as openraft does by default, whoever still reads it",
-    AppliedAheadOfLog = "a replica whose log lost its end below the applied id goes on (etcd 3.5: consistent index ahead of the data)",
     TablesAheadOfApplied = "the applied id is stored less often than the tables, and nobody compares them at a start",
     ProducersNotRestored = "sequences of idempotent producers are not read back after a restart (Redpanda 21.10: duplicates)",
     EpochsNotStored = "leader epochs are not stored, so that a restarted replica answers OffsetForLeaderEpoch wrongly (KIP-279)",
@@ -55,6 +54,8 @@ bugs! {
     PurgePastReader = "a replica purges up to its newest checkpoint, whoever still reads below it (the log start is not asked)",
     SnapshotWithoutProducers = "the checkpoint that a new replica gets lacks the producers (retries are appended again after failover)",
     RetentionBoundary = "retention deletes one segment more than the limit allows (off by one at the boundary)",
+    SessionForgetsChange = "a fetch session leaves out a partition whose high watermark the client knows, with the records it has not had",
+    SessionKeepsOffset = "a fetch session goes on from the offset it began with, whatever the client asks for then",
     LostWakeUp = "readers that wait are not told of new records (liveness)",
 }
 

@@ -79,6 +79,10 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// The most bytes one Fetch answers.
     pub fetch_bytes_max: usize,
+    /// Fetch sessions kept for clients (Kafka's `max.incremental.fetch.session.cache.slots`).
+    pub fetch_sessions_max: usize,
+    /// Partitions in all of them together, about 200 bytes each.
+    pub fetch_session_partitions_max: usize,
     /// Client connections at a time.
     pub connections_max: usize,
     /// Partition replicas one node hosts at most. The controller's leader holds all nodes to its own value.
@@ -128,6 +132,8 @@ impl Default for Limits {
             request_memory_bytes: 64 * MIB,
             request_bytes_max: 32 * MIB,
             fetch_bytes_max: 55 * MIB,
+            fetch_sessions_max: 1_000,
+            fetch_session_partitions_max: 100_000,
             connections_max: 10_000,
             partitions_max: 4_000,
         }

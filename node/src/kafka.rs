@@ -10,6 +10,7 @@ use crate::config::Limits;
 use crate::metrics::{ListenerLabel, Metrics};
 use crate::seams::{Listener, Stop};
 use model::NodeId;
+use sessions::{Bounds, Sessions};
 
 mod api;
 mod budget;
@@ -17,6 +18,7 @@ mod connection;
 mod errors;
 mod listener;
 mod response;
+mod sessions;
 mod table;
 mod view;
 
@@ -39,6 +41,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     limits: Limits,
     budget: budget::Budget,
+    sessions: Sessions,
     rules: api::rules::Known,
 }
 
@@ -46,7 +49,10 @@ impl Shared {
     fn new(broker: Broker) -> Self {
         let limits = broker.config().limits.clone();
         let budget = budget::Budget::new(limits.request_memory_bytes);
-        Self { metrics: broker.metrics().clone(), broker, limits, budget, rules: Default::default() }
+        let metrics = broker.metrics().clone();
+        let bounds = Bounds { sessions: limits.fetch_sessions_max, partitions: limits.fetch_session_partitions_max };
+        let sessions = Sessions::new(bounds, metrics.sessions.clone());
+        Self { metrics, broker, limits, budget, sessions, rules: Default::default() }
     }
 }
 

@@ -11,7 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::{Family, MetricConstructor};
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
@@ -48,6 +48,24 @@ pub struct ListenerLabel {
     pub listener: &'static str,
 }
 
+/// Label: how a Fetch uses sessions (KIP-227).
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct FetchLabel {
+    /// `sessionless`, `full` (asks for a session) or `incremental` (goes on with one).
+    pub kind: &'static str,
+}
+
+/// See [`FetchLabel`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchKind {
+    /// Wants no session.
+    Sessionless,
+    /// Lists everything, wants a session.
+    Full,
+    /// Lists changes only.
+    Incremental,
+}
+
 /// Makes the latency histogram of one API.
 #[derive(Clone)]
 pub struct Latency;
@@ -79,6 +97,8 @@ pub struct Metrics {
     pub connections_failed: Family<ListenerLabel, Counter>,
     /// Produced and fetched bytes and records.
     pub traffic: Traffic,
+    /// Fetch sessions.
+    pub sessions: Sessions,
     /// Durability: commits, fsyncs, group commit.
     pub storage: Storage,
     /// Consensus: terms, leaders, elections.
@@ -96,6 +116,45 @@ pub struct Traffic {
     pub fetched_bytes: Family<TopicLabel, Counter>,
     /// Batches read from this node.
     pub fetched_batches: Family<TopicLabel, Counter>,
+}
+
+/// Fetch sessions (KIP-227). Clones are the same metrics.
+#[derive(Clone, Default)]
+pub struct Sessions {
+    kept: Gauge,
+    partitions: Gauge,
+    evictions: Counter,
+    fetches: Family<FetchLabel, Counter>,
+}
+
+impl Sessions {
+    /// How many there are, and how many partitions they have together.
+    pub fn show(&self, sessions: usize, partitions: usize) {
+        self.kept.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+        self.partitions.set(i64::try_from(partitions).unwrap_or(i64::MAX));
+    }
+
+    /// So many made room for another.
+    pub fn evicted(&self, sessions: usize) {
+        self.evictions.inc_by(sessions as u64);
+    }
+
+    /// A Fetch was accepted.
+    pub fn accepted(&self, kind: FetchKind) {
+        let kind = match kind {
+            FetchKind::Sessionless => "sessionless",
+            FetchKind::Full => "full",
+            FetchKind::Incremental => "incremental",
+        };
+        self.fetches.get_or_create(&FetchLabel { kind }).inc();
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("fetch_sessions", "Fetch sessions kept", self.kept.clone());
+        registry.register("fetch_session_partitions", "Partitions in fetch sessions", self.partitions.clone());
+        registry.register("fetch_sessions_evicted", "Ended to make room for another", self.evictions.clone());
+        registry.register("fetches", "Fetches by their use of sessions", self.fetches.clone());
+    }
 }
 
 /// The counters of one topic, looked up once.
@@ -135,7 +194,11 @@ impl Collector for Store {
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
         };
         counter("cold_entries", "Log entries read from the engine", &stats.cold_entries)?;
-        counter("tail_entries", "Log entries read from the tail cache", &stats.tail_entries)
+        counter("tail_entries", "Log entries read from the tail cache", &stats.tail_entries)?;
+        let cached = ConstGauge::new(stats.tail_bytes.load(Ordering::Relaxed) as i64);
+        let descriptor =
+            encoder.encode_descriptor("tail_cache", "In the tail cache", Some(&Unit::Bytes), cached.metric_type())?;
+        cached.encode(descriptor)
     }
 }
 
@@ -192,11 +255,13 @@ impl Metrics {
             connections_refused: Family::default(),
             connections_failed: Family::default(),
             traffic: Traffic::default(),
+            sessions: Sessions::default(),
             storage: Storage::new(),
             raft: Raft::default(),
         };
         metrics.register_requests();
         metrics.register_traffic();
+        metrics.sessions.register(&mut metrics.registry);
         metrics.register_storage();
         metrics.register_raft();
         metrics

@@ -2,6 +2,7 @@
 //! Owns the table of local partitions and of peers' heartbeats; actors fill it, the broker reads it.
 //! Invariant: reading never waits. Never starts or stops anything.
 pub mod budget;
+mod cursors;
 pub mod inbox;
 pub mod lag;
 pub mod partition;

@@ -205,4 +205,8 @@ async fn a_failed_sync_stops_the_group_and_acknowledges_nothing() {
     let texts = texts(&cluster.disks[&next], &cluster.group(next)).await;
     assert!(outcome.is_err() || texts.contains(&"doubtful".to_owned()), "{outcome:?} {texts:?}");
     assert!(!texts.contains(&"never".to_owned()));
+    let (groups, id) = (&cluster.nodes[&leader], group.id());
+    assert!(groups.close(id).await.is_err());
+    let again = groups.open(id, Kind::Partition, replica(leader), None).await;
+    assert!(matches!(again, Err(raft::Error::Stopped { .. })), "it holds entries that are not on disk");
 }

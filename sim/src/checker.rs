@@ -5,6 +5,7 @@ pub mod acknowledged_stays;
 pub mod batches_whole;
 pub mod committed_durable;
 pub mod committed_stays;
+pub mod end_linearizable;
 pub mod leader_per_term;
 pub mod log_start_allowed;
 pub mod members_intersect;

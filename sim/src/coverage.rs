@@ -31,11 +31,21 @@ pub const STATES: &[&str] = &[
 
 /// Situations that a nightly sweep must have come through, by the name under which they are counted.
 pub const SOMETIMES: &[&str] = &[
+    "actors that panicked as told",
+    "duplicate answered with its first offset",
     "elections",
+    "end refused by a leader that does not know it yet",
     "leader after all nodes were down",
+    "leader after all nodes lost power",
     "leader replaced that does not know it",
     "log cut back to a leader's",
+    "node joined amid faults",
+    "nodes stopped by themselves",
+    "not the leader, asked another",
     "paused leader replaced",
+    "produce waited in vain for a leader",
+    "reader fell behind the log start",
+    "replica quarantined",
     "snapshot installed",
 ];
 

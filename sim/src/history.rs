@@ -4,6 +4,7 @@
 pub mod operation;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::time::Duration;
@@ -69,6 +70,24 @@ pub struct Place {
     pub offset: i64,
 }
 
+impl fmt::Display for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record {} of producer {}", self.number, self.producer)
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.index)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "offset {} of {}", self.offset, self.partition)
+    }
+}
+
 /// How far records of a partition were asked to be deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
@@ -78,12 +97,17 @@ pub struct Deleted {
     pub acknowledged: i64,
 }
 
+/// Every line of what happened, with its simulated time, and the hash of all of it.
+#[derive(Default)]
+struct Story {
+    lines: Vec<String>,
+    hash: u64,
+}
+
 /// The ledger of one run.
 #[derive(Default)]
 pub struct History {
-    /// Every line of the story, with its simulated time.
-    story: Vec<String>,
-    hash: u64,
+    story: Story,
     /// Gets every event that goes into the hash, a line each, if somebody wants them.
     pub events: Option<BufWriter<File>>,
     /// The time of the last event.
@@ -100,6 +124,8 @@ pub struct History {
     pub deleted: BTreeMap<Partition, Deleted>,
     /// What readers saw while faults went on, at its first sight.
     pub seen: BTreeMap<Place, Serial>,
+    /// Furthest end that anybody was told of each leader epoch, by whom and when.
+    pub epoch_ends: BTreeMap<(Partition, i32), (i64, u32, Duration)>,
     /// Where each partition begins at the end of the run.
     pub starts: BTreeMap<Partition, i64>,
     /// What a full read finds at the end, in the order of reading.
@@ -117,7 +143,7 @@ impl History {
     pub fn tell(&mut self, at: Duration, line: impl AsRef<str>) {
         let line = format!("{:>9.3}s {}", at.as_secs_f64(), line.as_ref());
         self.mix(at, &line);
-        self.story.push(line);
+        self.story.lines.push(line);
     }
 
     /// Tells a fault, and counts the `states` of the cluster that it met, if it had an effect.
@@ -151,7 +177,7 @@ impl History {
             self.count("records acknowledged");
             self.times.entry(place).or_insert(at);
             if let Some(other) = self.acknowledged.insert(place, *serial).filter(|other| other != serial) {
-                self.violate(at, format!("S5 OffsetsDense: {place:?} was acknowledged to {other:?} and to {serial:?}"));
+                self.violate(at, format!("S5 OffsetsDense: {place} was acknowledged to {other} and to {serial}"));
             }
         }
     }
@@ -161,7 +187,15 @@ impl History {
         self.note(at, "read", place, serial);
         let first = *self.seen.entry(place).or_insert(serial);
         if first != serial {
-            self.violate(at, format!("S2 ReadStays: {first:?} was read at {place:?}, where now is {serial:?}"));
+            self.violate(at, format!("S2 ReadStays: {first} was read at {place}, where now is {serial}"));
+        }
+    }
+
+    /// `by` a node, and at a time, somebody was told that `epoch` goes up to `end` at least.
+    pub fn tell_epoch_end(&mut self, epoch: (Partition, i32), end: i64, by: (u32, Duration)) {
+        let told = self.epoch_ends.entry(epoch).or_insert((end, by.0, by.1));
+        if end > told.0 {
+            *told = (end, by.0, by.1);
         }
     }
 
@@ -184,12 +218,12 @@ impl History {
 
     /// FNV-1a over everything told and noted so far, with their times.
     pub fn hash(&self) -> u64 {
-        self.hash
+        self.story.hash
     }
 
     /// The story, a line an event.
     pub fn story(&self) -> &[String] {
-        &self.story
+        &self.story.lines
     }
 
     fn mix(&mut self, at: Duration, line: &str) {
@@ -198,8 +232,9 @@ impl History {
             writeln!(events, "{line}").expect("the event log can be written");
         }
         let bytes = line.as_bytes();
-        let start = if self.hash == 0 { 0xcbf2_9ce4_8422_2325 } else { self.hash };
-        self.hash = bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let start = if self.story.hash == 0 { 0xcbf2_9ce4_8422_2325 } else { self.story.hash };
+        self.story.hash =
+            bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     }
 }
 

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::GroupId;
-use raft::Mark;
+use raft::{Group, Mark};
 
 use crate::checker::ready::EveryNodeReady;
 use crate::cluster::{State, View};
+use crate::fault::Fault;
 use crate::history::History;
+use crate::nemesis::HEAL;
+use crate::world::NODES;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(10);
@@ -28,8 +31,14 @@ pub struct Lookout {
     leaders: BTreeMap<GroupId, (u64, u32)>,
     /// The last entry of each replica, to see logs cut off.
     last: BTreeMap<(u32, GroupId), u64>,
-    /// Groups without a leader since all nodes were down.
+    /// Groups without a leader since all nodes were down, and since all were without power.
     orphaned: BTreeSet<GroupId>,
+    darkened: BTreeSet<GroupId>,
+    /// Founders without power.
+    dark: BTreeSet<u32>,
+    /// Replicas that were quarantined, and whether a node that was no founder got ready.
+    stopped: BTreeSet<(u32, GroupId)>,
+    joined: bool,
 }
 
 impl Lookout {
@@ -43,12 +52,32 @@ impl Lookout {
             leaders: BTreeMap::new(),
             last: BTreeMap::new(),
             orphaned: BTreeSet::new(),
+            darkened: BTreeSet::new(),
+            dark: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            joined: false,
         }
     }
 
     /// Whether the run must go on although its clients are done.
     pub fn waits(&self, at: Duration) -> bool {
         self.ready.waits(at)
+    }
+
+    /// A fault took effect.
+    pub fn note(&mut self, fault: &Fault) {
+        match *fault {
+            Fault::PowerLoss { node } => {
+                self.dark.insert(node);
+            }
+            Fault::Start { node } => {
+                self.dark.remove(&node);
+            }
+            _ => {}
+        }
+        if (1..=NODES).all(|node| self.dark.contains(&node)) {
+            self.darkened = self.leaders.keys().copied().collect();
+        }
     }
 
     /// Looks at the world after a step.
@@ -62,16 +91,39 @@ impl Lookout {
             self.last.clear();
         }
         for view in views {
+            self.look_joined(at, view, history);
             for group in view.broker.iter().flat_map(|broker| broker.rafts()) {
                 let mark = group.mark();
                 if mark.is_leader {
                     self.leads(at, view.node, group.id(), &mark, views, history);
+                }
+                if mark.stopped {
+                    self.stops(at, view.node, &group, history);
                 }
                 self.log(view.node, group.id(), &group.metrics(), history);
             }
         }
         self.tell_acknowledged(at, history);
         self.ready.look(at, views, history);
+    }
+
+    /// Counts a node that joined while faults went on.
+    fn look_joined(&mut self, at: Duration, view: &View, history: &mut History) {
+        let joins = view.node > NODES && at < HEAL && !self.joined;
+        if joins && view.broker.as_ref().is_some_and(|broker| broker.readiness().ready) {
+            self.joined = true;
+            history.tell(at, format!("node {} has joined", view.node));
+            history.count("node joined amid faults");
+        }
+    }
+
+    /// Tells of a replica that was quarantined.
+    fn stops(&mut self, at: Duration, node: u32, group: &Group, history: &mut History) {
+        let why = group.status_now().stopped.filter(|why| why.starts_with("quarantined"));
+        if let Some(why) = why.filter(|_| self.stopped.insert((node, group.id()))) {
+            history.tell(at, format!("the replica of group {} on node {node} is {why}", group.id()));
+            history.count("replica quarantined");
+        }
     }
 
     /// Tells a new leader, and counts how it came to lead.
@@ -85,6 +137,9 @@ impl Lookout {
         history.count("elections");
         if self.orphaned.remove(&group) {
             history.count("leader after all nodes were down");
+        }
+        if self.darkened.remove(&group) {
+            history.count("leader after all nodes lost power");
         }
         let Some((_, old)) = before.filter(|(_, old)| *old != node) else { return };
         let old = views.iter().find(|view| view.node == old);

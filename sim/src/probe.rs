@@ -223,8 +223,10 @@ impl Probe {
     ) {
         let id = group.id();
         if leader_per_term::went_back(&before, &mark) {
-            violations
-                .push(format!("S1 LeaderPerTerm: group {id} on node {node} went back from {before:?} to {mark:?}"));
+            let (was, is) = ((before.term, before.committed), (mark.term, mark.committed));
+            violations.push(format!(
+                "S1 LeaderPerTerm: group {id} on node {node} went back in (term, commit) from {was:?} to {is:?}"
+            ));
         }
         let Some(sight) = self.sights.get_mut(&(node, id)) else { return };
         sight.mark = mark;

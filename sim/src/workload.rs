@@ -1,11 +1,13 @@
 //! Clients of the simulated world. They speak real Kafka bytes to the real listener and write what they learn to the history.
+//! Clients of the simulated world. They speak real Kafka bytes to the real listener and write what they learn to the history.
 //! Idempotent producers fill `ledger`, of which retention keeps a little; producers that never retry fill `audit`, from whose
-//! beginning records are deleted; readers
-//! follow and replay both; admins make, change and delete topics of their own.
+//! beginning records are deleted; readers follow and replay both; monitors ask every node for the ends; admins make, change
+//! and delete topics of their own.
 
 pub mod admin;
 pub mod client;
 pub mod loose;
+pub mod monitor;
 pub mod process;
 pub mod produce;
 pub mod read;
@@ -92,12 +94,20 @@ pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
         tasks.spawn_local(admin::Admin::new(number, nodes, ledger.clone(), shared.clone(), rng).run(ADMINS_UNTIL));
     }
     tasks.spawn_local(trim::run(nodes, ledger.clone(), SmallRng::seed_from_u64(rng.random()), ADMINS_UNTIL));
+    for node in 1..=nodes {
+        for question in [monitor::Question::Ends, monitor::Question::Epochs] {
+            let rng = SmallRng::seed_from_u64(rng.random());
+            tasks.spawn_local(monitor::run(question, (node, nodes), ledger.clone(), rng, UNTIL));
+        }
+    }
+    tasks.spawn_local(read::follow::tail(nodes, ledger.clone(), UNTIL));
     tasks.spawn_local(read::tail(nodes, ledger.clone(), UNTIL));
     tasks.spawn_local(read::replay(nodes, ledger.clone(), REPLAY_FROM, UNTIL));
     while let Some(ended) = tasks.join_next().await {
         ended?;
     }
     ledger.borrow_mut().tell(now(), "every batch is acknowledged; reading everything");
-    read::everything(nodes, ledger).await;
+    read::everything(nodes, ledger.clone()).await;
+    read::follow::everything(nodes, ledger).await;
     Ok(())
 }

@@ -16,10 +16,12 @@ use crate::checker::ready::EveryNodeReady;
 use crate::clock::EPOCH_MS;
 use crate::cluster::{Machine, State, View};
 use crate::disk::Disks;
+use crate::excuse::Excuses;
 use crate::fault::Fault;
 use crate::history::History;
 use crate::lookout::Lookout;
 use crate::net::{CLIENTS, Network};
+use crate::panics;
 use crate::probe::Probe;
 use crate::process::Order;
 use crate::schedule::Schedule;
@@ -33,6 +35,8 @@ pub const MACHINES: u32 = 4;
 const END: Duration = Duration::from_secs(60);
 /// How long the world stands still for those who live in it.
 const TICK: Duration = Duration::from_millis(1);
+/// What [`Fault::Panic`] makes an actor say.
+const TOLD_TO_PANIC: &str = "a partition was told to fail";
 /// A node that stopped by itself is started again after a time between these, as by a service manager.
 const RESTART_MS: std::ops::Range<u64> = 300..2_000;
 
@@ -46,13 +50,14 @@ pub struct World {
     rng: SmallRng,
     /// When nodes that stopped by themselves start again.
     restarts: BTreeMap<u32, Duration>,
-    /// Nodes whose disk was made to fail: that they stop is right.
-    excused: BTreeSet<u32>,
+    /// What explains that a node stops by itself.
+    excuses: Excuses,
 }
 
 /// Runs the world of `seed` with the faults of `schedule`, writes it into `history` and checks it.
 pub fn run(seed: u64, schedule: &Schedule, history: History) -> History {
     let ledger: Ledger = Rc::new(RefCell::new(history));
+    panics::watch();
     let mut world = World::new(seed, ledger.clone());
     world.sim.client("clients", workload::run(seed, NODES, ledger.clone()));
     world.go(schedule);
@@ -71,7 +76,7 @@ impl World {
         let mut sim = build(seed, &mut rng);
         let machines = (1..=MACHINES).map(|node| Machine::new(&mut sim, node, &network, &disks)).collect();
         let mut world =
-            Self { sim, machines, network, disks, ledger, rng, restarts: BTreeMap::new(), excused: BTreeSet::new() };
+            Self { sim, machines, network, disks, ledger, rng, restarts: BTreeMap::new(), excuses: Excuses::default() };
         (1..=NODES).for_each(|node| assert!(world.machine(node).start(), "a new machine is down"));
         world
     }
@@ -97,6 +102,8 @@ impl World {
                 let effect = self.inflict(&fault);
                 self.ledger.borrow_mut().fault(self.now(), &fault, effect, &states);
                 if effect {
+                    self.excuses.note(self.now(), &fault);
+                    lookout.note(&fault);
                     probe.note(self.now(), &fault);
                 }
             }
@@ -129,8 +136,11 @@ impl World {
     fn step(&mut self) -> turmoil::Result<bool> {
         let done = self.sim.step()?;
         for index in 0..self.machines.len() {
-            if let Some(ended) = self.machines[index].tick(TICK) {
-                self.ended(self.machines[index].node, ended);
+            let node = self.machines[index].node;
+            let ended = panics::within(node, || self.machines[index].tick(TICK));
+            panics::take().into_iter().for_each(|(node, words)| self.panicked(node, &words));
+            if let Some(ended) = ended {
+                self.ended(node, ended);
             }
         }
         let now = self.now();
@@ -147,7 +157,7 @@ impl World {
     /// A process ended without being killed. One that failed is started again, as by a service manager.
     fn ended(&mut self, node: u32, ended: Result<(), String>) {
         let Err(error) = ended else { return self.tell(format!("node {node} has stopped in order")) };
-        if self.excused.contains(&node) {
+        if self.excuses.explain(self.now(), node) {
             self.tell(format!("node {node} stopped by itself: {error}"));
             self.ledger.borrow_mut().count("nodes stopped by themselves");
         } else {
@@ -155,6 +165,15 @@ impl World {
         }
         let after = Duration::from_millis(self.rng.random_range(RESTART_MS));
         self.restarts.insert(node, self.now() + after);
+    }
+
+    /// A task of a node panicked, which only one that was told to may do.
+    fn panicked(&self, node: u32, words: &str) {
+        if words.starts_with(TOLD_TO_PANIC) {
+            self.ledger.borrow_mut().count("actors that panicked as told");
+        } else {
+            self.violate(format!("L1 NothingPanics: node {node} panicked: {words}"));
+        }
     }
 
     /// Does it. False if it makes no sense now, and nothing was done.
@@ -200,15 +219,9 @@ impl World {
         let down = |world: &mut Self, node| world.machine(node).state() == State::Down;
         match *fault {
             Fault::DiskSlow { node, sync_ms } => self.disks.slow(node, Duration::from_millis(sync_ms)),
-            Fault::DiskFull { node } => {
-                self.excused.insert(node);
-                self.disks.full(node, true);
-            }
+            Fault::DiskFull { node } => self.disks.full(node, true),
             Fault::DiskFree { node } => self.disks.full(node, false),
-            Fault::SyncError { node } => {
-                self.excused.insert(node);
-                self.disks.fail_sync(node);
-            }
+            Fault::SyncError { node } => self.disks.fail_sync(node),
             Fault::BitFlip { node } if down(self, node) => match self.disks.rot(node) {
                 Some((group, index)) => self.tell(format!("node {node}: entry {index} of group {group} is damaged")),
                 None => return false,
@@ -221,9 +234,6 @@ impl World {
             Fault::Backup { node } => self.disks.backup(node),
             Fault::Restore { node } if down(self, node) && self.disks.restore(node) => {}
             _ => return false,
-        }
-        if let Some(node) = fault.damages() {
-            self.excused.insert(node);
         }
         true
     }

@@ -1,5 +1,5 @@
 //! What the committer did, as counters that a metrics exporter reads. One object per store, no global state.
-//! Invariant: counters only grow; relaxed reads may be a moment apart from each other.
+//! Invariant: counters only grow (`tail_bytes` is the one gauge); relaxed reads may be a moment apart from each other.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -56,6 +56,8 @@ pub struct Stats {
     pub cold_entries: AtomicU64,
     /// Log entries read from the tail cache.
     pub tail_entries: AtomicU64,
+    /// Bytes in the tail cache now, with what they cost beside.
+    pub tail_bytes: AtomicU64,
 }
 
 impl Stats {

@@ -1,10 +1,13 @@
 //! The tail cache and the bounds of every log, as if every queued change were already done.
-//! Owns: per group the newest entries under one node-wide byte budget; entries that are not durable stay even above it.
+//! Owns: the newest entries of the node under one byte budget, whoever reads them; those not durable stay even above it.
+//! Over the budget the oldest entry of all groups goes first: each log has what came within the same span of time, so that
+//! nobody who keeps up with a quiet log pays for a busy one, and no old slice keeps a frame in memory that others shared.
 //! Invariants: the cached entries end at the log's last; what is not in the engine yet is cached; so the engine is asked
 //! only for indexes below the cached ones, and never for one above a queued truncation.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::{Bound, Range};
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -16,8 +19,10 @@ use crate::size::{Point, SizeLine};
 use crate::writer::LogEntry;
 use crate::{Error, RowKind, Stats, keys};
 
-/// What one cached entry costs beside its stored bytes, bytes (slot, slices, their counters).
-const SLOT_BYTES: usize = 200;
+/// What one cached entry costs beside its stored bytes, bytes (slot, head, their counters) ...
+const SLOT_BYTES: usize = 160;
+/// ... and each slice of its body.
+const SLICE_BYTES: usize = size_of::<Bytes>() + 8;
 /// The newest entries of a log that are read at a start to learn their mean size.
 const SAMPLE: ScanLimit = ScanLimit { bytes: 64 << 10, rows: 16 };
 
@@ -29,9 +34,9 @@ pub(crate) struct Tails {
 
 struct Inner {
     groups: BTreeMap<GroupId, Tail>,
-    /// Groups with cached entries, least recently used first.
-    used: BTreeSet<(u64, GroupId)>,
-    /// Counts uses and edits.
+    /// Groups with cached entries, by the submission of their oldest one.
+    by_age: BTreeSet<(u64, GroupId)>,
+    /// Counts edits.
     clock: u64,
     bytes: usize,
     budget: usize,
@@ -46,8 +51,6 @@ struct Tail {
     slots: VecDeque<Slot>,
     /// Time of the last truncation or purge: a read that went to the engine is void if it changed meanwhile.
     edited: u64,
-    /// Its time in `Inner::used`.
-    used: u64,
     size: SizeLine,
 }
 
@@ -68,7 +71,7 @@ struct Slot {
 
 impl Slot {
     fn bytes(&self) -> usize {
-        self.entry.stored_bytes() + SLOT_BYTES
+        self.entry.stored_bytes() + SLOT_BYTES + self.entry.payload.body.len() * SLICE_BYTES
     }
 }
 
@@ -110,7 +113,7 @@ impl Tails {
             from = keys::log_end(group);
             groups.insert(group, Tail::load(engine, group, first)?);
         }
-        let inner = Inner { groups, used: BTreeSet::new(), clock: 0, bytes: 0, budget, flushed: 0 };
+        let inner = Inner { groups, by_age: BTreeSet::new(), clock: 0, bytes: 0, budget, flushed: 0 };
         Ok(Tails { inner: Mutex::new(inner), stats: Arc::default() })
     }
 
@@ -134,6 +137,7 @@ impl Tails {
         let marks = inner.grow(group, &entries);
         let submission = queue.submit(Change::Append { group, entries: entries.clone(), marks }, done)?;
         inner.append(group, entries, submission);
+        self.show(&inner);
         Ok(())
     }
 
@@ -149,6 +153,7 @@ impl Tails {
         let mut inner = self.lock();
         queue.submit(change, done)?;
         inner.edit(group, edit);
+        self.show(&inner);
         Ok(())
     }
 
@@ -157,11 +162,16 @@ impl Tails {
         let mut inner = self.lock();
         inner.flushed = number;
         inner.evict();
+        self.show(&inner);
+    }
+
+    fn show(&self, inner: &Inner) {
+        self.stats.tail_bytes.store(inner.bytes as u64, Relaxed);
     }
 
     /// What there is in `from..to`: cached entries up to `max_bytes` (one at least), and the range before them.
     pub(crate) fn find(&self, group: GroupId, from: u64, to: u64, max_bytes: usize) -> Found {
-        let mut inner = self.lock();
+        let inner = self.lock();
         let Some((bounds, tail)) = inner.groups.get(&group).and_then(|tail| Some((tail.bounds?, tail))) else {
             return Found { cold: 0..0, entries: Vec::new(), edited: inner.edited(group) };
         };
@@ -181,11 +191,7 @@ impl Tails {
                 fits.then(|| slot.entry.clone())
             })
             .collect();
-        let found = Found { cold, entries, edited: tail.edited };
-        if !found.entries.is_empty() {
-            inner.touch(group);
-        }
-        found
+        Found { cold, entries, edited: tail.edited }
     }
 
     /// When the group's log was last cut; 0 for a group without a log.
@@ -261,12 +267,14 @@ impl Inner {
         };
         let first = tail.bounds.map_or(first.index, |bounds| bounds.first);
         tail.bounds = Some(Bounds { first, last: last.index, last_term: Some(last.term) });
+        if tail.slots.is_empty() {
+            self.by_age.insert((submission, group));
+        }
         for entry in entries {
             let slot = Slot { entry, submission };
             self.bytes += slot.bytes();
             tail.slots.push_back(slot);
         }
-        self.touch(group);
         self.evict();
     }
 
@@ -274,44 +282,36 @@ impl Inner {
         let edited = self.tick();
         let Some(tail) = self.groups.get_mut(&group) else { return };
         tail.edited = edited;
+        let before = tail.oldest();
         self.bytes -= match edit {
             Edit::TruncateAfter(index) => tail.truncate_after(index),
             Edit::Purge(upto) => tail.purge(upto),
             Edit::Destroy => tail.truncate_after(None),
         };
-        if tail.slots.is_empty() {
-            self.used.remove(&(tail.used, group));
+        let after = tail.oldest();
+        if before != after {
+            before.map(|submission| self.by_age.remove(&(submission, group)));
+            after.map(|submission| self.by_age.insert((submission, group)));
         }
         if matches!(edit, Edit::Destroy) {
             self.groups.remove(&group);
         }
     }
 
-    /// Makes the group the most recently used one.
-    fn touch(&mut self, group: GroupId) {
-        let now = self.tick();
-        if let Some(tail) = self.groups.get_mut(&group) {
-            self.used.remove(&(tail.used, group));
-            tail.used = now;
-            self.used.insert((now, group));
-        }
-    }
-
-    /// Takes written entries out, oldest of the least recently used group first, until the budget is met.
+    /// Takes written entries out, oldest first, until the budget is met.
     fn evict(&mut self) {
-        let mut at = Bound::Unbounded;
-        while self.bytes > self.budget {
-            let Some(&(used, group)) = self.used.range((at, Bound::Unbounded)).next() else { return };
-            at = Bound::Excluded((used, group));
-            let Some(tail) = self.groups.get_mut(&group) else { continue };
+        while self.bytes > self.budget
+            && let Some((submission, group)) =
+                self.by_age.first().copied().filter(|(oldest, _)| *oldest <= self.flushed)
+            && let Some(tail) = self.groups.get_mut(&group)
+        {
+            self.by_age.pop_first();
             while self.bytes > self.budget
-                && let Some(slot) = tail.slots.pop_front_if(|slot| slot.submission <= self.flushed)
+                && let Some(slot) = tail.slots.pop_front_if(|slot| slot.submission == submission)
             {
                 self.bytes -= slot.bytes();
             }
-            if tail.slots.is_empty() {
-                self.used.remove(&(used, group));
-            }
+            self.by_age.extend(tail.oldest().map(|submission| (submission, group)));
         }
     }
 }
@@ -331,6 +331,11 @@ impl Tail {
         let marks = marks.iter().map(|(key, value)| parse_mark(key, value)).collect::<Result<_, _>>()?;
         let bounds = Some(Bounds { first, last, last_term: Some(term) });
         Ok(Tail { bounds, size: SizeLine::load(first, last, marks, mean as u64), ..Tail::default() })
+    }
+
+    /// The submission of the oldest cached entry.
+    fn oldest(&self) -> Option<u64> {
+        self.slots.front().map(|slot| slot.submission)
     }
 
     /// The first index that is cached; the one after the last when none is.

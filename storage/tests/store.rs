@@ -272,22 +272,74 @@ async fn byte_limits_cut_reads_across_engine_and_tail() {
     assert!(stats.cold_entries.load(std::sync::atomic::Ordering::Relaxed) > 0);
 }
 
+/// Entries read from the engine so far.
+fn cold(writer: &Writer) -> u64 {
+    writer.stats().cold_entries.load(std::sync::atomic::Ordering::Relaxed)
+}
+
 #[tokio::test(start_paused = true)]
-async fn the_budget_evicts_the_least_recently_used_group() {
+async fn the_budget_evicts_what_is_oldest_on_the_node() {
     let disk = SimDisk::new(1);
     let (writer, reader) = start(&disk, 25_000);
     let groups = [GroupId(2000), GroupId(2001), GroupId(2002)];
-    append(&writer, groups[0], entries(1..=8, 1, 1000)).await.unwrap();
-    append(&writer, groups[1], entries(1..=8, 1, 1000)).await.unwrap();
-    reader.entries(groups[0], 8, 9, 1000).await.unwrap();
-    append(&writer, groups[2], entries(1..=8, 1, 1000)).await.unwrap();
-    let stats = writer.stats();
-    let cold = || stats.cold_entries.load(std::sync::atomic::Ordering::Relaxed);
-    ids(&reader, groups[0]).await;
-    ids(&reader, groups[2]).await;
-    assert_eq!(cold(), 0);
+    for group in groups {
+        append(&writer, group, entries(1..=8, 1, 1000)).await.unwrap();
+        // Reading keeps nothing in the cache.
+        reader.entries(groups[0], 8, 9, 1000).await.unwrap();
+    }
     ids(&reader, groups[1]).await;
-    assert!(cold() > 0);
+    ids(&reader, groups[2]).await;
+    assert_eq!(cold(&writer), 0);
+    ids(&reader, groups[0]).await;
+    assert!(cold(&writer) > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_at_the_end_of_a_quiet_log_never_reads_the_engine_beside_busy_ones() {
+    let disk = SimDisk::new(1);
+    // Twenty turns of the busy logs fit: what is younger must be cached, whose ever it is.
+    let (writer, reader) = start(&disk, 50_000);
+    let (quiet, busy) = (GROUP, [GroupId(2000), GroupId(2001)]);
+    for turn in 1..=200u64 {
+        if turn % 10 == 0 {
+            let index = turn / 10;
+            append(&writer, quiet, entries(index..=index, 1, 100)).await.unwrap();
+        }
+        for group in busy {
+            append(&writer, group, entries(turn..=turn, 1, 1000)).await.unwrap();
+        }
+        assert!(reader.cached_bytes() <= 50_000);
+        if turn % 10 == 5 && turn > 10 {
+            let found = reader.entries(quiet, turn / 10, turn / 10 + 1, 1000).await.unwrap();
+            assert_eq!(found.len(), 1);
+        }
+    }
+    assert_eq!(cold(&writer), 0);
+    let first = reader.entries(quiet, 1, 2, 1000).await.unwrap();
+    assert_eq!((first.len(), cold(&writer)), (1, 1), "what is old is not kept for being in a quiet log");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_is_not_counted_and_what_follows_is_found() {
+    let disk = SimDisk::new(1);
+    let (writer, reader) = start(&disk, 20_000);
+    let other = GroupId(2000);
+    append(&writer, GROUP, entries(1..=8, 1, 1000)).await.unwrap();
+    append(&writer, other, entries(1..=1, 1, 1000)).await.unwrap();
+    let before = reader.cached_bytes();
+    purge(&writer, GROUP, 4).await.unwrap();
+    truncate(&writer, GROUP, Some(6)).await.unwrap();
+    assert!(reader.cached_bytes() < before / 2);
+    truncate(&writer, GROUP, None).await.unwrap();
+    append(&writer, GROUP, entries(1..=4, 2, 1000)).await.unwrap();
+    for index in 2..=14 {
+        append(&writer, other, entries(index..=index, 1, 1000)).await.unwrap();
+        assert!(reader.cached_bytes() <= 20_000);
+    }
+    assert_eq!(ids(&reader, GROUP).await, [(1, 2), (2, 2), (3, 2), (4, 2)]);
+    purge(&writer, GROUP, 4).await.unwrap();
+    purge(&writer, other, 14).await.unwrap();
+    assert_eq!(reader.cached_bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,13 @@ fn partition(index: i32, bodies: &[usize]) -> FetchedPartition {
 }
 
 fn responses(version: i16) -> Vec<FetchResponse> {
-    let empty = FetchResponse { throttle_time_ms: 0, error: ErrorCode::None, topics: vec![], node_endpoints: vec![] };
+    let empty = FetchResponse {
+        throttle_time_ms: 0,
+        error: ErrorCode::None,
+        session_id: 0,
+        topics: vec![],
+        node_endpoints: vec![],
+    };
     let mut failed = FetchedPartition::empty(2, ErrorCode::NotLeaderOrFollower);
     let mut aborted = partition(3, &[10, 600, 70_000, 1, 600]);
     aborted.aborted_transactions = Some(vec![(7, 100), (8, 200)]);
@@ -50,6 +56,7 @@ fn responses(version: i16) -> Vec<FetchResponse> {
     let full = FetchResponse {
         throttle_time_ms: 12,
         error: if version >= 7 { ErrorCode::UnknownTopicId } else { ErrorCode::None },
+        session_id: if version >= 7 { 0x0102_0304 } else { 0 },
         topics: vec![
             topic("orders", vec![partition(0, &[]), partition(1, &[5_000]), failed, aborted]),
             topic("", vec![]),
@@ -101,6 +108,7 @@ fn for_codec(version: i16, response: &FetchResponse) -> messages::FetchResponse 
     messages::FetchResponse {
         throttle_time_ms: response.throttle_time_ms,
         error_code: response.error.code(),
+        session_id: response.session_id,
         responses: response.topics.iter().map(topic).collect(),
         node_endpoints: response.node_endpoints.clone(),
         ..Default::default()
@@ -145,7 +153,8 @@ fn bodies_are_not_copied() {
     let mut served = FetchedPartition::empty(0, ErrorCode::None);
     served.batches = vec![ServedBatch::new(&stored, 1, 1).unwrap()];
     let topics = vec![FetchedTopic { name: Str::from_static("t"), id: Uuid::ONE, partitions: vec![served] }];
-    let response = FetchResponse { throttle_time_ms: 0, error: ErrorCode::None, topics, node_endpoints: vec![] };
+    let response =
+        FetchResponse { throttle_time_ms: 0, error: ErrorCode::None, session_id: 0, topics, node_endpoints: vec![] };
     let parts = encode_fetch_response(1, 18, &response).unwrap();
     assert_eq!(parts.len(), 3);
     assert_eq!(parts[1].as_ptr(), stored[batch::HEADER_BYTES..].as_ptr());

@@ -1,14 +1,15 @@
 //! The image: all metadata of one version, with lookups by topic name, topic id and Raft group.
 //! Owns its indexes; invariant: they always agree. Never changed in place once published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::controller::Endpoint;
+use crate::controller::{CreatedTopic, Endpoint};
 use crate::ids::{GroupId, NodeId, PartitionIndex, StoreId, TopicId};
+use crate::limits;
 use crate::planted::{self, Bug};
 
 /// Config values by key.
@@ -84,6 +85,8 @@ pub struct Image {
     pub next_producer_id: i64,
     by_id: BTreeMap<TopicId, Arc<Topic>>,
     by_group: BTreeMap<GroupId, GroupBlock>,
+    /// The topics that were deleted last, oldest first.
+    deleted: VecDeque<Arc<CreatedTopic>>,
 }
 
 /// An image without its indexes, as stored in a Raft snapshot.
@@ -107,6 +110,8 @@ pub struct Snapshot {
     pub next_group: GroupId,
     /// See [`Image`].
     pub next_producer_id: i64,
+    /// See [`Image`].
+    pub deleted: Vec<CreatedTopic>,
 }
 
 impl Default for Image {
@@ -123,6 +128,19 @@ impl Default for Image {
             next_producer_id: 0,
             by_id: BTreeMap::new(),
             by_group: BTreeMap::new(),
+            deleted: VecDeque::new(),
+        }
+    }
+}
+
+impl From<&Topic> for CreatedTopic {
+    fn from(topic: &Topic) -> Self {
+        let replication = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+        CreatedTopic {
+            name: topic.name.clone(),
+            id: topic.id,
+            partitions: topic.partitions.len() as i32,
+            replication: replication as i16,
         }
     }
 }
@@ -143,6 +161,12 @@ impl Image {
     /// The topic of this id.
     pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
         self.by_id.get(&id)
+    }
+
+    /// What came of an earlier attempt to create the topic of this id, also if it has been deleted since.
+    pub(super) fn made(&self, id: TopicId) -> Option<CreatedTopic> {
+        let deleted = self.deleted.iter().find(|topic| topic.id == id).map(|topic| (**topic).clone());
+        self.topic_by_id(id).map(|topic| CreatedTopic::from(&**topic)).or(deleted)
     }
 
     /// Topic and partition of a Raft group.
@@ -198,6 +222,10 @@ impl Image {
         self.topics.remove(topic.name.as_str());
         self.by_id.remove(&topic.id);
         self.by_group.retain(|_, block| block.topic != topic.id);
+        self.deleted.push_back(Arc::new(CreatedTopic::from(topic)));
+        if self.deleted.len() > limits::DELETED_TOPICS_KEPT {
+            self.deleted.pop_front();
+        }
         check!(self.topics.len() == self.by_id.len(), TopicIndexesAgree, "names and ids differ");
         if planted::is(Bug::GroupReused) {
             let last = self.by_group.last_key_value();
@@ -234,6 +262,7 @@ impl Image {
             node_configs: self.node_configs.clone(),
             next_group: self.next_group,
             next_producer_id: self.next_producer_id,
+            deleted: self.deleted.iter().map(|topic| (**topic).clone()).collect(),
         }
     }
 
@@ -247,6 +276,7 @@ impl Image {
             node_configs: snapshot.node_configs,
             next_group: snapshot.next_group,
             next_producer_id: snapshot.next_producer_id,
+            deleted: snapshot.deleted.into_iter().map(Arc::new).collect(),
             ..Image::default()
         };
         for topic in snapshot.topics {

@@ -72,6 +72,27 @@ fn names_that_collide_in_dot_and_underscore_are_refused_also_within_one_command(
 }
 
 #[test]
+fn a_creation_that_is_repeated_has_one_effect_also_after_a_deletion() {
+    let mut machine = cluster(1);
+    assert_eq!(created(&apply(&mut machine, create(vec![topic("t", 1)]))), [None]);
+    let before = machine.image().topic("t").cloned();
+    assert_eq!(
+        created(&apply(&mut machine, create(vec![topic("t", 1)]))),
+        [None],
+        "the same id: it is the same command"
+    );
+    assert_eq!(machine.image().topic("t").cloned(), before);
+    assert_eq!(created(&apply(&mut machine, create(vec![topic("t", 2)]))), [Some(Code::TopicAlreadyExists)]);
+    assert_eq!(created(&apply(&mut machine, create(vec![topic("u", 1)]))), [Some(Code::InvalidRequest)]);
+    apply(&mut machine, Command::DeleteTopics(DeleteTopics { topics: vec![TopicRef::Name("t".to_owned())] }));
+    let mut machine = ControllerMachine::restore(machine.snapshot());
+    assert_eq!(created(&apply(&mut machine, create(vec![topic("t", 1)]))), [None]);
+    assert!(machine.image().topic("t").is_none(), "it was made, and deleted since");
+    assert_eq!(created(&apply(&mut machine, create(vec![topic("t", 3)]))), [None]);
+    assert!(machine.image().topic("t").is_some());
+}
+
+#[test]
 fn another_data_folder_never_takes_a_registered_node_id() {
     let mut machine = cluster(2);
     let conflict =

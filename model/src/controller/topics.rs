@@ -12,6 +12,7 @@ use crate::controller::placement::{Loads, Terms};
 use crate::controller::{Code, Error, Image, Partition, Topic};
 use crate::ids::{GroupId, NodeId, TopicId};
 use crate::limits;
+use crate::planted::{self, Bug};
 
 /// The command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +140,11 @@ impl Image {
     }
 
     fn create_topic(&mut self, new: NewTopic, creation: &mut Creation) -> Result<CreatedTopic, Error> {
+        // The command is repeated when its answer was lost, under the same id: it has one effect.
+        let made = self.made(new.id).filter(|made| made.name == new.name && !planted::is(Bug::CreationForgotten));
+        if let Some(made) = made {
+            return Ok(made);
+        }
         self.check_new_topic(&new, creation)?;
         let placed = match new.assignments.is_empty() {
             true => self.place_topic(&new, creation)?,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::command::{Payload, Tag};
-use model::controller::{self, AllocateProducerIds, Command, CreatedTopic, Image, Outcome, Terms};
+use model::controller::{self, AllocateProducerIds, Command, Image, Outcome, Terms};
 use model::machine::Reply;
 use model::planted::{self, Bug};
 use model::{GroupId, limits};
@@ -40,15 +40,11 @@ impl Broker {
     pub async fn control(&self, command: Command) -> Result<controller::Reply, Error> {
         let deadline = Instant::now() + DEADLINE;
         let encoded = storage::codec::encode(&command);
-        let mut repeated = false;
         loop {
             let attempt = timeout_at(deadline, self.attempt(encoded.clone())).await;
             match attempt.map_err(|_| Error::Timeout)? {
-                Ok(mut reply) => {
+                Ok(reply) => {
                     self.catch_up(reply.version, deadline).await?;
-                    if repeated && !planted::is(Bug::CreationForgotten) {
-                        own_creations(&self.image(), &command, &mut reply.outcome);
-                    }
                     return Ok(reply);
                 }
                 Err(Attempt::Again) => {}
@@ -57,7 +53,6 @@ impl Broker {
                     if !may_repeat(&command) {
                         return Err(Error::Timeout);
                     }
-                    repeated = true;
                 }
             }
             if Instant::now() + RETRY >= deadline {
@@ -156,21 +151,6 @@ fn may_repeat(command: &Command) -> bool {
         | Command::CreatePartitions(_)
         | Command::IncrementalAlterConfigs(_)
         | Command::Place { .. } => false,
-    }
-}
-
-/// A topic that exists already under the very id that the repeated command carries was created by its first attempt.
-fn own_creations(image: &Image, command: &Command, outcome: &mut Outcome) {
-    let (Command::CreateTopics(create), Outcome::Created(results)) = (command, outcome) else { return };
-    for (wanted, result) in create.topics.iter().zip(results) {
-        let Some(topic) = image.topic_by_id(wanted.id).filter(|_| result.is_err()) else { continue };
-        let replication = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
-        *result = Ok(CreatedTopic {
-            name: topic.name.clone(),
-            id: topic.id,
-            partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
-            replication: i16::try_from(replication).unwrap_or(i16::MAX),
-        });
     }
 }
 

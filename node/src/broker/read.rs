@@ -6,8 +6,12 @@ use model::record::LiveBatch;
 use super::{Broker, Error, ReadRequest, ReadResult};
 use crate::router::LocalPartition;
 
-/// Bytes read from the log in one step, at least: the sparse index is this coarse.
+/// Bytes read from the log in the first step, at least: the sparse index is this coarse.
 const STEP_BYTES: usize = 256 << 10;
+/// Bytes read from the log in one step, at most.
+const STEP_BYTES_MAX: usize = 1 << 20;
+/// An answer with less room than this part of it is full: the batch that might still fit is not worth the search.
+const FULL_PART: usize = 64;
 /// How long a read beyond the known end may ask the quorum.
 const END_DEADLINE: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -37,7 +41,8 @@ impl Broker {
             return Err(Error::OffsetNotAvailable);
         }
         let bounds = self.check_offset(&local, request.offset).await?;
-        let batches = if request.offset < bounds.high_watermark {
+        let wants = request.max_bytes > 0 || request.at_least_one;
+        let batches = if wants && request.offset < bounds.high_watermark {
             self.collect(&local, bounds, &request).await?
         } else {
             Vec::new()
@@ -85,7 +90,7 @@ impl Broker {
                 }
                 left = left.saturating_sub(batch.bytes.len());
                 batches.push(batch);
-                if left == 0 { Step::StopAfter } else { Step::Next }
+                if left <= request.max_bytes / FULL_PART { Step::StopAfter } else { Step::Within(left) }
             })
             .await?;
         local.remember(resume.offset, resume.index);
@@ -94,7 +99,8 @@ impl Broker {
         Ok(batches)
     }
 
-    /// Walks the live batches from `from` to the entry `upto` until `visit` stops it. Returns where to go on.
+    /// Walks the live batches from `from` to the entry `upto` until `visit` stops it, reading about `max_bytes` at first.
+    /// Returns where to go on.
     pub(super) async fn scan(
         &self,
         local: &LocalPartition,
@@ -104,8 +110,8 @@ impl Broker {
         mut visit: impl FnMut(LiveBatch) -> Step + Send,
     ) -> Result<Place, Error> {
         let mut place = from;
+        let mut step = max_bytes.clamp(STEP_BYTES, STEP_BYTES_MAX);
         while place.index <= upto {
-            let step = max_bytes.clamp(STEP_BYTES, 4 * STEP_BYTES);
             let entries = self.0.reader.entries(local.group(), place.index, upto + 1, step).await;
             let entries = entries.map_err(|error| unreadable(local, &error))?;
             if entries.first().is_none_or(|first| first.index != place.index) {
@@ -115,13 +121,21 @@ impl Broker {
                 for entry in &entries {
                     let begin = Place { offset: place.offset, index: entry.index };
                     let mut walk = machine.walk(entry.index, entry.term, place.offset, &entry.payload);
-                    for batch in walk.by_ref() {
+                    let mut last = false;
+                    while let Some(batch) = walk.next() {
                         match visit(batch) {
                             Step::Next => {}
-                            Step::Stop | Step::StopAfter => return (begin, true),
+                            Step::Within(left) => step = left.min(STEP_BYTES_MAX),
+                            Step::Stop => return (begin, true),
+                            // An entry that is not done is read again next time.
+                            Step::StopAfter if walk.next().is_some() => return (begin, true),
+                            Step::StopAfter => last = true,
                         }
                     }
                     place = Place { offset: walk.next_offset(), index: entry.index + 1 };
+                    if last {
+                        return (place, true);
+                    }
                 }
                 (place, false)
             });
@@ -156,6 +170,8 @@ fn unreadable(local: &LocalPartition, error: &storage::Error) -> Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Next,
+    /// At most so many bytes more are wanted.
+    Within(usize),
     /// The batch was not wanted any more.
     Stop,
     /// The batch was the last one wanted.

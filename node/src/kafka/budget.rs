@@ -45,21 +45,24 @@ impl Budget {
         share.take(bytes).await
     }
 
-    /// Room for up to `bytes` of fetched records: at once, as much of it as there is, else waits for a little.
+    /// Room for up to `bytes` of fetched records: at once, a part of what is free, else waits for a little.
     /// The second value is how many bytes may be read.
     pub async fn fetch(&self, bytes: usize) -> (Taken, usize) {
-        let mut bytes = bytes.clamp(1, (self.fetch.units / FETCH_PARTS).max(1) * UNIT_BYTES);
-        while bytes > FETCH_LITTLE_BYTES {
-            if let Some(taken) = self.fetch.try_take(bytes) {
-                return (taken, bytes);
-            }
-            bytes /= 2;
+        let share = self.fetch.permits.available_permits() / FETCH_PARTS * UNIT_BYTES;
+        let bytes = bytes.clamp(1, share.max(FETCH_LITTLE_BYTES));
+        match self.fetch.try_take(bytes) {
+            Some(taken) => (taken, bytes),
+            None => (self.fetch.take(bytes.min(FETCH_LITTLE_BYTES)).await, bytes.min(FETCH_LITTLE_BYTES)),
         }
-        (self.fetch.take(bytes).await, bytes)
+    }
+
+    /// Room for a batch of `bytes` that is larger than what was granted; all there is for a larger one.
+    pub async fn fetch_whole(&self, bytes: usize) -> Taken {
+        self.fetch.take(bytes).await
     }
 }
 
-/// One Fetch takes at most this part of the share, so that a few readers that do not read leave room for others.
+/// One Fetch takes at most this part of what is free, so that readers that do not read leave room for others.
 const FETCH_PARTS: usize = 8;
 /// What a Fetch waits for rather than doing with less.
 const FETCH_LITTLE_BYTES: usize = 64 << 10;
@@ -99,6 +102,8 @@ fn units(bytes: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     fn free(share: &Share) -> usize {
@@ -140,12 +145,29 @@ mod tests {
     async fn readers_that_do_not_read_leave_less_and_less_but_not_nothing() {
         let budget = Budget::new(16 << 20);
         let mut held = Vec::new();
-        for _ in 0..8 {
-            held.push(budget.fetch(512 << 10).await);
+        for reader in 0..1_000 {
+            let mut next = Box::pin(budget.fetch(50 << 20));
+            match futures::poll!(&mut next) {
+                Poll::Ready(granted) => held.push(granted),
+                Poll::Pending => {
+                    assert!(reader > 20, "{reader} readers that do not read keep all others out");
+                    drop(held.pop());
+                    assert_eq!(next.await.1, 64 << 10);
+                    return;
+                }
+            }
         }
-        let mut next = Box::pin(budget.fetch(512 << 10));
-        assert!(futures::poll!(&mut next).is_pending());
-        held[0].0.shrink_to(400 << 10);
-        assert_eq!(next.await.1, 64 << 10);
+        panic!("a thousand readers were granted {} bytes", held.iter().map(|(_, bytes)| bytes).sum::<usize>());
+    }
+
+    #[tokio::test]
+    async fn a_batch_larger_than_a_part_waits_for_its_own_room() {
+        let budget = Budget::new(16 << 20);
+        let (small, _) = budget.fetch(50 << 20).await;
+        let mut large = Box::pin(budget.fetch_whole(50 << 20));
+        assert!(futures::poll!(&mut large).is_pending());
+        drop(small);
+        let _all = large.await;
+        assert_eq!(free(&budget.fetch), 0);
     }
 }

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -20,8 +21,12 @@ use super::{Client, LISTENER, Shared};
 use crate::metrics::ApiLabel;
 use crate::seams::{Stop, Stream};
 
-/// Requests read but not yet answered. Kafka clients send at most 5 produces ahead.
-const PIPELINE_DEPTH: usize = 16;
+/// Requests read but not yet answered; the budget bounds their bytes. Clients in batches send 5 produces ahead, those that
+/// send record by record as many as they can: each fsync acknowledges all that came before it.
+const PIPELINE_DEPTH: usize = 256;
+/// Answers that are ready go out in one write until they hold so many bytes: a system call for each costs more than its
+/// request. Only the last may pass it, so that fetched records do not wait for one another.
+const GATHER_BYTES: usize = 64 << 10;
 /// Kafka's `connections.max.idle.ms`.
 const IDLE: Duration = Duration::from_secs(600);
 /// What a started transfer may take at least, whatever its size ...
@@ -78,17 +83,23 @@ enum Stage {
 
 /// The requests of a connection in the order they came. Those in front have begun: one of any kind, or produces only.
 #[derive(Default)]
-struct Line(VecDeque<Job>);
+struct Line {
+    jobs: VecDeque<Job>,
+    begun: usize,
+}
+
+/// An answered request and its answer.
+type Answered = (Job, Result<Option<Response>, Error>);
 
 impl Line {
     /// Begins what may begin, in order.
     fn begin(&mut self) {
-        let mut in_front = None;
-        for job in &mut self.0 {
-            if in_front.is_some_and(|api| (api, job.api) != (ApiKey::Produce, ApiKey::Produce)) {
+        let in_front = self.jobs.front().map(|job| job.api);
+        while let Some(job) = self.jobs.get_mut(self.begun) {
+            if self.begun > 0 && (in_front, job.api) != (Some(ApiKey::Produce), ApiKey::Produce) {
                 break;
             }
-            in_front = Some(job.api);
+            self.begun += 1;
             if let Stage::Waiting(request) = &mut job.stage
                 && let Some(request) = request.take()
             {
@@ -98,12 +109,13 @@ impl Line {
     }
 
     /// Waits for the first answer. Cancel safe.
-    async fn answered(&mut self) -> Option<(Job, Result<Option<Response>, Error>)> {
-        let answered = match &mut self.0.front_mut()?.stage {
+    async fn answered(&mut self) -> Option<Answered> {
+        let answered = match &mut self.jobs.front_mut()?.stage {
             Stage::Begun(answer) => answer.await,
             Stage::Waiting(_) => std::future::pending().await,
         };
-        Some((self.0.pop_front()?, answered))
+        self.begun -= 1;
+        Some((self.jobs.pop_front()?, answered))
     }
 }
 
@@ -201,36 +213,48 @@ async fn write_responses(
     let mut line = Line::default();
     loop {
         line.begin();
-        let (has_room, is_empty) = (line.0.len() < PIPELINE_DEPTH, line.0.is_empty());
+        let (has_room, is_empty) = (line.jobs.len() < PIPELINE_DEPTH, line.jobs.is_empty());
         tokio::select! {
             biased;
-            Some(job) = queue.recv(), if has_room => line.0.push_back(job),
-            Some((job, answered)) = line.answered(), if !is_empty => write(&mut writer, job, answered, &shared).await?,
+            Some(job) = queue.recv(), if has_room => line.jobs.push_back(job),
+            Some(first) = line.answered(), if !is_empty => write(&mut writer, first, &mut line, &shared).await?,
             else => break,
         }
     }
     in_time(0, writer.shutdown()).await
 }
 
-async fn write(
-    writer: &mut WriteHalf<Stream>,
-    job: Job,
-    answered: Result<Option<Response>, Error>,
-    shared: &Shared,
-) -> Result<(), Error> {
-    let label = ApiLabel { protocol: LISTENER.listener, api: job.api.name() };
-    shared.metrics.requests.get_or_create(&label).observe(job.read_at.elapsed().as_secs_f64());
-    drop(job);
-    if answered.is_err() {
-        shared.metrics.request_errors.get_or_create(&label).inc();
+/// Writes an answer, and with it those behind it that are ready too.
+async fn write(writer: &mut WriteHalf<Stream>, first: Answered, line: &mut Line, shared: &Shared) -> Result<(), Error> {
+    let mut response = Response::default();
+    let mut next = Some(first);
+    let mut outcome = Ok(());
+    while let Some((job, answered)) = next.take() {
+        let label = ApiLabel { protocol: LISTENER.listener, api: job.api.name() };
+        shared.metrics.requests.get_or_create(&label).observe(job.read_at.elapsed().as_secs_f64());
+        drop(job);
+        match answered {
+            Ok(answer) => response.append(answer.unwrap_or_default()),
+            Err(error) => {
+                shared.metrics.request_errors.get_or_create(&label).inc();
+                outcome = Err(error);
+                break;
+            }
+        }
+        if response.remaining() < GATHER_BYTES {
+            // What is not ready is asked again, with a waker, by the loop that called.
+            next = line.answered().now_or_never().flatten();
+        }
     }
-    let Some(mut response) = answered? else { return Ok(()) };
-    let bytes = bytes::Buf::remaining(&response);
-    in_time(bytes, async {
-        writer.write_all_buf(&mut response).await?;
-        writer.flush().await
-    })
-    .await
+    let bytes = response.remaining();
+    if bytes > 0 {
+        in_time(bytes, async {
+            writer.write_all_buf(&mut response).await?;
+            writer.flush().await
+        })
+        .await?;
+    }
+    outcome
 }
 
 /// Runs a transfer of `bytes` under its deadline.
@@ -252,14 +276,14 @@ mod tests {
         let mut line = Line::default();
         for api in apis {
             let stage = Stage::Waiting(Some(Request::Refused(*api, Bytes::new())));
-            line.0.push_back(Job { api: *api, read_at: Instant::now(), stage, _held: budget.frame(1).await });
+            line.jobs.push_back(Job { api: *api, read_at: Instant::now(), stage, _held: budget.frame(1).await });
         }
         line
     }
 
     fn begun(line: &mut Line) -> usize {
         line.begin();
-        line.0.iter().filter(|job| matches!(job.stage, Stage::Begun(_))).count()
+        line.jobs.iter().filter(|job| matches!(job.stage, Stage::Begun(_))).count()
     }
 
     /// Produces that came behind something else once waited for each other for as long as the client kept the line full.

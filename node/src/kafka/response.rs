@@ -7,12 +7,12 @@ use bytes::{Buf, Bytes};
 
 use super::budget::Taken;
 
-/// One response frame, in parts.
+/// One response frame in parts, or several that go out together.
 #[derive(Debug, Default)]
 pub struct Response {
     parts: VecDeque<Bytes>,
     remaining: usize,
-    _held: Option<Taken>,
+    held: Vec<Taken>,
 }
 
 impl Response {
@@ -20,7 +20,14 @@ impl Response {
     pub fn new(parts: Vec<Bytes>, held: Option<Taken>) -> Self {
         let parts: VecDeque<Bytes> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         let remaining = parts.iter().map(Bytes::len).sum();
-        Self { parts, remaining, _held: held }
+        Self { parts, remaining, held: held.into_iter().collect() }
+    }
+
+    /// Puts another response behind this one.
+    pub fn append(&mut self, mut other: Self) {
+        self.parts.append(&mut other.parts);
+        self.remaining += other.remaining;
+        self.held.append(&mut other.held);
     }
 }
 
@@ -65,6 +72,16 @@ impl Buf for Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn responses_that_go_out_together_keep_their_order() {
+        let mut all = Response::default();
+        for part in ["ab", "", "c"] {
+            all.append(Response::from(Bytes::from_static(part.as_bytes())));
+        }
+        assert_eq!(all.remaining(), 3);
+        assert_eq!(all.copy_to_bytes(3), &b"abc"[..]);
+    }
 
     #[test]
     fn parts_come_out_in_order_whatever_the_steps() {

@@ -1,7 +1,7 @@
 //! One replica of a topic partition that runs on this node: its raft, its queue of appends, who waits for news of it.
 //! Owns the read cursors: where in the log recent readers stopped, so that the next read need not search.
 //! Never appends, never reads the log itself.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,12 +9,10 @@ use model::{GroupId, NodeId, PartitionIndex, TopicId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::cursors::Cursors;
 use super::inbox::Inbox;
 use super::lag::Lag;
 use crate::metrics::TopicTraffic;
-
-/// Readers of one partition whose place is remembered.
-const CURSORS_MAX: usize = 64;
 
 /// Which partition a replica is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +53,7 @@ pub struct LocalPartition {
     traffic: TopicTraffic,
     inbox: Arc<Inbox>,
     pulse: watch::Sender<u64>,
-    cursors: Mutex<BTreeMap<i64, u64>>,
+    cursors: Mutex<Cursors>,
     lag: Mutex<(Lag, BTreeSet<NodeId>)>,
 }
 
@@ -127,16 +125,15 @@ impl LocalPartition {
 
     /// Remembers that the entry at `index` begins with `offset`.
     pub fn remember(&self, offset: i64, index: u64) {
-        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
-        cursors.insert(offset, index);
-        if cursors.len() > CURSORS_MAX {
-            cursors.pop_first();
-        }
+        self.cursors().remember(offset, index);
     }
 
     /// The nearest remembered (offset, index) at or below `offset`.
     pub fn recall(&self, offset: i64) -> Option<(i64, u64)> {
-        let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
-        cursors.range(..=offset).next_back().map(|(offset, index)| (*offset, *index))
+        self.cursors().recall(offset)
+    }
+
+    fn cursors(&self) -> MutexGuard<'_, Cursors> {
+        self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,7 +14,7 @@ use wire::kafka::messages::{
 use wire::kafka::{ErrorCode, Str, Uuid};
 
 use crate::client::Client;
-use crate::node::{Node, batch, produce, produced, start};
+use crate::node::{Node, batch, produce, produced, start, start_with};
 
 const TOPIC: &str = "t";
 
@@ -86,6 +86,29 @@ async fn limits_leave_at_least_one_batch() {
     assert_eq!(records(only(&client.call(12, &two).await)).len(), 4);
 }
 
+/// The node has room for the answer to one of them at a time.
+#[tokio::test]
+async fn many_readers_of_a_batch_larger_than_their_part_take_turns() {
+    let node = start_with(|config| {
+        (config.limits.request_memory_bytes, config.limits.request_bytes_max) = (2 << 20, 1 << 20);
+    })
+    .await;
+    node.topic(TOPIC, 1).await;
+    let mut producer = node.client().await;
+    let large = "x".repeat(300 << 10);
+    assert_eq!(produced(&producer.call(9, &produce(TOPIC, 0, batch(&[&large]))).await).error_code, 0);
+    let mut readers = Vec::new();
+    for _ in 0..20 {
+        let mut reader = node.client().await;
+        reader.send(12, &FetchRequest { max_bytes: 50 << 20, ..fetch(0) }).await;
+        readers.push(reader);
+    }
+    for mut reader in readers {
+        let (_, answer) = reader.receive::<FetchResponse>(12).await;
+        assert_eq!(records(only(&answer)), [(0, large.clone())]);
+    }
+}
+
 #[tokio::test]
 async fn an_empty_fetch_waits_and_a_record_wakes_it() {
     let (node, mut client, _) = filled().await;
@@ -137,15 +160,66 @@ async fn offsets_and_epochs_outside_the_log() {
     assert_eq!(only(&client.call(13, &by_id).await).error_code, ErrorCode::UnknownTopicId.code());
 }
 
+/// Goes on with a session; the answer's partitions and how many records each has.
+async fn go_on(client: &mut Client, request: &FetchRequest) -> Vec<(i32, usize)> {
+    let answer: FetchResponse = client.call(12, request).await;
+    assert_eq!((answer.error_code, answer.session_id), (0, request.session_id));
+    let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
+    partitions.map(|partition| (partition.partition_index, records(partition).len())).collect()
+}
+
 #[tokio::test]
-async fn sessions_are_never_given_and_never_found() {
-    let (_node, mut client, _) = filled().await;
-    for session_epoch in [0, -1] {
-        let answer = client.call(12, &FetchRequest { session_epoch, ..fetch(0) }).await;
-        assert_eq!(records(only(&answer)).len(), 6);
-    }
-    let lost = client.call(12, &FetchRequest { session_id: 77, session_epoch: 3, ..fetch(0) }).await;
-    assert_eq!((lost.error_code, lost.responses.len()), (ErrorCode::FetchSessionIdNotFound.code(), 0));
+async fn a_session_goes_on_with_what_is_new() {
+    let node = start().await;
+    let id = node.topic(TOPIC, 3).await;
+    let mut client = node.client().await;
+    let mut all = FetchRequest { session_epoch: 0, ..fetch(0) };
+    let partition = all.topics[0].partitions[0].clone();
+    all.topics[0].partitions = (0..3).map(|index| FetchPartition { partition: index, ..partition.clone() }).collect();
+    let begun = client.call(12, &all).await;
+    assert_eq!((begun.error_code, begun.responses[0].partitions.len()), (0, 3));
+    assert!(begun.session_id > 0);
+    let mut next = FetchRequest { session_id: begun.session_id, session_epoch: 1, topics: Vec::new(), ..all.clone() };
+    assert_eq!(go_on(&mut client, &next).await, [], "nothing is new");
+    produced(&client.call(9, &produce(TOPIC, 1, batch(&["a", "b"]))).await);
+    next.session_epoch = 2;
+    assert_eq!(go_on(&mut client, &next).await, [(1, 2)]);
+    next.session_epoch = 3;
+    assert_eq!(go_on(&mut client, &next).await, [(1, 2)], "the client did not say that it has them");
+    let onward = FetchPartition { partition: 1, fetch_offset: 2, ..partition };
+    next.topics = vec![FetchTopic { partitions: vec![onward], ..all.topics[0].clone() }];
+    next.session_epoch = 4;
+    assert_eq!(go_on(&mut client, &next).await, []);
+    let late: FetchResponse = client.call(12, &next).await;
+    assert_eq!((late.error_code, late.session_id), (ErrorCode::InvalidFetchSessionEpoch.code(), 0));
+    let by_id = FetchRequest { session_epoch: 5, topics: Vec::new(), ..next.clone() };
+    assert_eq!(client.call(13, &by_id).await.error_code, ErrorCode::FetchSessionTopicIdError.code());
+    (all.topics[0].topic, all.topics[0].topic_id) = (Str::default(), id);
+    let begun = client.call(13, &FetchRequest { session_id: begun.session_id, ..all }).await;
+    assert_eq!((begun.error_code, records(&begun.responses[0].partitions[1]).len()), (0, 2));
+    next.session_epoch = 5;
+    let ended = client.call(12, &next).await;
+    assert_eq!((ended.error_code, ended.responses.len()), (ErrorCode::FetchSessionIdNotFound.code(), 0));
+}
+
+#[tokio::test]
+async fn a_waiting_session_is_woken_by_records_alone() {
+    let (node, mut client, _) = filled().await;
+    let begun = client.call(12, &FetchRequest { session_epoch: 0, ..fetch(6) }).await;
+    let next = FetchRequest {
+        session_id: begun.session_id,
+        session_epoch: 1,
+        topics: Vec::new(),
+        max_wait_ms: 20_000,
+        ..fetch(6)
+    };
+    client.send(12, &next).await;
+    sleep(Duration::from_millis(100)).await;
+    let mut producer = node.client().await;
+    producer.call(9, &produce(TOPIC, 0, batch(&["g"]))).await;
+    let (_, woken) = client.receive::<FetchResponse>(12).await;
+    assert_eq!(woken.session_id, begun.session_id);
+    assert_eq!(records(&woken.responses[0].partitions[0]), [(6, "g".to_owned())]);
 }
 
 #[tokio::test]

@@ -67,15 +67,22 @@ pub async fn start_with(change: impl FnOnce(&mut Config)) -> Node {
 
 /// Three nodes that know each other; returns once all are ready.
 pub async fn start_three() -> Vec<Node> {
+    start_three_with(|_| {}).await
+}
+
+/// The same, with other settings.
+pub async fn start_three_with(change: impl Fn(&mut Config)) -> Vec<Node> {
     let held: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     let peers: Vec<SocketAddr> = held.iter().map(|held| held.local_addr().expect("bound")).collect();
     drop(held);
+    let change = &change;
     let starts = (1..).zip(&peers).map(|(node_id, peer)| {
         let seeds = peers.iter().map(ToString::to_string).collect();
         start_with(move |config| {
             config.node_id = node_id;
             config.listeners.peer.bind = *peer;
             (config.seeds, config.bootstrap_expect) = (seeds, 3);
+            change(config);
         })
     });
     futures::future::join_all(starts).await

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::operation::Action;
-use crate::history::{History, Serial};
+use crate::history::{History, Place, Serial};
 
 /// Every acknowledged place that is not deleted must hold the record that was acknowledged there.
 pub fn check(history: &History) -> Vec<String> {
@@ -14,15 +14,20 @@ pub fn check(history: &History) -> Vec<String> {
         let deleted = history.starts.get(&place.partition).is_some_and(|start| place.offset < *start);
         match found.get(place) {
             Some(there) if there == serial => {}
-            Some(other) => violations.push(format!("{serial:?} was acknowledged at {place:?}, which holds {other:?}")),
+            Some(other) => violations.push(format!("{}, which holds {other}", promise(history, *place, *serial))),
             None if deleted => {}
-            None => violations.push(format!("{serial:?} was acknowledged at {place:?}, which does not exist")),
+            None => violations.push(format!("{}, which does not exist", promise(history, *place, *serial))),
         }
     }
     let sent = sent(history);
     let phantoms = history.found.iter().filter(|(_, serial)| !sent.contains(serial));
-    violations.extend(phantoms.map(|(place, serial)| format!("{serial:?} at {place:?} was never sent")));
+    violations.extend(phantoms.map(|(place, serial)| format!("{serial} is at {place} and was never sent")));
     violations
+}
+
+fn promise(history: &History, place: Place, serial: Serial) -> String {
+    let at = history.times.get(&place).copied().unwrap_or_default();
+    format!("{serial} was acknowledged at {:.3}s at {place}", at.as_secs_f64())
 }
 
 fn sent(history: &History) -> BTreeSet<Serial> {

@@ -14,7 +14,7 @@ pub fn check(history: &History) -> Vec<String> {
         let missing = serial.number - first.number;
         // The log start may lie within a batch.
         if missing > 0 && place.offset != begins {
-            violations.push(format!("{serial:?} at {place:?} is not behind the record before it"));
+            violations.push(format!("{serial} at {place} is not behind the record before it, which was in its batch"));
             continue;
         }
         for number in 1..count - missing {
@@ -23,9 +23,8 @@ pub fn check(history: &History) -> Vec<String> {
             match found.split_first() {
                 Some((here, rest)) if *here == (there, next) => found = rest,
                 _ => {
-                    violations.push(format!(
-                        "of the batch of {count} that begins with {first:?} only a part is at {place:?}"
-                    ));
+                    violations
+                        .push(format!("of the batch of {count} that begins with {first} only a part is at {place}"));
                     break;
                 }
             }

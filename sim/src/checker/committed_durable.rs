@@ -29,8 +29,11 @@ pub fn check(
         .filter_map(|(_, copy)| copy.as_ref())
         .find(|copy| voter_sets.iter().all(|set| majority(set, |voter| holds(voter, copy))));
     durable.cloned().ok_or_else(|| {
-        let held: Vec<_> = copies.iter().map(|(node, copy)| (node, copy.as_ref().map(|(term, _)| term))).collect();
-        format!("the disks of the voters hold (node, term): {held:?}")
+        let held = copies.iter().map(|(node, copy)| match copy {
+            Some((term, _)) => format!("the disk of node {node} holds one of term {term}"),
+            None => format!("the disk of node {node} holds none"),
+        });
+        held.collect::<Vec<_>>().join(", ")
     })
 }
 

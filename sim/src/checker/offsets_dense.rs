@@ -12,7 +12,7 @@ pub fn check(history: &History) -> Vec<String> {
     for (place, serial) in &history.found {
         let expected = next.entry(place.partition).or_default();
         if place.offset != *expected {
-            violations.push(format!("{serial:?} at {place:?} after a gap: {expected} was due"));
+            violations.push(format!("{serial} is at {place} where {expected} was due"));
         }
         *expected = place.offset + 1;
     }
@@ -23,7 +23,10 @@ pub fn check(history: &History) -> Vec<String> {
             continue;
         }
         if *start < deleted.acknowledged || *start > deleted.asked {
-            violations.push(format!("{partition:?} begins at {start}, deletion was {deleted:?}"));
+            let (acknowledged, asked) = (deleted.acknowledged, deleted.asked);
+            violations.push(format!(
+                "{partition} begins at {start}, but deletion was acknowledged up to {acknowledged} and asked up to {asked}"
+            ));
         }
     }
     violations

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::history::History;
-use crate::history::operation::{Action, Kind};
+use crate::history::operation::{Action, Kind, Operation};
 use crate::nemesis::HEAL;
 use crate::probe::GRACE;
 
@@ -24,7 +24,7 @@ pub fn check(history: &History) -> Vec<String> {
             continue;
         }
         let Some(invoked) = open.remove(&operation.process) else {
-            violations.push(format!("{operation:?} ended what did not begin"));
+            violations.push(format!("{} ended what did not begin", words(operation)));
             continue;
         };
         let begun = Duration::from_nanos(invoked.time);
@@ -34,11 +34,18 @@ pub fn check(history: &History) -> Vec<String> {
         let patience = if healed { SOON } else { PATIENCE };
         let retried = !healed && operation.kind == Kind::Ok && matches!(operation.action, Action::Send { .. });
         if (took > patience && !retried) || (healed && operation.kind == Kind::Info) {
-            violations.push(format!("begun at {begun:?}, ended after {took:?}: {operation:?}"));
+            let error = operation.error.as_deref().unwrap_or("in the end with success");
+            violations.push(format!("{} ended after {took:?}: {error}", words(invoked)));
         }
     }
-    violations.extend(open.values().map(|operation| format!("never ended: {operation:?}")));
+    violations.extend(open.values().map(|operation| format!("{} never ended", words(operation))));
     violations
+}
+
+/// What somebody asked, and when.
+fn words(operation: &Operation) -> String {
+    let begun = Duration::from_nanos(operation.time).as_secs_f64();
+    format!("what process {} began at {begun:.3}s, {:?},", operation.process, operation.action)
 }
 
 #[cfg(test)]

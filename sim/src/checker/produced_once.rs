@@ -12,11 +12,11 @@ pub fn check(history: &History) -> Vec<String> {
     let mut violations = Vec::new();
     for (place, serial) in all(history).filter(|(_, serial)| is_idempotent(history, serial.producer)) {
         if let Some(first) = places.insert(serial, place) {
-            violations.push(format!("{serial:?} is at {first:?} and at {place:?}"));
+            violations.push(format!("{serial} is at {first} and at {place}"));
         }
         let before = last.insert((place.partition, serial.producer), serial.number);
-        if before.is_some_and(|before| before > serial.number) {
-            violations.push(format!("{serial:?} at {place:?} stands behind number {before:?} of its producer"));
+        if let Some(before) = before.filter(|before| *before > serial.number) {
+            violations.push(format!("{serial} at {place} stands behind its number {before}"));
         }
     }
     violations

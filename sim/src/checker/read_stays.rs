@@ -13,9 +13,8 @@ pub fn check(history: &History) -> Vec<String> {
         .iter()
         .filter(|(place, _)| history.starts.get(&place.partition).is_none_or(|start| place.offset >= *start));
     let changed = kept.filter(|(place, serial)| found.get(place) != Some(serial));
-    changed
-        .map(|(place, serial)| format!("{serial:?} was read at {place:?}, where now is {:?}", found.get(place)))
-        .collect()
+    let now = |place| found.get(place).map_or("nothing".to_owned(), ToString::to_string);
+    changed.map(|(place, serial)| format!("{serial} was read at {place}, where now is {}", now(place))).collect()
 }
 
 #[cfg(test)]

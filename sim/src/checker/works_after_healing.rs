@@ -67,7 +67,7 @@ pub fn fresh_writes(history: &History) -> Vec<String> {
         }
     }
     let stale = partitions().filter(|partition| !fresh.contains(partition));
-    stale.map(|partition| format!("{partition:?} took no batch that was begun after {:?}", HEAL + GRACE)).collect()
+    stale.map(|partition| format!("{partition} took no batch that was begun after {:?}", HEAL + GRACE)).collect()
 }
 
 #[cfg(test)]

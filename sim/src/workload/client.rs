@@ -17,6 +17,8 @@ use crate::history::Partition;
 
 /// A request that takes longer is given up, and its connection with it.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// The same, for clients that look for another leader before the old one can know that there is one.
+const IMPATIENT: Duration = Duration::from_millis(500);
 /// The version of Metadata that is spoken here.
 pub const METADATA_VERSION: i16 = 12;
 
@@ -56,7 +58,8 @@ impl Connection {
 /// Who leads a partition, as last learned.
 #[derive(Clone, Copy)]
 pub struct Leader {
-    node: u32,
+    /// Which node.
+    pub node: u32,
     /// Its leader epoch.
     pub epoch: i32,
 }
@@ -64,6 +67,7 @@ pub struct Leader {
 /// A client of the cluster `node1..=nodes`.
 pub struct Client {
     nodes: u32,
+    deadline: Duration,
     connections: BTreeMap<u32, Connection>,
     leaders: BTreeMap<Partition, Leader>,
     /// The newest epoch ever heard of; an older leader is a stale one.
@@ -75,7 +79,13 @@ pub struct Client {
 impl Client {
     /// A client that has not connected yet; `turn` says which node it asks first.
     pub fn new(nodes: u32, turn: u32) -> Self {
-        Self { nodes, connections: BTreeMap::new(), leaders: BTreeMap::new(), epochs: BTreeMap::new(), turn }
+        let (connections, leaders, epochs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { nodes, deadline: DEADLINE, connections, leaders, epochs, turn }
+    }
+
+    /// One that gives up sooner.
+    pub fn impatient(nodes: u32, turn: u32) -> Self {
+        Self { deadline: IMPATIENT, ..Self::new(nodes, turn) }
     }
 
     /// Calls any node: the next one in turn.
@@ -87,6 +97,16 @@ impl Client {
     /// Calls the node that [`Client::call_any`] called last.
     pub async fn call_same<T: RequestBody>(&mut self, version: i16, request: &T) -> anyhow::Result<T::Response> {
         one(self.call(self.turn, version, std::slice::from_ref(request)).await)
+    }
+
+    /// Calls this very node.
+    pub async fn call_node<T: RequestBody>(
+        &mut self,
+        node: u32,
+        version: i16,
+        request: &T,
+    ) -> anyhow::Result<T::Response> {
+        one(self.call(node, version, std::slice::from_ref(request)).await)
     }
 
     /// The leader of `partition`; asks any node where none is known.
@@ -132,11 +152,12 @@ impl Client {
         requests: &[T],
     ) -> Vec<anyhow::Result<T::Response>> {
         let mut answers = Vec::with_capacity(requests.len());
-        let calls = tokio::time::timeout(DEADLINE, self.call_unbounded(node, version, requests, &mut answers)).await;
+        let calls =
+            tokio::time::timeout(self.deadline, self.call_unbounded(node, version, requests, &mut answers)).await;
         let error = match calls {
             Ok(Ok(())) => return answers,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer from node {node} within {DEADLINE:?}"),
+            Err(_) => format!("no answer from node {node} within {:?}", self.deadline),
         };
         self.connections.remove(&node);
         self.leaders.clear();

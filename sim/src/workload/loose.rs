@@ -1,4 +1,4 @@
-//! A producer without idempotence that sends each batch once: what is not acknowledged is unknown, and may be in the log or not,
+//! An impatient producer without idempotence that sends each batch once: what is not acknowledged is unknown, and may be in the log or not,
 //! now or later, but never in part.
 
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Producer {
     /// Producer `number` of a cluster of `nodes`.
     pub fn new(number: u32, nodes: u32, ledger: Ledger) -> Self {
         let process = Process::new(number * 8, ledger.clone());
-        Self { number, client: Client::new(nodes, number), process, ledger, begun: 0 }
+        Self { number, client: Client::impatient(nodes, number), process, ledger, begun: 0 }
     }
 
     /// Produces until `until` of simulated time.

@@ -25,6 +25,8 @@ const BATCH_RECORDS_MAX: u64 = 5;
 /// Kafka's `max.in.flight.requests.per.connection` of an idempotent producer.
 const IN_FLIGHT: u64 = 5;
 
+/// A refusal that comes later is of a leader that was deposed, or lost its quorum, while the batch waited.
+const WAITED: Duration = Duration::from_millis(300);
 /// Pause between two windows of one producer.
 const PAUSES: u32 = 4;
 
@@ -87,13 +89,19 @@ impl Producer {
         let batches = if fresh { 1 } else { 1 + (self.windows / 4 + u64::from(self.number)) % IN_FLIGHT };
         let mut waiting: Vec<_> = (0..batches as usize).map(|slot| self.batch(partition, slot)).collect();
         loop {
+            let (asked, end) = (now(), self.ledger.borrow().acknowledged_end(partition));
             let answers = self.send(partition, &waiting).await;
             let mut left = Vec::new();
             for (place, (batch, answer)) in waiting.into_iter().zip(answers).enumerate() {
                 match answer {
-                    Ok((0, base)) => self.acknowledged(partition, base, &batch),
+                    Ok((0, base)) => {
+                        if base < end {
+                            self.ledger.borrow_mut().count("duplicate answered with its first offset");
+                        }
+                        self.acknowledged(partition, base, &batch);
+                    }
                     Ok((code, _)) => {
-                        self.refused(partition, code, place == 0);
+                        self.refused(partition, code, place == 0, now() - asked);
                         left.push(batch);
                     }
                     Err(_) => {
@@ -140,14 +148,18 @@ impl Producer {
     }
 
     /// All batches before the first one of a round are acknowledged: a sequence error can only mean that the cluster forgot one.
-    fn refused(&self, partition: Partition, code: i16, first: bool) {
+    fn refused(&self, partition: Partition, code: i16, first: bool, waited: Duration) {
         let mut ledger = self.ledger.borrow_mut();
         ledger.count("produces refused");
+        if code == ErrorCode::NotLeaderOrFollower as i16 {
+            let waited = waited >= WAITED;
+            ledger.count(if waited { "produce waited in vain for a leader" } else { "not the leader, asked another" });
+        }
         let forgotten = [ErrorCode::OutOfOrderSequenceNumber as i16, ErrorCode::UnknownProducerId as i16];
         let fenced = code == ErrorCode::InvalidProducerEpoch as i16;
         if fenced || (first && forgotten.contains(&code)) {
             let number = self.number;
-            ledger.violate(now(), format!("S12 ProducedOnce: producer {number} got error {code} on {partition:?}"));
+            ledger.violate(now(), format!("S12 ProducedOnce: producer {number} got error {code} for the first unacknowledged batch on {partition}"));
         }
     }
 }

@@ -7,22 +7,26 @@ use std::time::Duration;
 
 use wire::kafka::ErrorCode;
 use wire::kafka::batch::split_batches;
-use wire::kafka::messages::fetch::{FetchPartition, FetchTopic};
+use wire::kafka::messages::fetch::{FetchPartition, FetchTopic, PartitionData};
 use wire::kafka::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use wire::kafka::messages::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
-use wire::kafka::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, OffsetForLeaderEpochRequest};
+use wire::kafka::messages::{FetchRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest};
 
 use super::client::Client;
 use super::process::Process;
 use super::{LEDGER, Ledger, PAUSE, now, partitions};
+use crate::checker::end_linearizable::Known;
 use crate::history::operation::Action;
 use crate::history::{Partition, Place, Serial};
 use crate::nemesis::HEAL;
 use crate::probe::GRACE;
 
+pub mod follow;
+
 const FETCH_VERSION: i16 = 11;
-const LIST_OFFSETS_VERSION: i16 = 5;
-const EPOCH_END_VERSION: i16 = 4;
+/// ListOffsets and OffsetForLeaderEpoch as they are spoken here.
+pub const LIST_OFFSETS_VERSION: i16 = 5;
+pub const EPOCH_END_VERSION: i16 = 4;
 /// How long a fetch may wait for records, usually and for news.
 const WAIT_MS: i32 = 100;
 const NEWS_WAIT_MS: i32 = 1_500;
@@ -30,7 +34,7 @@ const NEWS_WAIT_MS: i32 = 1_500;
 const NEWS_LATE: Duration = Duration::from_millis(700);
 /// ListOffsets: the log start, the high watermark.
 const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
+pub const LATEST: i64 = -1;
 /// Largest answer for one partition, bytes: small, so that long logs take several reads.
 const FETCH_BYTES: i32 = 64 << 10;
 /// Pause between two rounds of a reader.
@@ -76,12 +80,19 @@ impl Reader {
     /// Reads on in `partition`; how many records came.
     async fn read(&mut self, partition: Partition) -> anyhow::Result<usize> {
         let from = self.next.get(&partition).copied().unwrap_or(0);
-        match self.fetch(partition, from).await? {
+        let fetched = self.fetch(partition, from).await?;
+        self.go_on(partition, from, fetched).await
+    }
+
+    /// Notes what came from `from` on and where to read next; how many records came.
+    async fn go_on(&mut self, partition: Partition, from: i64, fetched: Fetched) -> anyhow::Result<usize> {
+        match fetched {
             Fetched::OutOfRange => {
+                self.ledger.borrow_mut().count("reader fell behind the log start");
                 let start = self.offset(partition, EARLIEST).await?;
                 if start <= from {
                     self.violate(format!(
-                        "S5 OffsetsDense: {from} of {partition:?} is out of range, which begins at {start}"
+                        "S5 OffsetsDense: {from} of {partition} is out of range, which begins at {start}"
                     ));
                 }
                 self.next.insert(partition, start);
@@ -119,6 +130,8 @@ impl Reader {
             .with_topics(vec![topic]);
         let deleted = self.ledger.borrow().deleted.get(&partition).copied().unwrap_or_default();
         let answer = self.client.call_leader(leader, FETCH_VERSION, &request).await?;
+        let answer = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+        let answer = answer.ok_or_else(|| anyhow::anyhow!("fetch answer without the partition"))?;
         self.fetched(partition, from, deleted.acknowledged, answer)
     }
 
@@ -127,10 +140,8 @@ impl Reader {
         partition: Partition,
         from: i64,
         deleted: i64,
-        answer: FetchResponse,
+        answer: PartitionData,
     ) -> anyhow::Result<Fetched> {
-        let answer = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
-        let answer = answer.ok_or_else(|| anyhow::anyhow!("fetch answer without the partition"))?;
         if answer.error_code == ErrorCode::OffsetOutOfRange as i16 {
             return Ok(Fetched::OutOfRange);
         }
@@ -142,33 +153,41 @@ impl Reader {
         let before = self.told.insert(partition, told).unwrap_or_default();
         if told.high_watermark < before.high_watermark {
             let (before, now) = (before.high_watermark, told.high_watermark);
-            self.violate(format!("S5 OffsetsDense: the high watermark of {partition:?} went from {before} to {now}"));
+            self.violate(format!("S5 OffsetsDense: the high watermark of {partition} went from {before} to {now}"));
         }
         if told.log_start < before.log_start.max(deleted) {
             let (before, now) = (before.log_start.max(deleted), told.log_start);
-            self.violate(format!("S5 OffsetsDense: the log start of {partition:?} went from {before} to {now}"));
+            self.violate(format!("S5 OffsetsDense: the log start of {partition} went from {before} to {now}"));
         }
-        let mut records = Vec::new();
+        let (mut records, mut due) = (Vec::new(), from);
         let batches = split_batches(answer.records.unwrap_or_default());
         let batches =
-            batches.inspect_err(|error| self.violate(format!("S4 RecordsIntact: {partition:?} at {from}: {error}")))?;
+            batches.inspect_err(|error| self.violate(format!("S4 RecordsIntact: {partition} at {from}: {error}")))?;
         for batch in batches {
+            let header = batch.header();
+            if header.base_offset + i64::from(header.last_offset_delta) < due {
+                let base = header.base_offset;
+                self.violate(format!("S5 OffsetsDense: {base} of {partition:?} was served again, {due} was due"));
+            }
             for record in batch.records(1 << 20)? {
                 let record = record?;
                 // The batch that holds the offset comes whole: what stands before is the client's to drop.
                 if record.offset < from {
                     continue;
                 }
+                if record.offset != due {
+                    let skipped = record.offset;
+                    self.violate(format!("S5 OffsetsDense: {skipped} of {partition:?} was served, {due} was due"));
+                }
+                due = record.offset + 1;
                 match Serial::of(record.key.as_deref(), record.value.as_deref()) {
                     Some(serial) => {
-                        let epoch = self.epochs.entry((partition, batch.header().leader_epoch));
+                        let epoch = self.epochs.entry((partition, header.leader_epoch));
                         epoch.or_insert((record.offset, record.offset)).1 = record.offset;
                         records.push((record.offset, serial));
                     }
-                    None => self.violate(format!(
-                        "S4 RecordsIntact: nobody wrote what is at {} of {partition:?}",
-                        record.offset
-                    )),
+                    None => self
+                        .violate(format!("S4 RecordsIntact: nobody wrote what is at {} of {partition}", record.offset)),
                 }
             }
         }
@@ -183,11 +202,7 @@ impl Reader {
     /// The offset at a position of `partition`.
     async fn offset(&mut self, partition: Partition, position: i64) -> anyhow::Result<i64> {
         let leader = self.client.leader(partition).await?;
-        let wanted = ListOffsetsPartition::default().with_partition_index(partition.index).with_timestamp(position);
-        let wanted = wanted.with_current_leader_epoch(-1);
-        let name = partition.topic.to_owned().into();
-        let topic = ListOffsetsTopic::default().with_name(name).with_partitions(vec![wanted]);
-        let request = ListOffsetsRequest::default().with_replica_id(-1).with_topics(vec![topic]);
+        let request = offsets_request([partition], position);
         let answer = self.client.call_leader(leader, LIST_OFFSETS_VERSION, &request).await?;
         let answer = answer.topics.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
         let answer = answer.ok_or_else(|| anyhow::anyhow!("offsets without the partition"))?;
@@ -200,13 +215,10 @@ impl Reader {
 
     /// Asks for the end, which is linearizable: behind all that was acknowledged before.
     async fn ask_end(&mut self, partition: Partition) -> anyhow::Result<()> {
-        let least = self.ledger.borrow().acknowledged_end(partition);
+        let known = Known::of(&self.ledger.borrow(), partition, now());
         let end = self.offset(partition, LATEST).await?;
-        if end < least {
-            self.violate(format!(
-                "S5 OffsetsDense: {partition:?} is said to end at {end}, acknowledged is up to {least}"
-            ));
-        }
+        let words = known.end(&self.ledger.borrow(), "its leader", end);
+        words.into_iter().for_each(|words| self.violate(format!("S5 EndLinearizable: {words}")));
         Ok(())
     }
 
@@ -218,7 +230,7 @@ impl Reader {
             let next = read.get(place + 1).map_or(i64::MAX, |(_, (first, _))| *first);
             let (found, end) = self.epoch_end(partition, *epoch).await?;
             if found != *epoch || end <= *last || end > next {
-                let words = format!("epoch {epoch} of {partition:?} was read to {last}, the next from {next}");
+                let words = format!("epoch {epoch} of {partition} was read to {last}, the next from {next}");
                 self.violate(format!("S5 OffsetsDense: {words}, but epoch {found} is said to end at {end}"));
             }
         }
@@ -227,13 +239,7 @@ impl Reader {
 
     async fn epoch_end(&mut self, partition: Partition, epoch: i32) -> anyhow::Result<(i32, i64)> {
         let leader = self.client.leader(partition).await?;
-        let wanted = OffsetForLeaderPartition::default()
-            .with_partition(partition.index)
-            .with_current_leader_epoch(leader.epoch)
-            .with_leader_epoch(epoch);
-        let name = partition.topic.to_owned().into();
-        let topic = OffsetForLeaderTopic::default().with_topic(name).with_partitions(vec![wanted]);
-        let request = OffsetForLeaderEpochRequest::default().with_replica_id(-1).with_topics(vec![topic]);
+        let request = epoch_request([(partition, epoch)], leader.epoch);
         let answer = self.client.call_leader(leader, EPOCH_END_VERSION, &request).await?;
         let answer = answer.topics.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
         let answer = answer.ok_or_else(|| anyhow::anyhow!("an epoch without the partition"))?;
@@ -256,7 +262,7 @@ impl Reader {
         let late = acknowledged.map_or(Duration::ZERO, |at| now().saturating_sub(at.max(begun)));
         if late > NEWS_LATE {
             self.violate(format!(
-                "L2 OperationsEnd: {offset} of {partition:?} was served {late:?} after its acknowledgement"
+                "L2 OperationsEnd: {offset} of {partition} was served {late:?} after its acknowledgement"
             ));
         }
         Ok(())
@@ -363,4 +369,24 @@ pub async fn everything(nodes: u32, ledger: Ledger) {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// Asks for the offset at a position of each of `partitions`, whatever epoch its leader has.
+pub fn offsets_request(partitions: impl IntoIterator<Item = Partition>, position: i64) -> ListOffsetsRequest {
+    let topics = partitions.into_iter().map(|Partition { topic, index }| {
+        let wanted = ListOffsetsPartition::default().with_partition_index(index).with_timestamp(position);
+        let wanted = vec![wanted.with_current_leader_epoch(-1)];
+        ListOffsetsTopic::default().with_name(topic.to_owned().into()).with_partitions(wanted)
+    });
+    ListOffsetsRequest::default().with_replica_id(-1).with_topics(topics.collect())
+}
+
+/// Asks where each of `epochs` ends, of leaders in epoch `current`.
+pub fn epoch_request(epochs: impl IntoIterator<Item = (Partition, i32)>, current: i32) -> OffsetForLeaderEpochRequest {
+    let topics = epochs.into_iter().map(|(Partition { topic, index }, epoch)| {
+        let wanted = OffsetForLeaderPartition::default().with_partition(index).with_leader_epoch(epoch);
+        let wanted = vec![wanted.with_current_leader_epoch(current)];
+        OffsetForLeaderTopic::default().with_topic(topic.to_owned().into()).with_partitions(wanted)
+    });
+    OffsetForLeaderEpochRequest::default().with_replica_id(-1).with_topics(topics.collect())
 }

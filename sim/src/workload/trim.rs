@@ -41,7 +41,7 @@ pub async fn run(nodes: u32, ledger: Ledger, mut rng: SmallRng, until: Duration)
         });
         match answer {
             Ok((0, low_watermark)) if low_watermark < offset => {
-                let words = format!("S5 OffsetsDense: {partition:?} was cut at {offset} and begins at {low_watermark}");
+                let words = format!("S5 OffsetsDense: {partition} was cut at {offset} and begins at {low_watermark}");
                 ledger.borrow_mut().violate(now(), words);
             }
             Ok((0, _)) => {

@@ -1,6 +1,6 @@
 //! Writes a Fetch response (v4-18) as a list of slices for one vectored write: skeleton, patched headers, untouched
 //! bodies. Byte for byte what the codec writes for the same content (tested), without copying records.
-//! Never: keeps fetch sessions (the session id is 0, always a full fetch) or sends null records (clients choke).
+//! Never: keeps fetch sessions, or sends null records (clients choke).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -20,7 +20,9 @@ pub struct FetchResponse {
     pub throttle_time_ms: i32,
     /// Error of the request as a whole (from v7).
     pub error: ErrorCode,
-    /// One for each topic of the request, in its order.
+    /// The fetch session, 0 for none (from v7, KIP-227).
+    pub session_id: i32,
+    /// Topics that are answered; one may come several times, with other partitions.
     pub topics: Vec<FetchedTopic>,
     /// Addresses of the nodes named as current leaders (from v16, KIP-951).
     pub node_endpoints: Vec<NodeEndpoint>,
@@ -33,7 +35,7 @@ pub struct FetchedTopic {
     pub name: Str,
     /// Id, sent from v13.
     pub id: Uuid,
-    /// One for each partition asked for, in that order.
+    /// Its partitions that are answered.
     pub partitions: Vec<FetchedPartition>,
 }
 
@@ -162,7 +164,7 @@ impl Writer {
         self.head.put_i32(response.throttle_time_ms);
         if self.version >= 7 {
             self.head.put_i16(response.error.code());
-            self.head.put_i32(0);
+            self.head.put_i32(response.session_id);
         }
         self.length(Some(response.topics.len()));
         for topic in &response.topics {

@@ -1,5 +1,5 @@
 //! Fetch (1): reads batches from several partitions, waiting for `min_bytes` by wake-up, never by polling.
-//! Every answer is a full fetch: the session id is always 0, which KIP-227 allows.
+//! Which partitions, and which of them are answered, is the session's to say (`kafka::sessions`).
 //! Invariant: record bytes go from the log to the socket without a copy, and are counted in the node's budget.
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use model::controller::Image;
 use tokio::time::{Instant, timeout_at};
 use wire::compression::Compression;
 use wire::kafka::fetch_writer::{FetchResponse, FetchedPartition, FetchedTopic, ServedBatch, encode_fetch_response};
-use wire::kafka::messages::fetch::{FetchPartition, FetchTopic, NodeEndpoint};
+use wire::kafka::messages::fetch::NodeEndpoint;
 use wire::kafka::messages::{self, FetchRequest};
 use wire::kafka::{BatchHeader, ErrorCode, Uuid};
 
@@ -21,6 +21,7 @@ use crate::kafka::budget::Taken;
 use crate::kafka::connection::Error;
 use crate::kafka::errors::Verb;
 use crate::kafka::response::Response;
+use crate::kafka::sessions::{Key, Wanted};
 
 /// Topic ids take the place of names (KIP-516).
 const TOPIC_IDS_FROM: i16 = 13;
@@ -34,11 +35,12 @@ const READ_COMMITTED: i8 = 1;
 /// Answers every version.
 pub(in crate::kafka) async fn answer(call: Call, body: Bytes) -> Result<Option<Response>, Error> {
     let request: FetchRequest = messages::decode_request(call.version, body)?;
-    let (response, held) = match session_error(&request) {
-        Some(code) => (respond(code, Vec::new()), None),
-        None => {
-            let (round, held) = fetch(&call, &request).await;
-            let mut response = respond(ErrorCode::None, round.topics);
+    let (response, held) = match call.shared.sessions.accept(&request, call.version >= TOPIC_IDS_FROM) {
+        Err(code) => (respond(code, 0, Vec::new()), None),
+        Ok(accepted) => {
+            let (round, held) = fetch(&call, &request, &accepted.wanted).await;
+            let (session_id, told) = call.shared.sessions.answer(accepted, round.partitions);
+            let mut response = respond(ErrorCode::None, session_id, by_topic(told));
             response.node_endpoints = endpoints(&call, &round.leaders, |node_id, host, port, rack| NodeEndpoint {
                 node_id,
                 host,
@@ -53,19 +55,27 @@ pub(in crate::kafka) async fn answer(call: Call, body: Bytes) -> Result<Option<R
     Ok(Some(Response::new(parts, held)))
 }
 
-fn respond(error: ErrorCode, topics: Vec<FetchedTopic>) -> FetchResponse {
-    FetchResponse { throttle_time_ms: 0, error, topics, node_endpoints: Vec::new() }
+fn respond(error: ErrorCode, session_id: i32, topics: Vec<FetchedTopic>) -> FetchResponse {
+    FetchResponse { throttle_time_ms: 0, error, session_id, topics, node_endpoints: Vec::new() }
 }
 
-/// A client that wants to go on with a session we never gave is told to begin anew. Epoch 0 asks for a session and -1
-/// for none: both get a full fetch without one.
-fn session_error(request: &FetchRequest) -> Option<ErrorCode> {
-    (request.session_epoch > 0).then_some(ErrorCode::FetchSessionIdNotFound)
+/// Partitions in their order; neighbours of one topic share its name.
+fn by_topic(told: Vec<(Key, FetchedPartition)>) -> Vec<FetchedTopic> {
+    let mut topics: Vec<FetchedTopic> = Vec::new();
+    for (Key { topic, id, .. }, answer) in told {
+        match topics.last_mut() {
+            Some(last) if last.name == topic && last.id == id => last.partitions.push(answer),
+            _ => topics.push(FetchedTopic { name: topic, id, partitions: vec![answer] }),
+        }
+    }
+    topics
 }
 
 /// What one pass over the partitions found.
+#[derive(Default)]
 struct Round {
-    topics: Vec<FetchedTopic>,
+    /// One for each partition wanted, in that order.
+    partitions: Vec<FetchedPartition>,
     leaders: BTreeSet<NodeId>,
     bytes: usize,
     /// An error is answered at once.
@@ -73,17 +83,24 @@ struct Round {
 }
 
 /// Reads until there is enough to answer or the client's time is over.
-async fn fetch(call: &Call, request: &FetchRequest) -> (Round, Taken) {
+async fn fetch(call: &Call, request: &FetchRequest, wanted: &[Wanted]) -> (Round, Taken) {
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX);
     let deadline = Instant::now() + wait;
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(call.shared.limits.fetch_bytes_max);
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
-    let found = find_all(call, request);
-    let partitions: Vec<PartitionRef> = found.iter().flatten().filter_map(|found| found.ok()).collect();
+    let found = find_all(call, wanted);
+    let partitions: Vec<PartitionRef> = found.iter().filter_map(|found| found.ok()).collect();
     let mut wake = call.broker().wake(&partitions);
     loop {
         let (mut held, granted) = call.shared.budget.fetch(max_bytes).await;
-        let round = read_all(call, request, &found, granted).await;
+        let mut round = read_all(call, request, wanted, &found, granted).await;
+        if round.bytes > granted {
+            // Its first batch is larger than what was taken: it is read again when there is room for it.
+            let bytes = std::mem::take(&mut round).bytes;
+            drop(held);
+            held = call.shared.budget.fetch_whole(bytes).await;
+            round = read_all(call, request, wanted, &found, granted).await;
+        }
         held.shrink_to(round.bytes);
         // A grant below what the client waits for must not make it wait for what it can never get.
         let enough = round.bytes >= min_bytes.min(granted / 2);
@@ -96,47 +113,40 @@ async fn fetch(call: &Call, request: &FetchRequest) -> (Round, Taken) {
     }
 }
 
-type Found = Result<PartitionRef, ErrorCode>;
-
-/// The partitions of the request as this node knows them: one list for each topic.
-fn find_all(call: &Call, request: &FetchRequest) -> Vec<Vec<Found>> {
-    let image = call.broker().image();
-    let find_in = |topic: &FetchTopic| {
-        let found = topic.partitions.iter().map(|asked| find(call.version, &image, topic, asked));
-        found.collect()
-    };
-    request.topics.iter().map(find_in).collect()
-}
-
-fn find(version: i16, image: &Image, asked: &FetchTopic, within: &FetchPartition) -> Found {
-    if version >= TOPIC_IDS_FROM && asked.topic_id == Uuid::ZERO {
-        return Err(ErrorCode::UnknownTopicId);
-    }
-    partition(topic(image, &asked.topic, asked.topic_id)?, within.partition)
-}
-
-async fn read_all(call: &Call, request: &FetchRequest, found: &[Vec<Found>], max_bytes: usize) -> Round {
-    let mut round =
-        Round { topics: Vec::with_capacity(found.len()), leaders: BTreeSet::new(), bytes: 0, failed: false };
-    for (asked, found) in request.topics.iter().zip(found) {
-        let mut topic =
-            FetchedTopic { name: asked.topic.clone(), id: asked.topic_id, partitions: Vec::with_capacity(found.len()) };
-        for (within, found) in asked.partitions.iter().zip(found) {
-            let left = max_bytes.saturating_sub(round.bytes);
-            let mut fetched = match found {
-                Ok(partition) => read(call, *partition, within, left, &mut round).await,
-                Err(code) => FetchedPartition::empty(within.partition, *code),
-            };
-            if request.isolation_level == READ_COMMITTED {
-                fetched.aborted_transactions = Some(Vec::new());
-            }
-            round.bytes += fetched.records_bytes();
-            round.failed |= fetched.error != ErrorCode::None;
-            topic.partitions.push(fetched);
-        }
-        round.topics.push(topic);
+async fn read_all(call: &Call, request: &FetchRequest, wanted: &[Wanted], found: &[Found], granted: usize) -> Round {
+    let mut round = Round::default();
+    for (wanted, found) in wanted.iter().zip(found) {
+        let mut answer = match found {
+            Ok(partition) => read(call, *partition, wanted, granted, &mut round).await,
+            Err(code) => FetchedPartition::empty(wanted.key.partition, *code),
+        };
+        answer.aborted_transactions = (request.isolation_level == READ_COMMITTED).then(Vec::new);
+        round.add(answer);
     }
     round
+}
+
+impl Round {
+    fn add(&mut self, answer: FetchedPartition) {
+        self.bytes += answer.records_bytes();
+        self.failed |= answer.error != ErrorCode::None;
+        self.partitions.push(answer);
+    }
+}
+
+type Found = Result<PartitionRef, ErrorCode>;
+
+/// The partitions as this node knows them.
+fn find_all(call: &Call, wanted: &[Wanted]) -> Vec<Found> {
+    let image = call.broker().image();
+    wanted.iter().map(|wanted| find(call.version, &image, &wanted.key)).collect()
+}
+
+fn find(version: i16, image: &Image, key: &Key) -> Found {
+    if version >= TOPIC_IDS_FROM && key.id == Uuid::ZERO {
+        return Err(ErrorCode::UnknownTopicId);
+    }
+    partition(topic(image, &key.topic, key.id)?, key.partition)
 }
 
 /// Reads one partition. The first batch of an answer is given even if it is larger than allowed, so that a reader
@@ -144,21 +154,21 @@ async fn read_all(call: &Call, request: &FetchRequest, found: &[Vec<Found>], max
 async fn read(
     call: &Call,
     partition: PartitionRef,
-    asked: &FetchPartition,
-    left: usize,
+    wanted: &Wanted,
+    granted: usize,
     round: &mut Round,
 ) -> FetchedPartition {
-    let max_bytes = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(left);
+    let left = granted.saturating_sub(round.bytes);
     let request = ReadRequest {
         partition,
-        offset: asked.fetch_offset,
-        max_bytes,
-        leader_epoch: epoch(asked.current_leader_epoch),
+        offset: wanted.offset,
+        max_bytes: usize::try_from(wanted.bytes_max).unwrap_or(0).min(left),
+        leader_epoch: epoch(wanted.leader_epoch),
         at_least_one: round.bytes == 0,
     };
     match call.broker().read(request).await {
-        Ok(read) => served(call.version, asked.partition, &read),
-        Err(error) => refused(asked.partition, &error, round),
+        Ok(read) => served(call.version, wanted.key.partition, &read),
+        Err(error) => refused(wanted.key.partition, &error, round),
     }
 }
 
