@@ -159,11 +159,15 @@ impl PartitionMachine {
         let position = self.state.log_bytes;
         self.state.log_bytes = position.saturating_add(payload.len() as u64);
         let mut touched = BTreeSet::new();
+        let mut lives = false;
         let mut replies = Vec::with_capacity(payload.body.len());
         for (ordinal, batch) in payload.body.iter().enumerate() {
             let reply = match self.judge(batch) {
                 Ok((facts, Verdict::New)) => {
-                    self.index_entry(at.index, position, out);
+                    // A point stands before a whole entry: what comes after its first live batch is too late.
+                    if !std::mem::replace(&mut lives, true) {
+                        self.index_entry(at.index, position, out);
+                    }
                     touched.extend(facts.has_producer().then_some(facts.producer_id));
                     AppendReply::Ok { base_offset: self.take_offsets(&facts, at.leader_ts) }
                 }

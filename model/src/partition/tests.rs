@@ -166,6 +166,15 @@ fn passed_points_and_dead_batches_are_forgotten() {
 }
 
 #[test]
+fn a_point_never_stands_within_an_entry() {
+    let mut log = Log { term: 1, ..Log::default() };
+    log.checkpoint();
+    log.apply(Payload::append(0, vec![Bytes::from(vec![0; limits::SPARSE_BYTES as usize])]));
+    assert_eq!(log.append(&[plain(1), plain(1)]), [ok(0), ok(1)]);
+    assert_eq!(log.walk_from(log.machine.locate(1).unwrap()).len(), 2);
+}
+
+#[test]
 fn unintelligible_entries_change_nothing_but_the_applied_index() {
     let mut log = Log { term: 1, ..Log::default() };
     log.append(&[plain(1)]);
