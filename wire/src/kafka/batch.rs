@@ -5,6 +5,7 @@
 mod builder;
 mod header;
 mod records;
+mod thin;
 
 use bytes::{Bytes, BytesMut};
 

@@ -72,6 +72,11 @@ impl Records {
         Self { header: *header, rest: body, next: 0 }
     }
 
+    /// What is not read yet.
+    pub(super) const fn rest(&self) -> &Bytes {
+        &self.rest
+    }
+
     fn read(&mut self) -> std::result::Result<Record, &'static str> {
         let length = take_varint(&mut self.rest).ok_or("no length")?;
         let length = usize::try_from(length).ok().filter(|length| *length <= self.rest.len()).ok_or("bad length")?;
