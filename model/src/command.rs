@@ -15,7 +15,7 @@ const LENGTH_BYTES: usize = 4;
 const CRC_BYTES: usize = 4;
 
 /// What an entry is. The numbers are written to disk: never renumber.
-/// 5 CursorBatch, 6 Relocate, 7 Expire and 8 Marker are reserved and refused until they exist.
+/// 5 CursorBatch, 7 Expire and 8 Marker are reserved and refused until they exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Tag {
@@ -29,6 +29,8 @@ pub enum Tag {
     LogStart = 3,
     /// A command of the controller machine, encoded by `storage::codec`.
     Controller = 4,
+    /// Live records of a range of offsets, appended once more (`partition::Relocation`).
+    Relocate = 6,
 }
 
 impl Tag {
@@ -39,6 +41,7 @@ impl Tag {
             2 => Ok(Tag::Append),
             3 => Ok(Tag::LogStart),
             4 => Ok(Tag::Controller),
+            6 => Ok(Tag::Relocate),
             other => Err(Error::Tag(other)),
         }
     }
@@ -53,7 +56,7 @@ impl Flags {
     pub const KAFKA: Flags = Flags(1);
     /// From an AMQP publish.
     pub const AMQP: Flags = Flags(2);
-    /// Re-appended by the cluster itself (reserved).
+    /// Re-appended by the cluster itself.
     pub const RELOCATED: Flags = Flags(4);
     /// A transaction marker (reserved).
     pub const MARKER: Flags = Flags(8);
@@ -301,7 +304,7 @@ mod tests {
 
     #[test]
     fn reserved_tags_are_refused() {
-        for tag in 5..=255u8 {
+        for tag in (5..=255u8).filter(|tag| *tag != Tag::Relocate as u8) {
             let mut head = Payload::blank(0).head[..20].to_vec();
             head[1] = tag;
             let crc = crc32c::crc32c(&head);

@@ -40,6 +40,7 @@ invariants! {
     EpochMonotonic = "leader epochs rise with strictly rising start offsets",
     AppliedMonotonic = "entries are applied once, in the order of their index, with terms that never fall",
     SparseOrdered = "points of the sparse index rise in index and offset",
+    MovedInOrder = "records that were moved are found in one place each, below the clean end",
     DeadEntry = "no entry that this cluster wrote is unintelligible to it",
     ImageVersionMonotonic = "each change of the image raises its version by one",
     GroupNeverReused = "a Raft group id is given to one partition for ever",

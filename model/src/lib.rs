@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod compaction;
 pub mod config;
 pub mod controller;
 pub mod ids;

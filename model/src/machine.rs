@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command;
-use crate::partition::{Epoch, Sparse, State};
+use crate::partition::{Clean, Epoch, Moved, Sparse, State};
 use crate::producer::Producer;
 use crate::record::BadBatch;
 
@@ -51,6 +51,12 @@ pub enum Write {
     Producer(Producer),
     /// The producer of this id is forgotten.
     ProducerGone(i64),
+    /// Records of a range of offsets have another place.
+    Moved(Moved),
+    /// The row of the range that begins here is replaced, or not needed any more.
+    MovedGone(i64),
+    /// How far compaction has come. One row; none if it never ran.
+    Clean(Clean),
 }
 
 /// Which table of a partition a [`Write`] belongs to.
@@ -66,6 +72,10 @@ pub enum WriteKind {
     Dead,
     /// Keyed by producer id.
     Producer,
+    /// Keyed by the first offset.
+    Moved,
+    /// One row per partition, or none.
+    Clean,
 }
 
 impl Write {
@@ -87,12 +97,17 @@ impl Write {
             Write::Producer(Producer { id, .. }) | Write::ProducerGone(id) => {
                 (WriteKind::Producer, id.to_be_bytes().to_vec())
             }
+            Write::Moved(Moved { from, .. }) | Write::MovedGone(from) => {
+                (WriteKind::Moved, from.to_be_bytes().to_vec())
+            }
+            Write::Clean(_) => (WriteKind::Clean, Vec::new()),
         }
     }
 
     /// Whether the write removes the row of its key.
     pub fn is_gone(&self) -> bool {
-        matches!(self, Write::SparseGone(_) | Write::EpochGone(_) | Write::DeadGone(_) | Write::ProducerGone(_))
+        use Write::{DeadGone, EpochGone, MovedGone, ProducerGone, SparseGone};
+        matches!(self, SparseGone(_) | EpochGone(_) | DeadGone(_) | ProducerGone(_) | MovedGone(_))
     }
 }
 
@@ -132,6 +147,8 @@ pub enum Reply {
     None,
     /// The entry was not understood, or must not be applied; nothing changed but the applied index.
     Dead(DeadReason),
+    /// Whether the records are where the entry has them; else another move came first.
+    Relocated(bool),
 }
 
 /// What became of one batch.

@@ -3,13 +3,16 @@
 //! Invariant: `restore` of the rows written so far equals this machine. Must never panic on replicated bytes.
 
 mod checkpoint;
+mod moved;
 mod read;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use checkpoint::{Checkpoint, Mark};
-pub use read::Walk;
+use moved::MovedTable;
+pub use moved::{Clean, Moved, MovedBatch, Relocation, moved_batches};
+pub use read::{Place, Walk};
 use serde::{Deserialize, Serialize};
 
 use crate::check;
@@ -93,6 +96,7 @@ pub struct PartitionMachine {
     epochs: BTreeMap<u64, i64>,
     dead: BTreeSet<DeadBatch>,
     producers: Producers,
+    moved: MovedTable,
 }
 
 impl PartitionMachine {
@@ -149,6 +153,8 @@ impl PartitionMachine {
             Tag::Append if !payload.fits() => Reply::Dead(DeadReason::TooLarge),
             Tag::Append => self.append(at, payload, out),
             Tag::LogStart => self.move_log_start(payload, out),
+            Tag::Relocate if !payload.fits() => Reply::Dead(DeadReason::TooLarge),
+            Tag::Relocate => self.relocate(at.index, payload, out),
             Tag::Controller => Reply::Dead(DeadReason::Foreign(header.tag as u8)),
         }
     }
@@ -273,6 +279,7 @@ impl PartitionMachine {
         self.state.log_start = before.max(asked);
         check!(self.state.log_start >= before, LogStartMonotonic, "{before} -> {asked}");
         self.forget_epochs(out);
+        self.moved.found(i64::MIN, self.state.log_start, out);
         Reply::LogStart(self.state.log_start)
     }
 
@@ -297,7 +304,9 @@ impl PartitionMachine {
     /// Drops points and dead batches that no read can reach, a bounded number per apply.
     fn forget_unread(&mut self, out: &mut Out) {
         let mut budget = limits::FORGET_PER_APPLY_MAX;
-        while budget > 0 && self.sparse.get(1).is_some_and(|second| second.base_offset <= self.state.log_start) {
+        budget -= self.moved.forget(self.state.log_start, budget, out);
+        let first_place = self.first_in_place();
+        while budget > 0 && self.sparse.get(1).is_some_and(|second| second.base_offset <= first_place) {
             let gone = self.sparse.pop_front().map(|point| point.index).unwrap_or_default();
             check!(self.sparse[0].index > gone, SparseOrdered, "point {gone} is not the first");
             out.writes.push(Write::SparseGone(gone));
@@ -321,6 +330,9 @@ impl PartitionMachine {
             Write::DeadGone(dead) => drop(self.dead.remove(&dead)),
             Write::Producer(producer) => self.producers.restore(producer),
             Write::ProducerGone(id) => self.producers.remove(id),
+            Write::Moved(row) => drop(self.moved.rows.insert(row.from, row)),
+            Write::MovedGone(from) => drop(self.moved.rows.remove(&from)),
+            Write::Clean(clean) => self.moved.clean = clean,
         }
     }
 }
@@ -339,10 +351,13 @@ fn digest(before: u64, at: At, header: Option<&Header>, payload: &Payload) -> u6
     let chained = mix(mix(before, at.index), at.term);
     match header.map(|header| header.tag) {
         Some(tag @ (Tag::Blank | Tag::Membership)) => mix(chained, tag as u64),
-        Some(Tag::Append) => payload.body.iter().fold(mix(chained, Tag::Append as u64), |chained, batch| {
-            let facts = &batch[..batch.len().min(BATCH_HEADER_BYTES)];
-            mix(chained, (batch.len() as u64) << 32 | crc32c::crc32c(facts) as u64)
-        }),
+        Some(tag @ (Tag::Append | Tag::Relocate)) => {
+            let command = |place| tag == Tag::Relocate && place == 0;
+            payload.body.iter().enumerate().fold(mix(chained, tag as u64), |chained, (place, part)| {
+                let facts = if command(place) { part } else { &part[..part.len().min(BATCH_HEADER_BYTES)] };
+                mix(chained, (part.len() as u64) << 32 | crc32c::crc32c(facts) as u64)
+            })
+        }
         _ => payload.parts().fold(chained, |chained, part| mix(chained, crc32c::crc32c(part) as u64)),
     }
 }

@@ -34,8 +34,10 @@ pub struct BatchFacts {
     pub producer_epoch: i16,
     /// Sequence of the first record, -1 when the batch is not idempotent.
     pub base_sequence: i32,
-    /// Records in the batch, which is also how many offsets it takes.
+    /// Records in the batch, which is also how many offsets it takes until compaction thins it out.
     pub record_count: i32,
+    /// Offset of the last record, or of the last there was, less the base offset.
+    pub last_offset_delta: i32,
 }
 
 /// Why bytes are not a record batch this cluster can hold.
@@ -70,8 +72,18 @@ fn array<const N: usize>(bytes: &[u8; BATCH_HEADER_BYTES], at: usize) -> [u8; N]
 }
 
 impl BatchFacts {
-    /// Reads the header of `batch`, which must be exactly one batch.
+    /// Reads the header of `batch`, which must be exactly one batch, as producers send it.
     pub fn read(batch: &[u8]) -> Result<Self, BadBatch> {
+        let facts = Self::read_thinned(batch)?;
+        let BatchFacts { record_count: count, last_offset_delta, .. } = facts;
+        if last_offset_delta != count - 1 {
+            return Err(BadBatch::Count { count, last_offset_delta });
+        }
+        Ok(facts)
+    }
+
+    /// The same of a batch that may lack records that it was written with.
+    pub fn read_thinned(batch: &[u8]) -> Result<Self, BadBatch> {
         let header = batch.first_chunk::<BATCH_HEADER_BYTES>().ok_or(BadBatch::Short(batch.len()))?;
         let magic = i8::from_be_bytes(array(header, 16));
         if magic != 2 {
@@ -84,7 +96,7 @@ impl BatchFacts {
         }
         let count = i32::from_be_bytes(array(header, 57));
         let last_offset_delta = i32::from_be_bytes(array(header, 23));
-        if count < 1 || last_offset_delta != count - 1 {
+        if count < 1 || last_offset_delta < count - 1 {
             return Err(BadBatch::Count { count, last_offset_delta });
         }
         Ok(BatchFacts {
@@ -97,6 +109,7 @@ impl BatchFacts {
             producer_epoch: i16::from_be_bytes(array(header, 51)),
             base_sequence: i32::from_be_bytes(array(header, 53)),
             record_count: count,
+            last_offset_delta,
         })
     }
 
@@ -145,9 +158,14 @@ pub struct LiveBatch {
     pub next_offset: i64,
     /// Raft term of the entry, which is Kafka's partition leader epoch.
     pub leader_epoch: i32,
-    /// The batch as the producer sent it.
+    /// The batch as the producer sent it, or what compaction left of it.
     pub bytes: Bytes,
+    /// When its tombstones may go, ms since 1970; [`NO_HORIZON`] if that is not said yet.
+    pub horizon_ms: i64,
 }
+
+/// No tombstone of a batch may go yet: it has none, or its time has not begun.
+pub const NO_HORIZON: i64 = -1;
 
 /// Builds batches for tests of this and other crates: a header with the given facts and `body_bytes` opaque bytes.
 /// The CRC is right, so admission accepts the batch; the records are not meant to be decoded.
@@ -157,7 +175,7 @@ pub fn sample_batch(facts: &BatchFacts, body_bytes: usize) -> Bytes {
     batch[8..12].copy_from_slice(&length.to_be_bytes());
     batch[16] = 2;
     batch[21..23].copy_from_slice(&facts.attributes.to_be_bytes());
-    batch[23..27].copy_from_slice(&facts.record_count.wrapping_sub(1).to_be_bytes());
+    batch[23..27].copy_from_slice(&facts.last_offset_delta.to_be_bytes());
     batch[27..35].copy_from_slice(&facts.base_timestamp.to_be_bytes());
     batch[35..43].copy_from_slice(&facts.max_timestamp.to_be_bytes());
     batch[43..51].copy_from_slice(&facts.producer_id.to_be_bytes());
@@ -166,6 +184,14 @@ pub fn sample_batch(facts: &BatchFacts, body_bytes: usize) -> Bytes {
     batch[57..61].copy_from_slice(&facts.record_count.to_be_bytes());
     let crc = crc32c::crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    Bytes::from(batch)
+}
+
+/// The same of a batch that was moved: its place in the log, base offset and leader epoch, is in its header.
+pub fn thinned_batch(facts: &BatchFacts, (base_offset, leader_epoch): (i64, i32), body_bytes: usize) -> Bytes {
+    let mut batch = sample_batch(facts, body_bytes).to_vec();
+    batch[..8].copy_from_slice(&base_offset.to_be_bytes());
+    batch[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
     Bytes::from(batch)
 }
 
@@ -181,6 +207,7 @@ pub fn sample_facts(record_count: i32, timestamp: i64) -> BatchFacts {
         producer_epoch: -1,
         base_sequence: -1,
         record_count,
+        last_offset_delta: record_count.wrapping_sub(1),
     }
 }
 

@@ -10,9 +10,9 @@ use crate::command::Payload;
 use crate::controller::*;
 use crate::ids::{NodeId, StoreId, TopicId};
 use crate::machine::{At, Out, Write};
-use crate::partition::{Checkpoint, PartitionMachine};
+use crate::partition::{Checkpoint, Mark, MovedBatch, PartitionMachine, Place, Relocation, moved_batches};
 use crate::producer::{Producer, ProducerBatch};
-use crate::record::{BatchFacts, LiveBatch, sample_batch, sample_facts};
+use crate::record::{BatchFacts, LiveBatch, NO_HORIZON, sample_batch, sample_facts, thinned_batch};
 
 /// Replays one transcript with `step` and compares, or rewrites it.
 fn replay(file: &str, mut step: impl FnMut(&str) -> Vec<String>) {
@@ -137,17 +137,42 @@ impl PartitionRun {
     }
 
     fn read(&self, from: i64) -> Vec<String> {
-        let Some(point) = self.machine.locate(from) else { return vec!["nothing".to_owned()] };
-        let mut next = point.base_offset;
-        let mut trace = vec![format!("from {point:?}")];
-        for (place, (term, payload)) in self.entries.iter().enumerate().skip(point.index as usize - 1) {
-            let mut walk = self.machine.walk(place as u64 + 1, *term, next, payload);
-            trace.extend(walk.by_ref().map(|LiveBatch { base_offset, next_offset, leader_epoch, .. }| {
-                format!("offsets {base_offset}..{next_offset} epoch {leader_epoch}")
-            }));
-            next = walk.next_offset();
+        let Some(mut place) = self.machine.place(from) else { return vec!["nothing".to_owned()] };
+        let mut trace = vec![format!("from {place:?}")];
+        let line = |LiveBatch { base_offset, next_offset, leader_epoch, .. }| {
+            format!("offsets {base_offset}..{next_offset} epoch {leader_epoch}")
+        };
+        while let Some((term, payload)) = self.entries.get(place.index as usize - 1) {
+            place = match place.end {
+                Some(end) => {
+                    let batches = moved_batches(payload, (place.offset, end));
+                    trace.extend(batches.into_iter().map(|batch| format!("moved {}", line(batch))));
+                    self.machine.place(end).unwrap()
+                }
+                None => {
+                    let mut walk = self.machine.walk(place.index, *term, place.offset, payload);
+                    trace.extend(walk.by_ref().map(line));
+                    Place { index: place.index + 1, offset: walk.next_offset(), end: None }
+                }
+            };
         }
         trace
+    }
+
+    /// `move FROM TO after=N | base=.. epoch=.. n=.. last=.. | ...`
+    fn relocation(&self, text: &str) -> Relocation {
+        let words = Words::of(text);
+        let range: Vec<i64> = words.plain().iter().take(2).map(|word| word.parse().unwrap()).collect();
+        let batches = text.split('|').skip(1).map(|text| {
+            let words = Words::of(text);
+            let facts = sample_facts(words.number("n", 1), words.number("time", 0));
+            let facts = BatchFacts { last_offset_delta: words.number("last", facts.last_offset_delta), ..facts };
+            let place = (words.number("base", 0), words.number("epoch", 1));
+            let bytes = thinned_batch(&facts, place, words.number("body", 0));
+            MovedBatch { bytes, horizon_ms: words.number("horizon", NO_HORIZON) }
+        });
+        let after = words.number("after", self.machine.clean().moves);
+        Relocation { after, from: range[0], to: range[1], batches: batches.collect() }
     }
 
     fn step(&mut self, command: &str) -> Vec<String> {
@@ -166,7 +191,15 @@ impl PartitionRun {
             }
             "log-start" => self.apply(ts, Payload::log_start(ts, first)),
             "damaged" => self.apply(ts, Payload { head: Bytes::from_static(b"\x02junk"), body: vec![] }),
+            "move" => {
+                let relocation = self.relocation(rest);
+                self.apply(ts, relocation.payload(ts))
+            }
             "read" => self.read(first),
+            "covered" => {
+                let state = self.checkpoint.state().copied().unwrap_or_default();
+                vec![format!("{}", self.machine.is_covered_by(&Mark::of(&state, 0)))]
+            }
             "epoch-end" => vec![format!("{:?}", self.machine.epoch_end(first as u64))],
             "time" => vec![format!("{:?}", self.machine.offset_for_timestamp(first))],
             "checkpoint" => self.checkpoint(ts),
@@ -185,6 +218,12 @@ impl PartitionRun {
 fn partition() {
     let mut run = PartitionRun::default();
     replay("partition.txt", |command| run.step(command));
+}
+
+#[test]
+fn moved() {
+    let mut run = PartitionRun { term: 1, ..PartitionRun::default() };
+    replay("moved.txt", |command| run.step(command));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod error;
 mod locate;
 mod offsets;
 mod read;
+mod scan;
 mod types;
 mod view;
 mod wake;

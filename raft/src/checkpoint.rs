@@ -106,9 +106,9 @@ impl Checkpoints {
         rows(group, mark, members, data)
     }
 
-    /// The newest one that nobody can read below, if it is above `purged`.
-    pub(crate) fn target(&self, log_start: i64, purged: Option<u64>) -> Option<u64> {
-        let passed = |mark: &&Mark| mark.next_offset <= log_start || planted::is(Bug::PurgePastReader);
+    /// The newest one below which `machine` needs no entry, if it is above `purged`.
+    pub(crate) fn target(&self, machine: &PartitionMachine, purged: Option<u64>) -> Option<u64> {
+        let passed = |mark: &&Mark| machine.is_covered_by(mark) || planted::is(Bug::PurgePastReader);
         let newest = self.marks().rev().find(passed)?;
         purged.is_none_or(|purged| newest.index > purged).then_some(newest.index)
     }

@@ -76,7 +76,10 @@ impl Group {
     /// Where the log start of a partition should move to at `now_ms`, if it should.
     pub fn expired(&self, rules: &Rules, now_ms: i64) -> Option<i64> {
         self.published()
-            .marked(|machine, checkpoints| rules.log_start(now_ms, machine.state(), checkpoints.marks()))
+            .marked(|machine, checkpoints| {
+                let marks = machine.retention_marks(checkpoints.marks());
+                rules.log_start(now_ms, machine.state(), marks.iter())
+            })
             .flatten()
     }
 
@@ -94,12 +97,12 @@ impl Group {
         let (metrics, reader, id) = (self.metrics(), self.reader(), self.id());
         let purged = metrics.purged;
         let (space, first) = self.published().marked(|machine, checkpoints| {
-            let first = machine.locate(machine.log_start()).map_or(machine.applied().0 + 1, |point| point.index);
+            let first = machine.first_index();
             let space = Space {
                 log_start: machine.log_start(),
                 next_offset: machine.next_offset(),
                 purged,
-                target: checkpoints.target(machine.log_start(), purged),
+                target: checkpoints.target(machine, purged),
                 checkpoint: checkpoints.marks().next_back().map(|mark| mark.index),
                 checkpoints: checkpoints.marks().count(),
                 slowest: metrics.matched.values().map(|matched| matched.unwrap_or(0)).min(),

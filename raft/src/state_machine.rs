@@ -37,8 +37,8 @@ const RUN_ENTRIES: usize = 256;
 /// Bytes that one row or the state of a controller may have.
 const STATE_BYTES_MAX: usize = codec::LIMIT_MAX;
 /// The tables of a partition.
-const PARTITION_ROWS: [RowKind; 5] =
-    [RowKind::State, RowKind::Sparse, RowKind::Epoch, RowKind::Dead, RowKind::Producer];
+const PARTITION_ROWS: [RowKind; 7] =
+    [RowKind::State, RowKind::Sparse, RowKind::Epoch, RowKind::Dead, RowKind::Producer, RowKind::Moved, RowKind::Clean];
 
 /// The replicated machine of a group.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl State {
     /// The checkpoint that the log can be purged to, if it is not purged so far.
     fn purge_target(&self, purged: Option<u64>) -> Option<u64> {
         match &self.machine {
-            Machine::Partition(machine) => self.checkpoints.target(machine.log_start(), purged),
+            Machine::Partition(machine) => self.checkpoints.target(machine, purged),
             Machine::Controller(_) => None,
         }
     }
@@ -285,8 +285,10 @@ impl StateMachine {
         } else {
             self.count(bytes);
         }
-        let moved = out.effects.iter().any(|effect| matches!(effect, Effect::LogStart(_)));
-        if (moved || planted::is(Bug::PurgePastReader)) && state.purge_target(state.checkpoints.base()).is_some() {
+        let freed = |reply: &Reply| matches!(reply, Reply::LogStart(_) | Reply::Relocated(true));
+        if (replies.iter().any(|(_, reply)| freed(reply)) || planted::is(Bug::PurgePastReader))
+            && state.purge_target(state.checkpoints.base()).is_some()
+        {
             self.published.snapshot_due.notify_one();
         }
         drop(state);
@@ -341,6 +343,8 @@ impl StateMachine {
             WriteKind::Epoch => RowKind::Epoch,
             WriteKind::Dead => RowKind::Dead,
             WriteKind::Producer => RowKind::Producer,
+            WriteKind::Moved => RowKind::Moved,
+            WriteKind::Clean => RowKind::Clean,
         };
         let value = (!write.is_gone()).then(|| codec::encode(write));
         Row { group: self.group, kind, suffix: Bytes::from(key), value }

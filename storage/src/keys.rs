@@ -43,11 +43,15 @@ pub enum RowKind {
     Verdict = 15,
     /// The parts of checkpoints; suffix = index, number.
     CheckpointChunk = 16,
+    /// Where records of a partition were moved to.
+    Moved = 17,
+    /// How far compaction of a partition has come.
+    Clean = 18,
 }
 
 impl RowKind {
     /// Every kind that belongs to a group and goes with it when the group is destroyed.
-    pub const OF_GROUP: [RowKind; 15] = [
+    pub const OF_GROUP: [RowKind; 17] = [
         RowKind::Vote,
         RowKind::Committed,
         RowKind::Purged,
@@ -63,6 +67,8 @@ impl RowKind {
         RowKind::Local,
         RowKind::Verdict,
         RowKind::CheckpointChunk,
+        RowKind::Moved,
+        RowKind::Clean,
     ];
 
     /// Whether a write of this row must be durable before its `Done`. The others can be rebuilt from the log, and the
@@ -183,6 +189,6 @@ mod tests {
     #[test]
     fn numbers_on_disk_do_not_change() {
         let numbers: Vec<u8> = RowKind::OF_GROUP.iter().map(|kind| *kind as u8).collect();
-        assert_eq!(numbers, (2..=16).collect::<Vec<u8>>());
+        assert_eq!(numbers, (2..=18).collect::<Vec<u8>>());
     }
 }

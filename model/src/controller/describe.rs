@@ -2,6 +2,7 @@
 //! Order of sources: topic, node, cluster default, the table's default; of a read-only key the node's config file.
 //! Invariant: what is described is what is in force.
 
+use crate::compaction;
 use crate::config::{self, BROKER_KEYS, Key, TOPIC_KEYS};
 use crate::controller::image::Configs;
 use crate::controller::{Image, Topic};
@@ -113,10 +114,29 @@ impl Image {
         self.topic_value(topic, "message.timestamp.type", node) == "LogAppendTime"
     }
 
+    /// Whether `cleanup.policy` of a topic names `policy`.
+    pub fn cleans_up_by(&self, policy: &str, topic: &Topic, node: Option<NodeId>) -> bool {
+        self.topic_value(topic, "cleanup.policy", node).split(',').any(|word| word.trim() == policy)
+    }
+
     /// How long a topic keeps records.
     pub fn retention(&self, topic: &Topic, node: Option<NodeId>) -> Rules {
         let number = |name| self.topic_value(topic, name, node).parse().unwrap_or(-1);
-        Rules::new(number("retention.ms"), number("retention.bytes"), number("segment.ms"), number("segment.bytes"))
+        let limit = |name| if self.cleans_up_by("delete", topic, node) { number(name) } else { -1 };
+        let lag_ms = self.compaction(topic, node).map_or(i64::MAX, |rules| rules.lag_ms_max / 4);
+        let segment_ms = number("segment.ms").min(lag_ms);
+        Rules::new(limit("retention.ms"), limit("retention.bytes"), segment_ms, number("segment.bytes"))
+    }
+
+    /// How a topic is compacted, if it is.
+    pub fn compaction(&self, topic: &Topic, node: Option<NodeId>) -> Option<compaction::Rules> {
+        let number = |name| self.topic_value(topic, name, node).parse().unwrap_or(0);
+        self.cleans_up_by("compact", topic, node).then(|| compaction::Rules {
+            dirty_ratio_min: self.topic_value(topic, "min.cleanable.dirty.ratio", node).parse().unwrap_or(0.5),
+            lag_ms_min: number("min.compaction.lag.ms"),
+            lag_ms_max: number("max.compaction.lag.ms"),
+            tombstone_ms: number("delete.retention.ms"),
+        })
     }
 
     /// Whether naming a topic makes it.

@@ -1,11 +1,11 @@
 //! A checkpoint: the complete state of a partition after one entry, so that the log up to it is no longer needed.
-//! Left out is what only readers of that entry and older ones need: the sparse index and the dead table below it.
-//! Invariant: the machine of a checkpoint, given the entries after it, becomes the machine that gave it, but for what is
-//! below its log start.
+//! Left out is what only readers of that entry and older ones need: the sparse index, the dead table, and where records were
+//! moved to. Invariant: the machine of a checkpoint, given the entries after it, becomes the machine that gave it, once that
+//! needs no older entry ([`PartitionMachine::is_covered_by`]).
 
 use serde::{Deserialize, Serialize};
 
-use super::{PartitionMachine, Sparse, State};
+use super::{Clean, PartitionMachine, Sparse, State};
 use crate::check;
 use crate::invariants::InvariantId;
 use crate::machine::{Out, Write};
@@ -79,19 +79,25 @@ impl PartitionMachine {
         if !planted::is(Bug::SnapshotWithoutProducers) {
             rows.extend(self.producers.iter().cloned().map(Write::Producer));
         }
+        rows.extend(self.clean_row(None));
         Checkpoint { leader_ts, rows }
     }
 
-    /// The machine of a checkpoint whose log has no entry before it: its log start is where its entries begin, if the
-    /// entry that moved it there is still to come.
+    fn clean_row(&self, missing: Option<(i64, i64)>) -> Option<Write> {
+        let clean = Clean { missing, ..self.moved.clean };
+        (clean != Clean::default()).then_some(Write::Clean(clean))
+    }
+
+    /// The machine of a checkpoint whose log has no entry before it. Between its log start and where its entries begin,
+    /// records are missing until the entries come that moved them, or the log start.
     ///
     /// # Errors
     /// The first invariant that the rows break.
     pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self, InvariantId> {
         let mut machine = Self::restore(checkpoint.rows.into_iter());
         if let Some(first) = machine.sparse.front() {
-            machine.state.log_start = machine.state.log_start.max(first.base_offset);
-            machine.forget_epochs(&mut Out::default());
+            let (begin, end) = (machine.state.log_start, first.base_offset);
+            machine.moved.clean.missing = (begin < end).then_some((begin, end));
         }
         machine.breach().map_or(Ok(machine), Err)
     }
@@ -103,6 +109,8 @@ impl PartitionMachine {
         rows.extend(self.epochs().map(Write::Epoch));
         rows.extend(self.dead.iter().copied().map(Write::Dead));
         rows.extend(self.producers.iter().cloned().map(Write::Producer));
+        rows.extend(self.moved.rows.values().copied().map(Write::Moved));
+        rows.extend(self.clean_row(self.moved.clean.missing));
         rows
     }
 }

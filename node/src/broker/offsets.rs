@@ -8,7 +8,8 @@ use model::record::LiveBatch;
 use raft::ProposeError;
 use wire::kafka::Batch;
 
-use super::read::{Place, Step, bounds, start};
+use super::read::bounds;
+use super::scan::Step;
 use super::{Broker, Error, OffsetAt, PartitionRef, Position};
 use crate::router::{LocalPartition, Refused};
 
@@ -58,9 +59,7 @@ impl Broker {
     /// The first record with a timestamp of at least `timestamp`.
     async fn first_from(&self, local: &LocalPartition, timestamp: i64) -> Result<OffsetAt, Error> {
         let begin = local.raft().partition(|machine| machine.offset_for_timestamp(timestamp)).flatten();
-        let Some(begin) = begin.map(|point| Place { offset: point.base_offset, index: point.index }) else {
-            return Ok(NOTHING);
-        };
+        let Some(begin) = begin else { return Ok(NOTHING) };
         let bounds = bounds(local)?;
         let mut found = NOTHING;
         let look = |batch: LiveBatch| {
@@ -78,8 +77,9 @@ impl Broker {
             return Ok(NOTHING);
         }
         let known = local.raft().partition(|machine| machine.max_timestamp()).ok_or(Error::UnknownPartition)?;
-        let kept = known.1 >= bounds.log_start;
-        let begin = start(local, if kept { known.1 } else { bounds.log_start })?;
+        // What was moved may lack the record that had it.
+        let kept = known.1 >= bounds.log_start.max(bounds.clean_end);
+        let begin = if kept { known.1 } else { bounds.log_start };
         let mut best: Option<(i64, LiveBatch)> = None;
         let look = |batch: LiveBatch| {
             let newest = Batch::take(&mut batch.bytes.clone()).map_or(i64::MIN, |view| view.header().max_timestamp);
