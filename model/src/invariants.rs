@@ -48,6 +48,8 @@ invariants! {
     StoreNeverChanges = "a registered node keeps its store id",
     PlacementDistinct = "the replicas of a partition are distinct registered nodes",
     TopicIndexesAgree = "a topic found by name is the one found by id and by group",
+    GroupPhase = "a consumer group is Empty without members, and each generation has a protocol that all know",
+    PartitionOwnedOnce = "a partition has at most one owner in a group",
 }
 
 static BROKEN: [AtomicU64; InvariantId::ALL.len()] = [const { AtomicU64::new(0) }; InvariantId::ALL.len()];

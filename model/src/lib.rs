@@ -3,10 +3,12 @@
 //! sockets, logging.
 #![forbid(unsafe_code)]
 
+pub mod assign;
 pub mod command;
 pub mod compaction;
 pub mod config;
 pub mod controller;
+pub mod coordinator;
 pub mod ids;
 pub mod invariants;
 pub mod limits;

@@ -15,7 +15,7 @@ use crate::producer::{Producer, ProducerBatch};
 use crate::record::{BatchFacts, LiveBatch, NO_HORIZON, sample_batch, sample_facts, thinned_batch};
 
 /// Replays one transcript with `step` and compares, or rewrites it.
-fn replay(file: &str, mut step: impl FnMut(&str) -> Vec<String>) {
+pub(crate) fn replay(file: &str, mut step: impl FnMut(&str) -> Vec<String>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transcripts").join(file);
     let recorded = std::fs::read_to_string(&path).unwrap();
     let mut replayed = String::new();
@@ -37,22 +37,22 @@ fn replay(file: &str, mut step: impl FnMut(&str) -> Vec<String>) {
 }
 
 /// `key=value` words of a command.
-struct Words<'a>(Vec<&'a str>);
+pub(crate) struct Words<'a>(Vec<&'a str>);
 
 impl<'a> Words<'a> {
-    fn of(text: &'a str) -> Self {
+    pub(crate) fn of(text: &'a str) -> Self {
         Words(text.split_whitespace().collect())
     }
 
-    fn get(&self, key: &str) -> Option<&'a str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a str> {
         self.0.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
 
-    fn number<N: std::str::FromStr>(&self, key: &str, default: N) -> N {
+    pub(crate) fn number<N: std::str::FromStr>(&self, key: &str, default: N) -> N {
         self.get(key).map_or(default, |value| value.parse().ok().unwrap_or_else(|| panic!("{key}={value}")))
     }
 
-    fn plain(&self) -> Vec<&'a str> {
+    pub(crate) fn plain(&self) -> Vec<&'a str> {
         self.0.iter().copied().filter(|word| !word.contains('=')).collect()
     }
 

@@ -1,0 +1,123 @@
+//! The steps of a rebalance: members rejoin, the generation is made, its leader assigns.
+
+use super::{Classic, Code, Phase, Sync};
+use crate::check;
+use crate::machine::At;
+
+impl Classic {
+    fn enter(&mut self, at: At, phase: Phase) {
+        self.phase = phase;
+        self.since_ms = at.leader_ts;
+        let empty = (phase == Phase::Empty) == self.members.is_empty();
+        check!(empty || phase == Phase::Preparing, GroupPhase, "{phase:?} with {} members", self.members.len());
+    }
+
+    /// `joins` has joined: a rebalance begins, or goes on with it.
+    pub(super) fn prepare(&mut self, at: At, joins: &str) {
+        self.begin(at);
+        if let Some(member) = self.members.get_mut(joins) {
+            member.ready = true;
+        }
+        self.complete_if_all_joined(at);
+    }
+
+    /// Everybody must join again.
+    fn begin(&mut self, at: At) {
+        if self.phase == Phase::Preparing {
+            return;
+        }
+        for member in self.members.values_mut() {
+            member.ready = false;
+            member.assignment = Vec::new();
+        }
+        self.enter(at, Phase::Preparing);
+    }
+
+    fn complete_if_all_joined(&mut self, at: At) {
+        if self.phase == Phase::Preparing && !self.gathers && self.members.values().all(|member| member.ready) {
+            self.complete_join(at);
+        }
+    }
+
+    /// Ends the join with those who have rejoined. A static member keeps its place; if nobody else came, all wait on.
+    pub(super) fn complete_join(&mut self, at: At) {
+        self.gathers = false;
+        self.members.retain(|_, member| member.ready || member.instance.is_some());
+        if !self.members.is_empty() && !self.members.values().any(|member| member.ready) {
+            self.since_ms = at.leader_ts;
+            return;
+        }
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        if self.members.is_empty() {
+            (self.leader, self.protocol) = (None, None);
+            self.enter(at, Phase::Empty);
+            return;
+        }
+        let leads = |id: &String| self.members.get(id).is_some_and(|member| member.ready);
+        if !self.leader.as_ref().is_some_and(leads) {
+            self.leader = self.members.iter().find(|(_, member)| member.ready).map(|(id, _)| id.clone());
+        }
+        self.protocol = self.vote();
+        check!(self.protocol.is_some(), GroupPhase, "no protocol that all members know");
+        self.members.values_mut().for_each(|member| member.ready = false);
+        self.enter(at, Phase::Completing);
+    }
+
+    /// Of the protocols that all know, the one that most members like best; among equals the first by name.
+    fn vote(&self) -> Option<String> {
+        let known = |name: &String| self.members.values().all(|member| member.knows(name));
+        let mut votes = std::collections::BTreeMap::<&String, usize>::new();
+        for member in self.members.values() {
+            if let Some(best) = member.protocols.iter().map(|protocol| &protocol.name).find(|name| known(name)) {
+                *votes.entry(best).or_default() += 1;
+            }
+        }
+        let most = votes.values().max().copied()?;
+        votes.into_iter().find(|(_, count)| *count == most).map(|(name, _)| name.clone())
+    }
+
+    pub(super) fn sync(&mut self, at: At, sync: Sync) -> Result<(), Code> {
+        let id = self.named(&sync.who)?;
+        self.current(&sync.who)?;
+        let differs = |said: &Option<String>, is: &Option<String>| said.is_some() && said != is;
+        if differs(&sync.protocol_type, &self.protocol_type) || differs(&sync.protocol, &self.protocol) {
+            return Err(Code::InconsistentGroupProtocol);
+        }
+        if self.phase == Phase::Preparing {
+            return Err(Code::RebalanceInProgress);
+        }
+        if let Some(member) = self.members.get_mut(&id) {
+            member.ready = true;
+        }
+        if self.phase == Phase::Completing && self.leader.as_ref() == Some(&id) {
+            for (id, assignment) in sync.assignments {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.assignment = assignment;
+                }
+            }
+            self.enter(at, Phase::Stable);
+        }
+        Ok(())
+    }
+
+    /// Removes those who have not asked for their assignment, which begins a rebalance.
+    pub(super) fn complete_sync(&mut self, at: At) {
+        self.members.retain(|_, member| member.ready);
+        self.rebalance(at);
+    }
+
+    /// Removes a member, which begins a rebalance, or may end a join that waits for it only.
+    pub(super) fn remove(&mut self, at: At, id: &str) {
+        let gone = self.members.remove(id).is_some();
+        check!(gone, GroupPhase, "{id} is no member");
+        self.rebalance(at);
+    }
+
+    fn rebalance(&mut self, at: At) {
+        self.begin(at);
+        match self.members.is_empty() {
+            true => self.complete_join(at),
+            false => self.complete_if_all_joined(at),
+        }
+    }
+}

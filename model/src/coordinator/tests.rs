@@ -1,0 +1,307 @@
+//! A coordinator shard: its rules as a transcript, and any order of commands against what must always hold.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::PartitionIndex;
+use crate::transcripts::{Words, replay};
+
+fn who(group: &str, member: &str, instance: Option<&str>, generation: i32) -> Who {
+    Who { group: group.to_owned(), member: member.to_owned(), instance: instance.map(str::to_owned), generation }
+}
+
+fn protocols(names: &str) -> Vec<Protocol> {
+    names.split(',').map(|name| Protocol { name: name.to_owned(), metadata: name.as_bytes().to_vec() }).collect()
+}
+
+fn join(who: Who, is_new: bool, names: &str) -> Join {
+    let member = Member {
+        instance: who.instance.clone(),
+        protocols: protocols(names),
+        topics: vec!["t".to_owned()],
+        ..Member::default()
+    };
+    Join { who, is_new, member, protocol_type: "consumer".to_owned(), members_max: 5, gathers: false }
+}
+
+fn spot(partition: i32) -> Spot {
+    Spot { topic: TopicId([1; 16]), partition: PartitionIndex(partition) }
+}
+
+fn offset(offset: i64, name: &str) -> Offset {
+    Offset { offset, leader_epoch: 3, metadata: String::new(), committed_ms: 0, name: name.to_owned() }
+}
+
+#[derive(Default)]
+struct Run {
+    machine: CoordinatorMachine,
+    index: u64,
+    now_ms: i64,
+}
+
+impl Run {
+    fn apply(&mut self, command: Command) -> Reply {
+        self.index += 1;
+        self.machine.apply(At { index: self.index, term: 1, leader_ts: self.now_ms }, command)
+    }
+
+    fn step(&mut self, line: &str) -> Vec<String> {
+        let words = Words::of(line);
+        let plain = words.plain();
+        let (verb, group) = (plain[0], plain.get(1).copied().unwrap_or_default());
+        let member = plain.get(2).copied().filter(|member| *member != "-").unwrap_or_default();
+        let who = who(group, member, words.get("instance"), words.number("gen", -1));
+        if verb == "wait" {
+            self.now_ms += words.number("ms", 0);
+            return vec![];
+        }
+        if verb == "show" {
+            return self.show(group);
+        }
+        if verb == "ask" {
+            return self.ask(&who);
+        }
+        let reply = match command(verb, &words, who) {
+            Some(command) => self.apply(command),
+            None => panic!("{line}"),
+        };
+        let mut trace = match reply {
+            Reply::Done(result) => vec![told(result)],
+            Reply::Each(results) => results.into_iter().map(told).collect(),
+            Reply::Forgotten(count) => vec![format!("{count} forgotten")],
+            Reply::Beaten(result) => vec![format!("{result:?}")],
+        };
+        trace.extend(self.show(group));
+        trace
+    }
+
+    fn show(&self, id: &str) -> Vec<String> {
+        let Some(shown) = self.machine.group(id) else { return vec!["no group".to_owned()] };
+        let Some(group) = shown.classic() else { return vec![] };
+        let member = |(id, member): (&String, &Member)| {
+            let star = if group.leader.as_ref() == Some(id) { "*" } else { "" };
+            let ready = if member.ready { "+" } else { "" };
+            format!(" {id}{star}{ready}={}", String::from_utf8_lossy(&member.assignment))
+        };
+        let members: String = group.members.iter().map(member).collect();
+        let protocol = group.protocol.as_deref().unwrap_or("-");
+        let mut trace = vec![format!("{:?} {} {protocol}{members}", group.phase, group.generation)];
+        trace.extend(shown.offsets.iter().map(|(spot, offset)| format!("{} {}", spot.partition, offset.offset)));
+        trace
+    }
+
+    fn ask(&self, who: &Who) -> Vec<String> {
+        let join = self.machine.join_answer(who).map(|answer| {
+            answer.map(|joined| {
+                let all: Vec<_> = joined.members().map(|(id, ..)| id.as_str()).collect();
+                let members = if joined.leads() { all.join(",") } else { String::new() };
+                format!("generation {} [{members}] skip {}", joined.group.generation, joined.skip_assignment())
+            })
+        });
+        let sync = self
+            .machine
+            .sync_answer(who)
+            .map(|answer| answer.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+        vec![format!("join {join:?}"), format!("sync {sync:?}"), format!("heartbeat {:?}", self.machine.heartbeat(who))]
+    }
+}
+
+fn told(result: Result<(), Code>) -> String {
+    result.map_or_else(|code| format!("{code:?} ({})", code.kafka()), |()| "ok".to_owned())
+}
+
+fn command(verb: &str, words: &Words<'_>, who: Who) -> Option<Command> {
+    let plain = words.plain();
+    let turn = Turn { group: who.group.clone(), generation: who.generation };
+    let spots = || (0..words.number("partitions", 1)).map(spot);
+    let topic = words.get("topic").unwrap_or("t");
+    Some(match verb {
+        "join" => Command::Join(Join {
+            protocol_type: words.get("type").unwrap_or("consumer").to_owned(),
+            gathers: plain.contains(&"gathers"),
+            ..join(who, plain.contains(&"new"), words.get("protocols").unwrap_or("range"))
+        }),
+        "end-join" => Command::EndJoin(turn),
+        "end-sync" => Command::EndSync(turn),
+        "sync" => {
+            let pairs = words.get("assign").unwrap_or_default().split(',').filter_map(|pair| pair.split_once(':'));
+            let assignments = pairs.map(|(id, bytes)| (id.to_owned(), bytes.as_bytes().to_vec())).collect();
+            let protocol = words.get("protocol").map(str::to_owned);
+            Command::Sync(Sync { who, protocol_type: None, protocol, assignments })
+        }
+        "leave" => Command::Leave { group: who.group.clone(), members: vec![who] },
+        "expire" => Command::Expire(who),
+        "commit" => {
+            let offsets = spots().map(|spot| (spot, offset(words.number("offset", 0), topic))).collect();
+            Command::Commit(Commit { who, offsets })
+        }
+        "delete" => Command::DeleteGroup(who.group),
+        "delete-offsets" => {
+            Command::DeleteOffsets { group: who.group, spots: spots().map(|spot| (spot, topic.to_owned())).collect() }
+        }
+        "expire-offsets" => {
+            Command::ExpireOffsets(Retention { ms: words.number("ms", 0), offsets_max: words.number("max", 1_000) })
+        }
+        "forget-topics" => Command::ForgetTopics(vec![TopicId([1; 16])]),
+        _ => return None,
+    })
+}
+
+#[test]
+fn transcript() {
+    let mut run = Run::default();
+    replay("coordinator.txt", |line| run.step(line));
+}
+
+/// What a proptest does to a group of up to six clients.
+#[derive(Clone, Debug)]
+enum Step {
+    Join { client: u8, like: u8 },
+    Sync(u8),
+    EndJoin,
+    EndSync,
+    Leave(u8),
+    Commit { client: u8, stale: bool },
+}
+
+/// A client as the protocol has it: its id and what it was told last.
+#[derive(Clone, Debug, Default)]
+struct Client {
+    id: String,
+    generation: i32,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0u8..6, 0u8..3).prop_map(|(client, like)| Step::Join { client, like }),
+        6 => (0u8..6).prop_map(Step::Sync),
+        1 => Just(Step::EndJoin),
+        1 => Just(Step::EndSync),
+        2 => (0u8..6).prop_map(Step::Leave),
+        3 => (0u8..6, any::<bool>()).prop_map(|(client, stale)| Step::Commit { client, stale }),
+    ]
+}
+
+/// Clients 4 and 5 are static.
+fn speaks(client: u8, state: &Client) -> Who {
+    let instance = ["i4", "i5"].get((client as usize).wrapping_sub(4)).copied();
+    who("g", &state.id, instance, state.generation)
+}
+
+fn take(run: &mut Run, clients: &mut [Client; 6], made: &mut u32, step: &Step) -> Result<(), TestCaseError> {
+    let before = run.machine.clone();
+    let turn = || Turn {
+        group: "g".to_owned(),
+        generation: before.group("g").and_then(Group::classic).map_or(0, |group| group.generation),
+    };
+    let reply = match *step {
+        Step::Join { client, like } => {
+            let state = &mut clients[client as usize];
+            let is_new =
+                before.group("g").and_then(Group::classic).is_none_or(|group| !group.members.contains_key(&state.id));
+            if is_new {
+                *made += 1;
+                state.id = format!("m{made}");
+            }
+            let names = ["range,sticky", "sticky,range", "sticky"][like as usize];
+            run.apply(Command::Join(join(speaks(client, state), is_new, names)))
+        }
+        Step::Sync(client) => {
+            let who = speaks(client, &clients[client as usize]);
+            let members = before
+                .group("g")
+                .and_then(Group::classic)
+                .map(|group| group.members.keys().cloned().collect::<Vec<_>>());
+            let assignments = members.unwrap_or_default().into_iter().map(|id| (id.clone(), id.into_bytes())).collect();
+            run.apply(Command::Sync(Sync { who, protocol_type: None, protocol: None, assignments }))
+        }
+        Step::EndJoin => run.apply(Command::EndJoin(turn())),
+        Step::EndSync => run.apply(Command::EndSync(turn())),
+        Step::Leave(client) => {
+            let members = vec![speaks(client, &clients[client as usize])];
+            run.apply(Command::Leave { group: "g".to_owned(), members })
+        }
+        Step::Commit { client, stale } => {
+            let mut who = speaks(client, &clients[client as usize]);
+            who.generation -= i32::from(stale);
+            let reply =
+                run.apply(Command::Commit(Commit { who: who.clone(), offsets: vec![(spot(0), offset(7, "t"))] }));
+            let group = before.group("g").and_then(Group::classic);
+            let current = group.is_some_and(|group| group.named(&who).is_ok() && group.generation == who.generation);
+            let outside = who.member.is_empty() && who.generation < 0;
+            prop_assert!(reply != Reply::Done(Ok(())) || current || outside, "a zombie moved a cursor: {who:?}");
+            reply
+        }
+    };
+    let refused =
+        matches!(&reply, Reply::Done(Err(_))) || matches!(&reply, Reply::Each(all) if all.iter().all(Result::is_err));
+    prop_assert!(!refused || run.machine == before, "refused and changed");
+    Ok(())
+}
+
+/// Clients hear what they are told.
+fn hear(run: &Run, clients: &mut [Client; 6]) {
+    for (number, client) in (0..).zip(clients) {
+        if let Some(Ok(joined)) = run.machine.join_answer(&speaks(number, client)) {
+            client.generation = joined.group.generation;
+        }
+    }
+}
+
+fn holds(before: &CoordinatorMachine, after: &CoordinatorMachine) -> Result<(), TestCaseError> {
+    let Some(group) = after.group("g").and_then(Group::classic) else { return Ok(()) };
+    let generation = before.group("g").and_then(Group::classic).map_or(0, |group| group.generation);
+    prop_assert!(group.generation >= generation, "the generation went back");
+    prop_assert_eq!(group.phase == Phase::Empty, group.members.is_empty());
+    if matches!(group.phase, Phase::Completing | Phase::Stable) {
+        let leads = group.leader.as_ref().is_some_and(|leader| group.members.contains_key(leader));
+        prop_assert!(leads, "the leader is no member: {group:?}");
+        let protocol = group.protocol.clone().unwrap_or_default();
+        prop_assert!(group.members.values().all(|member| member.knows(&protocol)), "not all know {protocol}");
+    }
+    if group.phase == Phase::Completing {
+        prop_assert!(group.members.values().all(|member| member.assignment.is_empty()), "an old assignment stayed");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(crate::testing::config())]
+
+    #[test]
+    fn any_order_of_commands_keeps_the_rules_and_can_be_brought_to_an_end(steps in proptest::collection::vec(step(), 1..80)) {
+        let (mut run, mut clients, mut made) = (Run::default(), <[Client; 6]>::default(), 0);
+        clients.iter_mut().for_each(|client| client.generation = -1);
+        for step in &steps {
+            let before = run.machine.clone();
+            take(&mut run, &mut clients, &mut made, step)?;
+            holds(&before, &run.machine)?;
+            hear(&run, &mut clients);
+        }
+        // Whoever is a member joins and asks as a client does; nobody else comes.
+        for _ in 0..3 {
+            let is_member = |run: &Run, client: &Client| run.machine.group("g").and_then(Group::classic).is_some_and(|group| group.members.contains_key(&client.id));
+            for number in 0..6u8 {
+                let preparing = run.machine.group("g").and_then(Group::classic).is_some_and(|group| group.phase == Phase::Preparing);
+                if preparing && is_member(&run, &clients[number as usize]) {
+                    take(&mut run, &mut clients, &mut made, &Step::Join { client: number, like: 0 })?;
+                }
+            }
+            let left_over = run.machine.group("g").and_then(Group::classic).is_some_and(|group| group.phase == Phase::Preparing);
+            if left_over {
+                take(&mut run, &mut clients, &mut made, &Step::EndJoin)?;
+            }
+            hear(&run, &mut clients);
+            for number in 0..6u8 {
+                if is_member(&run, &clients[number as usize]) {
+                    take(&mut run, &mut clients, &mut made, &Step::Sync(number))?;
+                }
+            }
+        }
+        if let Some(group) = run.machine.group("g").and_then(Group::classic) {
+            prop_assert!(matches!(group.phase, Phase::Stable | Phase::Empty), "{group:?}");
+            let own = |(id, member): (&String, &Member)| member.assignment == id.as_bytes();
+            prop_assert!(group.members.iter().all(own), "an assignment is not the member's: {group:?}");
+        }
+    }
+}
