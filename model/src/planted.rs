@@ -1,7 +1,7 @@
 //! Bugs to plant, one at a time, to see whether the simulation finds them. Without the feature `planted` every `is` is a constant
 //! false and nothing is left of it; with it, `sim --planted NAME` chooses one bug for the whole process.
 //! Invariant: a hook is one expression at the place where the bug would really be made, and changes nothing by itself.
-//! Not here yet, for want of the feature: quiescence, groups, changes of replicas.
+//! Not here yet, for want of the feature: groups, changes of replicas.
 
 macro_rules! bugs {
     ($($name:ident = $text:literal,)*) => {
@@ -56,6 +56,9 @@ bugs! {
     RetentionBoundary = "retention deletes one segment more than the limit allows (off by one at the boundary)",
     SessionForgetsChange = "a fetch session leaves out a partition whose high watermark the client knows, with the records it has not had",
     SessionKeepsOffset = "a fetch session goes on from the offset it began with, whatever the client asks for then",
+    SleepUnasked = "a leader and its followers fall asleep whatever their logs hold, committed or not",
+    DeathUnnoticed = "a sleeping replica does not notice that its leader's node has died or restarted",
+    CampaignUnheard = "a sleeping replica refuses its vote and wakes nobody for it",
     LostWakeUp = "readers that wait are not told of new records (liveness)",
 }
 

@@ -5,6 +5,7 @@ mod controller;
 mod entries;
 mod failover;
 mod partition;
+mod quiesce;
 mod retention;
 mod root;
 
@@ -61,7 +62,7 @@ pub struct Tree {
     root: ActorRef<root::Message>,
     ended: watch::Receiver<bool>,
     router: Arc<Router>,
-    helpers: [tokio::task::AbortHandle; 3],
+    helpers: [tokio::task::AbortHandle; 4],
 }
 
 impl Tree {
@@ -78,7 +79,7 @@ impl Tree {
         let name = format!("n{}/b{}/root", context.node, context.boot);
         let router = context.router.clone();
         let retaining = retention::run(context.clone(), retention_check);
-        let (root, running) = Actor::spawn(Some(name), root::Root { context }, controller).await?;
+        let (root, running) = Actor::spawn(Some(name), root::Root { context: context.clone() }, controller).await?;
         let told = root.clone();
         let following = async move {
             loop {
@@ -92,6 +93,7 @@ impl Tree {
             tokio::spawn(following).abort_handle(),
             tokio::spawn(failover::run(router.clone())).abort_handle(),
             tokio::spawn(retaining).abort_handle(),
+            tokio::spawn(quiesce::run(context)).abort_handle(),
         ];
         let (alive, ended) = watch::channel(false);
         tokio::spawn(async move {

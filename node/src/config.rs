@@ -113,6 +113,8 @@ pub struct Raft {
     pub node_dead_after: Duration,
     /// A replica that was not at the end of its leader's log for so long is not in sync (`replica.lag.time.max.ms`).
     pub replica_lag_max: Duration,
+    /// A partition that took no entry for so long falls asleep: its raft neither ticks nor beats. Zero: never.
+    pub quiesce_after: Duration,
 }
 
 /// Topics made by a client's first use. How many partitions they get is the cluster's `num.partitions`.
@@ -158,6 +160,7 @@ impl Default for Raft {
             node_heartbeat: Duration::from_millis(100),
             node_dead_after: Duration::from_millis(500),
             replica_lag_max: Duration::from_secs(30),
+            quiesce_after: Duration::from_secs(3),
         }
     }
 }

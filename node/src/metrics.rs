@@ -235,6 +235,8 @@ pub struct Raft {
     pub elections: Counter,
     /// Partitions led here with fewer replicas alive and in sync than placed.
     pub under_replicated: Gauge,
+    /// Replicas of idle partitions here that sleep: no ticks, no heartbeats of their own.
+    pub quiescent: Gauge,
     /// Replicas here that take no part any more: their log differs from their leader's, or their disk contradicts itself.
     pub quarantined: Gauge,
     /// Partition actors restarted after a failure.
@@ -351,6 +353,7 @@ impl Metrics {
             "Led here with fewer replicas alive and in sync than placed",
             raft.under_replicated.clone(),
         );
+        registry.register("quiescent_groups", "Replicas of idle partitions here that sleep", raft.quiescent.clone());
         registry.register(
             "quarantined_replicas",
             "Replicas here that take no part any more; /readyz says which, why and what to do",

@@ -46,13 +46,25 @@ pub struct Led {
 pub struct PeerState {
     /// Changes with every start of its process.
     pub boot: u64,
+    /// Whether it hears this start of this node.
+    pub hears_us: bool,
     /// Version of its controller image.
     pub image_version: u64,
     /// Its disk takes writes.
     pub disk_ok: bool,
     /// The groups it leads.
     pub leads: BTreeMap<GroupId, Led>,
+    /// The terms of `leads`, which change less often.
+    terms: Arc<BTreeMap<GroupId, u64>>,
     seen: Instant,
+}
+
+impl PeerState {
+    /// What a heartbeat says now, but for the groups.
+    pub fn now(boot: u64, hears_us: bool, image_version: u64, disk_ok: bool) -> Self {
+        let (leads, terms) = (BTreeMap::new(), Arc::default());
+        Self { boot, hears_us, image_version, disk_ok, leads, terms, seen: Instant::now() }
+    }
 }
 
 /// The tables.
@@ -158,22 +170,40 @@ impl Router {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Notes a heartbeat; true if the node's process is another one than before.
-    pub fn heard(
-        &self,
-        from: NodeId,
-        boot: u64,
-        image_version: u64,
-        disk_ok: bool,
-        leads: Option<BTreeMap<GroupId, Led>>,
-    ) -> bool {
+    /// Notes a heartbeat, with the groups that `from` leads if they may have changed; true if the node's process is another one
+    /// than before.
+    pub fn heard(&self, from: NodeId, said: PeerState, leads: Option<BTreeMap<GroupId, Led>>) -> bool {
         let mut peers = lock_mut(&self.peers);
-        let fresh = PeerState { boot, image_version, disk_ok, leads: BTreeMap::new(), seen: Instant::now() };
-        let state = peers.entry(from).or_insert_with(|| fresh.clone());
-        let restarted = state.boot != boot;
-        let known = if restarted { BTreeMap::new() } else { std::mem::take(&mut state.leads) };
-        *state = PeerState { leads: leads.unwrap_or(known), ..fresh };
+        let state = peers.entry(from).or_insert_with(|| said.clone());
+        let restarted = state.boot != said.boot;
+        let before = std::mem::replace(state, said);
+        if !restarted {
+            (state.leads, state.terms) = (before.leads, before.terms);
+        }
+        if let Some(leads) = leads {
+            let terms: BTreeMap<_, _> = leads.iter().map(|(group, led)| (*group, led.term)).collect();
+            if *state.terms != terms {
+                state.terms = Arc::new(terms);
+            }
+            state.leads = leads;
+        }
         restarted
+    }
+
+    /// The start of another node's process that is heard now.
+    pub fn hears(&self, node: NodeId) -> Option<u64> {
+        self.around().0.get(&node).map(|neighbour| neighbour.boot)
+    }
+
+    /// The other nodes that live, for the sleep of rafts.
+    pub fn around(&self) -> raft::Around {
+        let peers = lock(&self.peers);
+        let living = peers.iter().filter(|(_, peer)| peer.seen.elapsed() < self.dead_after);
+        let neighbour = |(node, peer): (&NodeId, &PeerState)| {
+            let PeerState { boot, hears_us, terms, .. } = peer;
+            (*node, raft::Neighbour { boot: *boot, hears_us: *hears_us, leads: terms.clone() })
+        };
+        raft::Around(living.map(neighbour).collect())
     }
 
     /// Whether `node` is this one or has beaten lately.

@@ -124,7 +124,9 @@ impl Node {
         let directory = Arc::new(directory.with_disk(engine.clone()).with_secret(config.raft.secret.clone()));
         identity.cluster.into_iter().for_each(|cluster| directory.set_cluster(cluster));
         let peers = Arc::new(Peers::new(directory, seams.net.clone(), peers_stop.clone()));
-        let groups = raft::Groups::new(raft::Options::default(), writer, reader.clone(), peers.clone());
+        let quiesce_after = Some(config.raft.quiesce_after).filter(|after| !after.is_zero());
+        let options = raft::Options { quiesce_after, ..Default::default() };
+        let groups = raft::Groups::new(options, writer, reader.clone(), peers.clone());
         let router = Arc::new(Router::new(node, config.raft.node_dead_after));
         let budget = Arc::new(AppendBudget::new(config.limits.append_bytes));
         let image = watch::Sender::new(Arc::<Image>::default());
@@ -244,6 +246,7 @@ impl Start {
         let server = Server {
             directory: self.peers.directory().clone(),
             services: Arc::new(NodeServices {
+                boot: self.context.boot,
                 groups: self.context.groups.clone(),
                 router: self.context.router.clone(),
                 broker: self.broker.clone(),
@@ -274,8 +277,13 @@ impl Start {
         let (broker, router) = (self.broker.clone(), self.context.router.clone());
         let (peers, every) = (self.peers.clone(), broker.config().raft.node_heartbeat);
         let directory = peers.directory().clone();
-        heartbeat::run(peers, every, move || Heartbeat {
+        let hears = {
+            let router = router.clone();
+            move |node| router.hears(node)
+        };
+        heartbeat::run(peers, every, hears, move || Heartbeat {
             boot: directory.boot(),
+            hears: None,
             synced: directory.synced(),
             image_version: broker.image().version,
             disk_ok: closed.borrow().is_none() && !broker.is_disk_full(),

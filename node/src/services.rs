@@ -10,10 +10,12 @@ use crate::broker::Broker;
 use crate::peer::hello::Hello;
 use crate::peer::listener::Services;
 use crate::peer::messages::{Heartbeat, Visit, Visited};
-use crate::router::Router;
+use crate::router::{PeerState, Router};
 
 /// The services of one node.
 pub struct NodeServices {
+    /// This start of it.
+    pub boot: u64,
     /// Its rafts.
     pub groups: raft::Groups,
     /// Where heartbeats are noted.
@@ -40,9 +42,10 @@ impl Services for NodeServices {
     }
 
     fn heartbeat(&self, from: NodeId, heartbeat: Heartbeat) {
-        let Heartbeat { boot, image_version, synced: _, disk_ok, leads } = heartbeat;
+        let Heartbeat { boot, hears, image_version, synced: _, disk_ok, leads } = heartbeat;
         let leads = leads.map(|leads| leads.into_iter().collect());
-        if self.router.heard(from, boot, image_version, disk_ok, leads) {
+        let said = PeerState::now(boot, hears == Some(self.boot), image_version, disk_ok);
+        if self.router.heard(from, said, leads) {
             tracing::info!(node = from.0, "a node has restarted");
         }
     }

@@ -20,6 +20,8 @@ use storage::{Reader, Writer};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, unconstrained};
 
+use crate::quiesce::{Member, Standing};
+use crate::rest::Rest;
 use crate::settings::ELECTION_MAX;
 use crate::state_machine::Published;
 use crate::status::{self, Mark, Metrics, Status};
@@ -58,6 +60,7 @@ struct Inner {
     writer: Writer,
     reader: Reader,
     published: Arc<Published>,
+    rest: Arc<Rest>,
     status: watch::Receiver<Status>,
     watcher: AbortHandle,
 }
@@ -99,11 +102,13 @@ impl Group {
         (group, kind, replica): (GroupId, Kind, ReplicaId),
         raft: Raft,
         (writer, reader): (Writer, Reader),
-        published: Arc<Published>,
+        (published, rest): (Arc<Published>, Arc<Rest>),
     ) -> Self {
         let (sender, status) = watch::channel(Status::default());
-        let watcher = tokio::spawn(status::watch(group, raft.clone(), published.clone(), sender)).abort_handle();
-        Group { inner: Arc::new(Inner { group, kind, replica, raft, writer, reader, published, status, watcher }) }
+        let watched = (published.clone(), rest.clone());
+        let watcher = tokio::spawn(status::watch(group, raft.clone(), watched, sender)).abort_handle();
+        let inner = Inner { group, kind, replica, raft, writer, reader, published, rest, status, watcher };
+        Group { inner: Arc::new(inner) }
     }
 
     pub(crate) fn raft(&self) -> &Raft {
@@ -123,6 +128,10 @@ impl Group {
         self.metrics().purged
     }
 
+    pub(crate) fn rest(&self) -> &Rest {
+        &self.inner.rest
+    }
+
     /// The group.
     pub fn id(&self) -> GroupId {
         self.inner.group
@@ -139,8 +148,23 @@ impl Group {
     }
 
     /// Puts the payloads into the log, in order, behind those of earlier calls, when this is called; the future
-    /// gives one result for each once it is applied here or lost. Dropping the future takes nothing back.
+    /// gives one result for each once it is applied here or lost. Dropping the future takes nothing back. Of a leader that sleeps
+    /// the future wakes it first, so that the order is that of the polls: who cares for it calls [`Group::rouse`] before.
     pub fn propose(&self, payloads: Vec<Payload>) -> BoxFuture<'static, Vec<Result<Proposed, ProposeError>>> {
+        if self.is_roused() || !self.inner.status.borrow().is_leader {
+            return self.propose_now(payloads);
+        }
+        let (group, count) = (self.clone(), payloads.len());
+        async move {
+            match group.rouse().await {
+                Ok(()) => group.propose_now(payloads).await,
+                Err(error) => vec![Err(error); count],
+            }
+        }
+        .boxed()
+    }
+
+    fn propose_now(&self, payloads: Vec<Payload>) -> BoxFuture<'static, Vec<Result<Proposed, ProposeError>>> {
         let count = payloads.len();
         let sending = self.inner.raft.client_write_many(payloads.into_iter().map(Data));
         let results = match unconstrained(sending).now_or_never() {
@@ -160,6 +184,37 @@ impl Group {
             all
         }
         .boxed()
+    }
+
+    /// Whether this replica sleeps: an idle partition without ticks, that neither beats nor campaigns.
+    pub fn is_asleep(&self) -> bool {
+        self.rest().asleep().is_some()
+    }
+
+    /// Whether a leader may propose at once, and need not [`Group::rouse`] first.
+    pub fn is_roused(&self) -> bool {
+        self.rest().is_roused()
+    }
+
+    /// Ends sleep: ticks go on, here and by the next heartbeats everywhere, and a quorum has answered one when this returns.
+    ///
+    /// # Errors
+    /// `NotLeader`, or `Closed`.
+    pub async fn rouse(&self) -> Result<(), ProposeError> {
+        self.wake();
+        if !self.is_roused() {
+            self.linearize().await?;
+            self.rest().refreshed();
+        }
+        Ok(())
+    }
+
+    async fn roused(&self) -> Result<(), Error> {
+        match self.rouse().await {
+            Err(ProposeError::NotLeader { leader }) => Err(Error::NotLeader { leader }),
+            Err(ProposeError::Closed(reason)) => Err(self.stopped(reason)),
+            Err(ProposeError::Lost { .. } | ProposeError::Busy) | Ok(()) => Ok(()),
+        }
     }
 
     /// Why this replica is quarantined: its log differs from its leader's, or cannot be read.
@@ -201,7 +256,13 @@ impl Group {
 
     /// What this replica is now, in short.
     pub fn mark(&self) -> Mark {
-        status::mark(&self.inner.raft)
+        let asleep = self.rest().asleep().map(|pact| (pact.leader, pact.term));
+        Mark { asleep, ..status::mark(&self.inner.raft) }
+    }
+
+    /// Where this replica stands, and of a leader the other members.
+    pub(crate) fn standing(&self) -> (Standing, Vec<Member>) {
+        status::standing(&self.inner.raft)
     }
 
     /// Reads the applied partition machine; `None` in a group of another kind. Apply waits meanwhile: be short.
@@ -254,6 +315,7 @@ impl Group {
     /// # Errors
     /// `NotLeader`, `Membership`, `Stopped`.
     pub async fn add_learner(&self, replica: ReplicaId) -> Result<(), Error> {
+        self.roused().await?;
         let result = self.inner.raft.add_learner(replica, (), false).await;
         result.map(drop).map_err(|error| self.change_error(error))
     }
@@ -298,6 +360,7 @@ impl Group {
     /// # Errors
     /// `NotLeader`, `Membership`, `Stopped`.
     pub async fn change_voters(&self, voters: BTreeSet<ReplicaId>) -> Result<(), Error> {
+        self.roused().await?;
         let change = ChangeMembers::ReplaceAllVoters(voters);
         let result = self.inner.raft.change_membership(change, false).await;
         result.map(drop).map_err(|error| self.change_error(error))
@@ -308,6 +371,7 @@ impl Group {
     /// # Errors
     /// `NotLeader`, `Membership`, `Stopped`.
     pub async fn remove_learner(&self, replica: ReplicaId) -> Result<(), Error> {
+        self.roused().await?;
         let change = ChangeMembers::RemoveNodes(BTreeSet::from([replica]));
         let result = self.inner.raft.change_membership(change, true).await;
         result.map(drop).map_err(|error| self.change_error(error))
@@ -330,6 +394,7 @@ impl Group {
         if target == self.inner.replica {
             return Ok(());
         }
+        self.roused().await?;
         self.inner.raft.trigger().transfer_leader(target).await.map_err(|fatal| self.stopped(fatal))?;
         let taken = status.wait_for(|new| new.term > now.term && new.leader.is_some() && !new.is_leader);
         match tokio::time::timeout(TRANSFER_DEADLINE, taken).await {
@@ -344,6 +409,7 @@ impl Group {
     /// # Errors
     /// `Stopped`.
     pub async fn elect(&self) -> Result<(), Error> {
+        self.wake();
         self.inner.raft.trigger().elect(true).await.map_err(|fatal| self.stopped(fatal))
     }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -17,6 +17,8 @@ use tokio::task::unconstrained;
 
 use crate::log_store::{LogStore, awaited, failed};
 use crate::network::Network;
+use crate::quiesce::Around;
+use crate::rest::Rest;
 use crate::settings;
 use crate::snapshot;
 use crate::state_machine::StateMachine;
@@ -36,6 +38,7 @@ struct Inner {
     reader: Reader,
     transport: Arc<dyn Transport>,
     open: Mutex<BTreeMap<GroupId, Slot>>,
+    around: RwLock<Arc<Around>>,
 }
 
 /// A group that is open, or reserved while it opens or closes.
@@ -71,7 +74,7 @@ impl Inner {
 impl Groups {
     /// Hosts groups on one store and one transport.
     pub fn new(options: Options, writer: Writer, reader: Reader, transport: Arc<dyn Transport>) -> Self {
-        let inner = Inner { options, writer, reader, transport, open: Mutex::new(BTreeMap::new()) };
+        let inner = Inner { options, writer, reader, transport, open: Mutex::default(), around: RwLock::default() };
         Groups { inner: Arc::new(inner) }
     }
 
@@ -120,13 +123,15 @@ impl Groups {
             log.found(&founders).await.map_err(quarantined)?;
         }
         let config = settings::config(kind).map_err(|error| stopped(&error))?;
-        let network = Network { transport: transport.clone(), group, replica, published: published.clone() };
+        let rest = Arc::<Rest>::default();
+        let (transport, seen) = (transport.clone(), published.clone());
+        let network = Network { transport, group, replica, published: seen, rest: rest.clone() };
         let raft = Raft::new(replica, config, network, log, machine).await.map_err(|error| stopped(&error))?;
         if campaigns && let Err(error) = raft.initialize(founders.into_iter().collect::<BTreeSet<_>>()).await {
             tracing::info!(%group, %error, "the group is founded already");
         }
         let stores = (writer.clone(), reader.clone());
-        let opened = Group::new((group, kind, replica), raft, stores, published);
+        let opened = Group::new((group, kind, replica), raft, stores, (published, rest));
         reservation.becomes = Some(opened.clone());
         Ok(opened)
     }
@@ -245,6 +250,9 @@ impl Groups {
             open.quarantine(&difference);
             return refuse(Refusal::Stopped);
         }
+        if let Err(refusal) = self.disturb(&open, request.from, &request.call) {
+            return refuse(refusal);
+        }
         let raft = open.raft().clone();
         match request.call {
             Call::Append(head) => match head.into_raft(frame.joined()) {
@@ -284,7 +292,32 @@ impl Groups {
                 }),
                 Err(error) => bad(error.to_string()),
             },
+            Call::Sleep(pact) => answered(self.lie_down(&open, request.from, pact)),
+            Call::Wake => answered(Answer::Awake(String::new())),
         }
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    pub(crate) fn transport(&self) -> &dyn Transport {
+        &*self.inner.transport
+    }
+
+    /// What was around this node when it was last looked.
+    pub(crate) fn around(&self) -> Arc<Around> {
+        self.inner.around.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers what is around this node, and says whether that is news.
+    pub(crate) fn look_around(&self, now: Around) -> (Arc<Around>, bool) {
+        let mut around = self.inner.around.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = **around != now;
+        if changed {
+            *around = Arc::new(now);
+        }
+        (around.clone(), changed)
     }
 }
 
@@ -294,7 +327,11 @@ fn may_found(replica: ReplicaId, founders: &[ReplicaId]) -> bool {
 }
 
 fn refuse(refusal: Refusal) -> BoxFuture<'static, Result<Frame, Error>> {
-    futures::future::ready(Ok(Answer::Refused(refusal).to_frame())).boxed()
+    answered(Answer::Refused(refusal))
+}
+
+fn answered(answer: Answer) -> BoxFuture<'static, Result<Frame, Error>> {
+    futures::future::ready(Ok(answer.to_frame())).boxed()
 }
 
 fn answer<E: std::fmt::Display>(result: Result<Answer, E>) -> Result<Frame, Error> {

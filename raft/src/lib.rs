@@ -10,7 +10,10 @@ mod groups;
 mod log_store;
 mod network;
 mod purge;
+mod quiesce;
+mod rest;
 mod settings;
+mod sleep;
 mod snapshot;
 mod state_machine;
 mod status;
@@ -23,6 +26,7 @@ mod wire;
 mod suite_tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{Effect, GroupId};
 
@@ -30,6 +34,8 @@ pub use error::{Error, ProposeError};
 pub use group::{Group, Proposed};
 pub use groups::Groups;
 pub use purge::Space;
+pub use quiesce::{Around, Neighbour};
+pub use sleep::Sleepers;
 pub use status::{Mark, Metrics, Status, purged_index, voted_term};
 pub use transport::{Frame, Lane, Transport, TransportError};
 
@@ -51,4 +57,6 @@ pub type Effects = Arc<dyn Fn(GroupId, &[Effect]) + Send + Sync>;
 pub struct Options {
     /// Where effects go; `None` drops them.
     pub effects: Option<Effects>,
+    /// A partition without a new entry for so long falls asleep; `None` keeps all awake.
+    pub quiesce_after: Option<Duration>,
 }

@@ -19,6 +19,7 @@ use openraft::raft::{
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use crate::rest::Rest;
 use crate::settings::{FRAMES_IN_FLIGHT, RPC_DEADLINE, SNAPSHOT_DEADLINE};
 use crate::state_machine::Published;
 use crate::types::{Ballot, LogId, Position, SetMembers, Snapshot, TypeConfig, Vote};
@@ -38,6 +39,7 @@ pub(crate) struct Network {
     pub(crate) group: GroupId,
     pub(crate) replica: ReplicaId,
     pub(crate) published: Arc<Published>,
+    pub(crate) rest: Arc<Rest>,
 }
 
 /// The way to one other replica.
@@ -49,6 +51,7 @@ pub(crate) struct Peer {
     to: ReplicaId,
     appends: Lane,
     published: Arc<Published>,
+    rest: Arc<Rest>,
 }
 
 impl Network {
@@ -60,6 +63,7 @@ impl Network {
             to,
             appends,
             published: self.published.clone(),
+            rest: self.rest.clone(),
         }
     }
 }
@@ -104,7 +108,7 @@ impl Peer {
     fn append(&self, request: AppendEntriesRequest<TypeConfig>) -> impl Future<Output = AppendResult> + Send + 'static {
         let previous = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(previous);
-        let (head, body) = wire::append(request, self.published.seal());
+        let (head, body) = wire::append(request, self.published.seal(), !self.rest.is_awake());
         let sent = self.send((self.appends, RPCTypes::AppendEntries), RPC_DEADLINE, Call::Append(head), body);
         async move {
             match sent.await {

@@ -13,9 +13,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::purge;
+use crate::quiesce::{Member, Pact, Standing};
+use crate::rest::Rest;
 use crate::settings::QUORUM_CONTACT;
 use crate::state_machine::Published;
-use crate::types::{Ballot, Position, Raft, SMALL_BYTES_MAX, TypeConfig};
+use crate::types::{Ballot, LogId, Position, Raft, SMALL_BYTES_MAX, TypeConfig};
 
 /// How often a leader out of contact looks whether the quorum is back.
 const CONTACT_TICK: Duration = Duration::from_millis(100);
@@ -89,6 +91,8 @@ pub struct Mark {
     pub members: Option<u64>,
     /// Whether the group has stopped.
     pub stopped: bool,
+    /// Of a sleeper: the leader and the term that it sleeps under.
+    pub asleep: Option<(ReplicaId, u64)>,
 }
 
 /// The mark of a replica, now.
@@ -102,7 +106,30 @@ pub(crate) fn mark(raft: &Raft) -> Mark {
         committed: metrics.local_committed.as_ref().map(|id| id.index),
         members: metrics.membership_config.log_id().as_ref().map(|id| id.index),
         stopped: metrics.running_state.is_err(),
+        asleep: None,
     }
+}
+
+/// Where a replica stands, and of a leader whose membership is settled the other members.
+pub(crate) fn standing(raft: &Raft) -> (Standing, Vec<Member>) {
+    let receiver = raft.metrics();
+    let metrics = receiver.borrow_watched();
+    let membership = metrics.membership_config.membership();
+    let settled = membership.get_joint_config().len() == 1
+        && metrics.membership_config.log_id().as_ref() <= metrics.local_committed.as_ref();
+    let running = metrics.running_state.is_ok() && settled;
+    let position = |id: &Option<LogId>| id.as_ref().map(Position::from);
+    let standing = Standing {
+        term: metrics.current_term,
+        leader: metrics.current_leader.filter(|_| running),
+        last: metrics.last_log_index,
+        committed: position(&metrics.local_committed),
+        applied: position(&metrics.last_applied),
+    };
+    let others = metrics.replication.iter().flatten().filter(|(id, _)| **id != metrics.id);
+    let votes = |id: &ReplicaId| membership.voter_ids().any(|voter| voter == *id);
+    let members = others.map(|(id, at)| Member { replica: *id, votes: votes(id), matched: position(at) });
+    (standing, members.collect())
 }
 
 /// The term of a stored vote ([`storage::RowKind::Vote`]): what a replica has promised. For whoever reads a disk.
@@ -172,11 +199,20 @@ pub(crate) fn metrics(raft: &Raft, known: Status) -> Metrics {
 }
 
 /// Keeps a group's status current until the group ends, and asks for the snapshots that are due.
-pub(crate) async fn watch(group: GroupId, raft: Raft, published: Arc<Published>, sender: watch::Sender<Status>) {
+pub(crate) async fn watch(
+    group: GroupId,
+    raft: Raft,
+    (published, rest): (Arc<Published>, Arc<Rest>),
+    sender: watch::Sender<Status>,
+) {
     let mut roles = raft.server_metrics();
     let mut led_since = None;
     loop {
-        let (now, next) = look(&raft, &mut led_since);
+        let (now, next) = look(&raft, &rest, &mut led_since);
+        let sleeps_well = |pact: Pact| (pact.term, Some(pact.leader.node())) == (now.term, now.leader);
+        if rest.pact().is_some_and(|pact| !sleeps_well(pact)) {
+            rest.wake(&raft);
+        }
         sender.send_if_modified(|status| {
             let changed = *status != now;
             if now.is_leader && !status.is_leader {
@@ -191,9 +227,11 @@ pub(crate) async fn watch(group: GroupId, raft: Raft, published: Arc<Published>,
             () = published.snapshot_due.notified() => {
                 tokio::spawn(purge::snapshot(group, raft.clone(), published.clone()));
             }
+            () = rest.changed.notified() => {}
             () = sleep_until(next) => {}
         }
     }
+    rest.wake(&raft);
     let end = raft.metrics().borrow_watched().running_state.clone();
     let ended = || end.err().map_or_else(|| "closed".to_owned(), |fatal| fatal.to_string());
     let why = published.verdict().map_or_else(ended, |verdict| format!("quarantined: {verdict}"));
@@ -206,7 +244,7 @@ pub(crate) async fn watch(group: GroupId, raft: Raft, published: Arc<Published>,
 }
 
 /// The status now, and when to look again without being told: only a leader needs to.
-fn look(raft: &Raft, led_since: &mut Option<(u64, Instant)>) -> (Status, Option<Instant>) {
+fn look(raft: &Raft, rest: &Rest, led_since: &mut Option<(u64, Instant)>) -> (Status, Option<Instant>) {
     let receiver = raft.metrics();
     let metrics = receiver.borrow_watched();
     let mut now = status(&metrics, true);
@@ -221,9 +259,11 @@ fn look(raft: &Raft, led_since: &mut Option<(u64, Instant)>) -> (Status, Option<
         _ => Instant::now(),
     };
     *led_since = Some((now.term, since));
-    if now.voters.len() <= 1 {
+    // While it sleeps, the heartbeats between nodes say whether a quorum is there.
+    if now.voters.len() <= 1 || rest.pact().is_some() {
         return (now, None);
     }
+    let since = rest.woken().map_or(since, |woken| since.max(woken));
     let silent = acked_ago(&metrics).map_or(since.elapsed(), |ago| ago.min(since.elapsed()));
     let left = QUORUM_CONTACT.saturating_sub(silent);
     now.quorum_contact = left > Duration::ZERO;

@@ -11,6 +11,7 @@ use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
 use serde::{Deserialize, Serialize};
 
 use crate::Frame;
+use crate::quiesce::Pact;
 use crate::types::{Ballot, Entry, LogId, Position, SetMembers, TypeConfig, from_payload, invalid, log_id, to_payload};
 
 /// Bytes that the head of a frame may have: 512 entry heads are about 8 KiB.
@@ -28,8 +29,20 @@ pub(crate) enum Call {
     Append(Append),
     Vote(Candidacy),
     PreVote(Candidacy),
-    Transfer { leader: Ballot, target: ReplicaId, last: Option<Position> },
-    Snapshot { leader: Ballot, last: Option<Position>, members: SetMembers },
+    Transfer {
+        leader: Ballot,
+        target: ReplicaId,
+        last: Option<Position>,
+    },
+    Snapshot {
+        leader: Ballot,
+        last: Option<Position>,
+        members: SetMembers,
+    },
+    /// Fall asleep, as your leader does.
+    Sleep(Pact),
+    /// Be awake: the sender cannot do without you.
+    Wake,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +52,8 @@ pub(crate) struct Append {
     pub(crate) committed: Option<Position>,
     pub(crate) entries: Vec<EntryHead>,
     pub(crate) seal: Option<Seal>,
+    /// The leader sleeps on: this only asks who follows it.
+    pub(crate) asleep: bool,
 }
 
 /// What a partition's log digests to at an applied entry: equal on every replica that has applied it.
@@ -72,6 +87,8 @@ pub(crate) enum Answer {
     NotTransferred(String),
     Snapshot(Ballot),
     Refused(Refusal),
+    Asleep,
+    Awake(String),
 }
 
 /// Why a replica did not look at a request.
@@ -85,6 +102,8 @@ pub(crate) enum Refusal {
     Stopped,
     #[error("the frame is malformed: {0}")]
     Malformed(String),
+    #[error("the replica sleeps, and its leader lives")]
+    Asleep,
 }
 
 impl Request {
@@ -112,7 +131,11 @@ fn position(id: &Option<LogId>) -> Option<Position> {
 }
 
 /// The head of an append and the slices of its entries.
-pub(crate) fn append(request: AppendEntriesRequest<TypeConfig>, seal: Option<Seal>) -> (Append, Vec<Bytes>) {
+pub(crate) fn append(
+    request: AppendEntriesRequest<TypeConfig>,
+    seal: Option<Seal>,
+    asleep: bool,
+) -> (Append, Vec<Bytes>) {
     let mut entries = Vec::with_capacity(request.entries.len());
     let mut body = Vec::with_capacity(request.entries.len() * 2);
     for entry in request.entries {
@@ -125,7 +148,7 @@ pub(crate) fn append(request: AppendEntriesRequest<TypeConfig>, seal: Option<Sea
     let previous = position(&request.prev_log_id);
     let ahead = entries.last().map(|entry: &EntryHead| entry.at).filter(|_| planted::is(Bug::HighWatermarkAhead));
     let committed = ahead.or(position(&request.leader_commit));
-    (Append { leader: Ballot::from(&request.vote), previous, committed, entries, seal }, body)
+    (Append { leader: Ballot::from(&request.vote), previous, committed, entries, seal, asleep }, body)
 }
 
 impl Append {

@@ -45,7 +45,7 @@ fn request() -> AppendEntriesRequest<TypeConfig> {
 
 #[test]
 fn an_append_survives_the_way_in_any_slicing() {
-    let (head, body) = append(request(), None);
+    let (head, body) = append(request(), None, false);
     assert_eq!(body.len(), 6, "three heads, two batches, one membership: slices of what is stored, no copies");
     let whole = Bytes::from(body.concat());
     let frame = Request { from: replica(2), to: replica(1), call: Call::Append(head) }.to_frame(body);
@@ -67,7 +67,7 @@ fn an_append_survives_the_way_in_any_slicing() {
 
 #[test]
 fn lengths_that_lie_are_refused() {
-    let (head, body) = append(request(), None);
+    let (head, body) = append(request(), None, false);
     let whole = Bytes::from(body.concat());
     for end in 0..whole.len() {
         assert!(head.clone().into_raft(whole.slice(..end)).is_err(), "cut at {end}");
@@ -98,6 +98,7 @@ fn golden_requests() {
         committed: None,
         entries: vec![head],
         seal: Some(Seal { index: 2, digest: 3 }),
+        asleep: true,
     };
     let members = SetMembers {
         at: Some(at(0)),
@@ -105,7 +106,7 @@ fn golden_requests() {
     };
     golden(
         Call::Append(append),
-        "01fd0100000002000000fd01000000010000000007fd0100000002000000010107090001070afb2c01010203",
+        "01fd0100000002000000fd01000000010000000007fd0100000002000000010107090001070afb2c0101020301",
     );
     golden(Call::Vote(candidacy), "01fd0100000002000000fd01000000010000000107fd01000000020000000101070301");
     golden(Call::PreVote(candidacy), "01fd0100000002000000fd01000000010000000207fd01000000020000000101070301");
@@ -117,6 +118,11 @@ fn golden_requests() {
         Call::Snapshot { leader: ballot(), last: Some(at(4)), members },
         "01fd0100000002000000fd01000000010000000407fd0100000002000000010107040107000101fd010000000100000001fd0100000001000000",
     );
+    golden(
+        Call::Sleep(Pact { leader: replica(2), term: 7, last: at(9) }),
+        "01fd0100000002000000fd010000000100000005fd0100000002000000070709",
+    );
+    golden(Call::Wake, "01fd0100000002000000fd010000000100000006");
 }
 
 #[test]
@@ -137,4 +143,7 @@ fn golden_answers() {
     golden(Answer::Refused(Refusal::OtherReplica(replica(3))), "010701fd0100000003000000");
     golden(Answer::Refused(Refusal::Stopped), "010702");
     golden(Answer::Refused(Refusal::Malformed("x".to_owned())), "0107030178");
+    golden(Answer::Refused(Refusal::Asleep), "010704");
+    golden(Answer::Asleep, "0108");
+    golden(Answer::Awake("no".to_owned()), "0109026e6f");
 }

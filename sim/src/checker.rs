@@ -13,12 +13,14 @@ pub mod metadata_linearizable;
 pub mod minority_bounded;
 pub mod offsets_dense;
 pub mod operations_end;
+pub mod orphans_wake;
 pub mod produced_once;
 pub mod read_stays;
 pub mod ready;
 pub mod replicas_identical;
 #[cfg(test)]
 pub mod sample;
+pub mod sleepers_agree;
 pub mod works_after_healing;
 
 use std::collections::BTreeSet;

@@ -22,6 +22,8 @@ use crate::world::NODES;
 
 const PEER_PORT: u16 = 9740;
 const ADMIN_PORT: u16 = 9640;
+/// So short that partitions fall asleep between two batches, and wake for them.
+const QUIESCE_AFTER: Duration = Duration::from_millis(150);
 /// Calls of a process that its kernel has not heard yet; more wait.
 const CALLS: usize = 64;
 
@@ -195,7 +197,7 @@ fn config(id: u32) -> Config {
         rack: None,
         limits: Limits::default(),
         storage: Storage { retention_check: RETENTION_CHECK, ..Storage::default() },
-        raft: Raft::default(),
+        raft: Raft { quiesce_after: QUIESCE_AFTER, ..Raft::default() },
         insecure: true,
         auto_create: AutoCreate::default(),
     }

@@ -31,6 +31,9 @@ pub const STATES: &[&str] = &[
 
 /// Situations that a nightly sweep must have come through, by the name under which they are counted.
 pub const SOMETIMES: &[&str] = &[
+    "a group fell asleep",
+    "a sleeping group's leader died and another was elected",
+    "a write woke a group",
     "actors that panicked as told",
     "duplicate answered with its first offset",
     "elections",

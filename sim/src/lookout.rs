@@ -33,6 +33,10 @@ pub struct Lookout {
     last: BTreeMap<(u32, GroupId), u64>,
     /// Groups without a leader since all nodes were down, and since all were without power.
     orphaned: BTreeSet<GroupId>,
+    /// The last entry of each group whose leader sleeps, and the leader.
+    asleep: BTreeMap<GroupId, (u32, Option<u64>)>,
+    /// Groups that slept when the process of their leader ended, and that node.
+    bereft: BTreeMap<GroupId, u32>,
     darkened: BTreeSet<GroupId>,
     /// Founders without power.
     dark: BTreeSet<u32>,
@@ -52,6 +56,8 @@ impl Lookout {
             leaders: BTreeMap::new(),
             last: BTreeMap::new(),
             orphaned: BTreeSet::new(),
+            asleep: BTreeMap::new(),
+            bereft: BTreeMap::new(),
             darkened: BTreeSet::new(),
             dark: BTreeSet::new(),
             stopped: BTreeSet::new(),
@@ -94,6 +100,7 @@ impl Lookout {
             self.look_joined(at, view, history);
             for group in view.broker.iter().flat_map(|broker| broker.rafts()) {
                 let mark = group.mark();
+                self.sleeps(view.node, &group, &mark, views, history);
                 if mark.is_leader {
                     self.leads(at, view.node, group.id(), &mark, views, history);
                 }
@@ -126,6 +133,29 @@ impl Lookout {
         }
     }
 
+    /// Counts who falls asleep, and how that ends.
+    fn sleeps(&mut self, node: u32, group: &Group, mark: &Mark, views: &[View], history: &mut History) {
+        let id = group.id();
+        let down = |node: u32| views.iter().any(|view| view.node == node && view.state == State::Down);
+        match mark.asleep.map(|(leader, _)| leader.node().0) {
+            Some(leader) if leader == node => {
+                if self.asleep.insert(id, (node, mark.committed)).is_none() {
+                    history.count("a group fell asleep");
+                }
+            }
+            Some(leader) if down(leader) => drop(self.bereft.insert(id, leader)),
+            Some(_) => {}
+            None if mark.is_leader && self.asleep.get(&id).is_some_and(|(leader, _)| *leader == node) => {
+                let slept_at = self.asleep.get(&id).and_then(|(_, last)| *last);
+                if group.metrics().last > slept_at {
+                    self.asleep.remove(&id);
+                    history.count("a write woke a group");
+                }
+            }
+            None => {}
+        }
+    }
+
     /// Tells a new leader, and counts how it came to lead.
     fn leads(&mut self, at: Duration, node: u32, group: GroupId, mark: &Mark, views: &[View], history: &mut History) {
         let before = self.leaders.get(&group).copied();
@@ -141,6 +171,10 @@ impl Lookout {
         if self.darkened.remove(&group) {
             history.count("leader after all nodes lost power");
         }
+        if self.bereft.remove(&group).is_some_and(|gone| gone != node) {
+            history.count("a sleeping group's leader died and another was elected");
+        }
+        self.asleep.remove(&group);
         let Some((_, old)) = before.filter(|(_, old)| *old != node) else { return };
         let old = views.iter().find(|view| view.node == old);
         if old.is_some_and(|view| view.state == State::Paused) {

@@ -17,6 +17,8 @@ use crate::checker::committed_stays::CommittedStays;
 use crate::checker::leader_per_term::{self, LeaderPerTerm};
 use crate::checker::log_start_allowed;
 use crate::checker::members_intersect::MembersIntersect;
+use crate::checker::orphans_wake::OrphansWake;
+use crate::checker::sleepers_agree::{Sleeper, SleepersAgree};
 use crate::checker::works_after_healing::{self, Replicas};
 use crate::checker::{metadata_linearizable, minority_bounded, replicas_identical};
 use crate::cluster::{State, View};
@@ -59,6 +61,8 @@ pub struct Probe {
     leaders: LeaderPerTerm,
     members: MembersIntersect,
     committed: CommittedStays,
+    sleepers: SleepersAgree,
+    orphans: OrphansWake,
     /// Nodes that lost or mistook durable data by a fault that no node survives.
     damaged: BTreeSet<u32>,
     next_round: Duration,
@@ -104,12 +108,40 @@ impl Probe {
                 }
             }
         }
+        if round {
+            self.look_sleepers(at, views, history);
+        }
         if self.surveys.back().is_none_or(|last| at >= last.at + SURVEY) {
             self.survey(at, views);
         }
         if !self.looked_healed && at >= HEAL + GRACE {
             self.looked_healed = true;
             self.look_healed(at, views, history);
+        }
+    }
+
+    /// Looks at the replicas that sleep.
+    fn look_sleepers(&mut self, at: Duration, views: &[View], history: &mut History) {
+        let runs = |node: u32| views.iter().any(|view| view.node == node && view.state == State::Up);
+        let mut groups: BTreeMap<GroupId, Vec<Sleeper>> = BTreeMap::new();
+        for view in views.iter().filter(|view| view.state == State::Up) {
+            for group in view.broker.iter().flat_map(|broker| broker.rafts()) {
+                let asleep = group.mark().asleep;
+                let gone = asleep.map(|(leader, _)| leader.node().0).filter(|leader| !runs(*leader));
+                if let Some(words) = self.orphans.look(at, view.node, group.id(), gone) {
+                    history.violate(at, format!("L4 OrphansWake: {words}"));
+                }
+                if let Some((leader, term)) = asleep {
+                    let metrics = group.metrics();
+                    let stands = [metrics.last, metrics.committed, metrics.applied];
+                    groups.entry(group.id()).or_default().push(Sleeper { node: view.node, leader, term, stands });
+                }
+            }
+        }
+        for (group, sleepers) in &groups {
+            for words in self.sleepers.look(at, *group, sleepers) {
+                history.violate(at, format!("S15 SleepersAgree: {words}"));
+            }
         }
     }
 

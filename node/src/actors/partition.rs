@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::planted::{self, Bug};
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use raft::Kind;
+use raft::{Kind, ProposeError};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -45,6 +45,8 @@ pub enum Message {
     Work,
     /// A proposal is decided.
     Decided,
+    /// A quorum answers again a leader that slept, or does not.
+    Roused(Result<(), ProposeError>),
     /// The role may have changed.
     Role,
     /// Fail, to show that only this partition restarts (tests and fault drills).
@@ -65,6 +67,8 @@ pub struct Partition {
 pub struct State {
     local: Arc<LocalPartition>,
     proposals: usize,
+    /// The raft slept, and is being woken; appends wait.
+    rousing: bool,
     term: u64,
     /// End with the actor, however it ends.
     watches: JoinSet<()>,
@@ -86,7 +90,7 @@ impl Actor for Partition {
             let _stopping = myself.cast(Message::Work);
         }));
         self.context.router.insert(local.clone());
-        Ok(State { local, proposals: 0, term: 0, watches })
+        Ok(State { local, proposals: 0, rousing: false, term: 0, watches })
     }
 
     async fn handle(
@@ -99,6 +103,17 @@ impl Actor for Partition {
             Message::Work => self.propose(&myself, state).await,
             Message::Decided => {
                 state.proposals = state.proposals.saturating_sub(1);
+                self.propose(&myself, state).await;
+            }
+            Message::Roused(outcome) => {
+                state.rousing = false;
+                if let Err(error) = outcome {
+                    let leader = match error {
+                        ProposeError::NotLeader { leader } | ProposeError::Lost { leader } => leader,
+                        ProposeError::Busy | ProposeError::Closed(_) => None,
+                    };
+                    self.refuse(&Refused::NotLeader(leader));
+                }
                 self.propose(&myself, state).await;
             }
             Message::Role => {
@@ -143,9 +158,26 @@ impl Partition {
     fn leave(&self, state: &mut State, why: &str) {
         state.watches.abort_all();
         self.context.router.remove(state.local.group());
+        self.refuse(&Refused::Stopped(why.to_owned()));
+    }
+
+    /// Refuses all that waits.
+    fn refuse(&self, why: &Refused) {
         for job in self.inbox.drain() {
-            let _gone = job.reply.send(Err(Refused::Stopped(why.to_owned())));
+            let _gone = job.reply.send(Err(why.clone()));
         }
+    }
+
+    /// Wakes a raft that slept, if appends wait for it; they wait until a quorum has answered it.
+    fn rouse(&self, myself: &ActorRef<Message>, state: &mut State) {
+        if self.inbox.is_empty() || std::mem::replace(&mut state.rousing, true) {
+            return;
+        }
+        let (myself, raft) = (myself.clone(), state.local.raft().clone());
+        tokio::spawn(async move {
+            let outcome = raft.rouse().await;
+            let _stopping = myself.cast(Message::Roused(outcome));
+        });
     }
 
     fn role(&self, state: &mut State) {
@@ -160,9 +192,7 @@ impl Partition {
         metrics.leader.get_or_create(&label).set(role.leader.map_or(0, |node| i64::from(node.0)));
         metrics.is_leader.get_or_create(&label).set(i64::from(role.is_leader));
         if !role.leads {
-            for job in self.inbox.drain() {
-                let _gone = job.reply.send(Err(Refused::NotLeader(role.leader)));
-            }
+            self.refuse(&Refused::NotLeader(role.leader));
         }
         state.local.pulse();
     }
@@ -170,6 +200,9 @@ impl Partition {
     /// Proposes what waits: at once while little is under way, else when enough waits to be worth an entry.
     async fn propose(&self, myself: &ActorRef<Message>, state: &mut State) {
         loop {
+            if state.local.role().leads && !state.local.raft().is_roused() {
+                return self.rouse(myself, state);
+            }
             if state.proposals >= PROPOSALS_EASY && self.inbox.bytes() < COMPANY_BYTES {
                 return;
             }

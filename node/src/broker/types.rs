@@ -122,6 +122,8 @@ pub struct GroupReport {
     pub term: u64,
     /// `leader`, `follower`, `learner`, `candidate`, `stopped` or `quarantined`.
     pub role: &'static str,
+    /// An idle partition that sleeps: it neither ticks nor beats until it is needed.
+    pub asleep: bool,
     /// Last log index on this node.
     pub last_index: u64,
     /// Committed index known here.

@@ -38,6 +38,9 @@ pub struct Group {
     pub term: u64,
     /// What this replica is.
     pub role: String,
+    /// Idle, without heartbeats of its own.
+    #[serde(default)]
+    pub asleep: bool,
     /// Last log index here.
     pub last_index: u64,
     /// Committed index known here.
@@ -60,6 +63,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 group.group.to_string(),
                 group.name.clone(),
                 group.role.clone(),
+                if group.asleep { "yes" } else { "-" }.to_owned(),
                 group.leader.map_or_else(|| "-".to_owned(), |id| id.to_string()),
                 group.term.to_string(),
                 group.last_index.to_string(),
@@ -69,7 +73,8 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 list(&group.learners),
             ]
         };
-        let head = ["GROUP", "NAME", "ROLE", "LEADER", "TERM", "LAST", "COMMITTED", "APPLIED", "VOTERS", "LEARNERS"];
+        let head =
+            ["GROUP", "NAME", "ROLE", "ASLEEP", "LEADER", "TERM", "LAST", "COMMITTED", "APPLIED", "VOTERS", "LEARNERS"];
         table(head, &groups.iter().map(row).collect::<Vec<_>>())
     })?;
     Ok(ExitCode::SUCCESS)

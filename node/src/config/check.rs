@@ -129,6 +129,8 @@ impl Findings<'_> {
         self.expect(raft.node_dead_after >= raft.node_heartbeat * 3, "raft.node_dead_after", || {
             format!("must be at least three times raft.node_heartbeat ({})", show_duration(raft.node_heartbeat))
         });
+        let quiesce = raft.quiesce_after.is_zero() || raft.quiesce_after >= Duration::from_millis(100);
+        self.expect(quiesce, "raft.quiesce_after", || "must be 100ms or more, or 0s for never".to_owned());
         self.expect(raft.replica_lag_max >= Duration::from_secs(2), "raft.replica_lag_max", || {
             "must be 2s or more: replicas are looked at once a second".to_owned()
         });

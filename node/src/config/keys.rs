@@ -71,6 +71,7 @@ keys! {
     "raft.node_heartbeat" node.raft.node_heartbeat: "heartbeat between nodes";
     "raft.node_dead_after" node.raft.node_dead_after: "a node silent for so long counts as dead";
     "raft.replica_lag_max" node.raft.replica_lag_max: "a replica not at the end of its leader's log for so long is not in sync";
+    "raft.quiesce_after" node.raft.quiesce_after: "an idle partition stops its heartbeats after this; 0s = never";
     "log.format" log_format: "human or json";
     "log.level" log_level: "filter such as info or info,raft=debug; RUST_LOG wins";
     "runtime.workers" workers: "worker threads";

@@ -22,16 +22,23 @@ struct Told {
     leads: Vec<(GroupId, Led)>,
 }
 
-/// Beats for ever; `now` gives the current heartbeat with the full list.
-pub async fn run(peers: Arc<Peers>, every: Duration, now: impl Fn() -> Heartbeat + Send) {
+/// Beats for ever; `now` gives the current heartbeat with the full list,
+/// and `hears` the start of another node's process that this one hears.
+pub async fn run(
+    peers: Arc<Peers>,
+    every: Duration,
+    hears: impl Fn(NodeId) -> Option<u64> + Send,
+    now: impl Fn() -> Heartbeat + Send,
+) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut told: BTreeMap<NodeId, Told> = BTreeMap::new();
     for beat in 0_u64.. {
         ticks.tick().await;
-        let heartbeat = now();
+        let mut heartbeat = now();
         let me = peers.directory().node();
         for member in peers.directory().members().into_iter().filter(|member| member.node != me) {
+            heartbeat.hears = hears(member.node);
             let told = told.entry(member.node).or_default();
             peers.beat(member.node, told, &heartbeat, beat % REPEAT_BEATS == 0);
         }

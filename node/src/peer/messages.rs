@@ -18,6 +18,8 @@ const VISIT_BYTES_MAX: usize = 256 << 10;
 pub struct Heartbeat {
     /// Changes with every start of its process.
     pub boot: u64,
+    /// The start of the receiver's process that it hears, if it hears it.
+    pub hears: Option<u64>,
     /// Version of its controller image.
     pub image_version: u64,
     /// How far its disk is synced ([`storage::Engine::synced`]).

@@ -98,9 +98,13 @@ impl LocalPartition {
     /// Looks which replicas were not at the end of this leader's log for longer than `max`.
     pub fn look_at_lag(&self, max: Duration) {
         let mut lag = self.lag();
-        lag.1 = match self.role().is_leader {
+        // Who sleeps has said that it holds all that its leader has; its answers are not counted meanwhile.
+        lag.1 = match self.role().is_leader && !self.raft.is_asleep() {
             true => lag.0.look(&self.raft.metrics(), Instant::now(), max),
-            false => BTreeSet::new(),
+            false => {
+                lag.0 = Lag::default();
+                BTreeSet::new()
+            }
         };
     }
 

@@ -11,12 +11,16 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use model::command::Payload;
 use model::{GroupId, NodeId, ReplicaId};
-use raft::{Frame, Group, Groups, Kind, Lane, Options, ProposeError, Proposed, Transport, TransportError};
+use raft::{
+    Around, Frame, Group, Groups, Kind, Lane, Neighbour, Options, ProposeError, Proposed, Transport, TransportError,
+};
 use storage::engine::sim::SimDisk;
 use tokio::sync::{mpsc, oneshot};
 
 pub const GROUP: GroupId = GroupId(1024);
 pub const DELAY: Duration = Duration::from_millis(1);
+/// Partitions sleep only where somebody tends them.
+pub const QUIESCE_AFTER: Duration = Duration::from_millis(500);
 
 pub fn replica(node: u32) -> ReplicaId {
     ReplicaId::new(NodeId(node), 1)
@@ -156,7 +160,8 @@ impl Cluster {
             wires.incarnations
         };
         let link = Link { net: self.net.clone(), node: NodeId(node), incarnation };
-        let groups = Groups::new(Options::default(), writer, reader, Arc::new(link));
+        let options = Options { quiesce_after: Some(QUIESCE_AFTER), ..Options::default() };
+        let groups = Groups::new(options, writer, reader, Arc::new(link));
         self.net.lock().unwrap().homes.insert(NodeId(node), (incarnation, groups.clone()));
         self.nodes.insert(node, groups);
     }
@@ -193,6 +198,34 @@ impl Cluster {
 
     pub fn heal(&self) {
         self.net.lock().unwrap().cut.clear();
+    }
+
+    /// What the heartbeats between nodes would tell `node`: of a cut link nothing.
+    fn around(&self, node: u32) -> Around {
+        let wires = self.net.lock().unwrap();
+        let hears = |to, from| !wires.cut.contains(&(from, to)) && wires.homes.contains_key(&from);
+        let others = wires.homes.iter().filter(|(other, _)| other.0 != node && hears(NodeId(node), **other));
+        let neighbour = |(other, (boot, groups)): (&NodeId, &(u64, Groups))| {
+            let led = groups.get(GROUP).map(|group| group.status_now()).filter(|status| status.is_leader);
+            let leads = Arc::new(led.map(|status| (GROUP, status.term)).into_iter().collect());
+            (*other, Neighbour { boot: *boot, hears_us: hears(*other, NodeId(node)), leads })
+        };
+        Around(others.map(neighbour).collect())
+    }
+
+    /// Lets time pass with the nodes tending their partitions, as a node's actors do.
+    pub async fn tend(&self, time: Duration) {
+        let until = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let around: Vec<_> = self.nodes.keys().map(|node| self.around(*node)).collect();
+            self.nodes.values().zip(around).for_each(|(groups, around)| drop(groups.tend(around)));
+        }
+    }
+
+    /// The nodes whose replica sleeps.
+    pub fn asleep(&self) -> Vec<u32> {
+        self.nodes.keys().copied().filter(|node| self.group(*node).is_asleep()).collect()
     }
 
     /// The node that leads now, once there is one that knows the end of its log.
