@@ -8,7 +8,8 @@ pub mod lag;
 pub mod partition;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use model::{GroupId, NodeId};
@@ -78,6 +79,10 @@ pub struct Router {
     controller: RwLock<Option<raft::Group>>,
     peers: RwLock<BTreeMap<NodeId, PeerState>>,
     changes: watch::Sender<u64>,
+    /// Counts changes of roles and of who lags.
+    roles: AtomicU64,
+    /// The partitions led here as of that many changes.
+    led: Mutex<(u64, Vec<(GroupId, Led)>)>,
 }
 
 fn lock<T>(table: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
@@ -100,6 +105,8 @@ impl Router {
             controller: RwLock::default(),
             peers: RwLock::default(),
             changes: watch::Sender::new(0),
+            roles: AtomicU64::new(1),
+            led: Mutex::default(),
         }
     }
 
@@ -167,6 +174,7 @@ impl Router {
     }
 
     fn changed(&self) {
+        self.role_changed();
         self.changes.send_modify(|count| *count += 1);
     }
 
@@ -252,14 +260,24 @@ impl Router {
         lock(&self.peers).values().any(|peer| peer.seen.elapsed() >= self.dead_after)
     }
 
-    /// The groups this node leads.
+    /// The role of a partition here may have changed.
+    pub fn role_changed(&self) {
+        self.roles.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The groups this node leads. Asked with every heartbeat: partitions whose roles stay cost nothing.
     pub fn leads(&self) -> Vec<(GroupId, Led)> {
         let led = |role: Role, behind| role.is_leader.then_some(Led { term: role.term, behind });
         let controller = self.role(GroupId::CONTROLLER).and_then(|role| led(role, BTreeSet::new()));
         let controller = controller.map(|led| (GroupId::CONTROLLER, led));
-        let locals = lock(&self.local);
-        let partitions = locals.iter().filter_map(|(group, local)| Some((*group, led(local.role(), local.behind())?)));
-        controller.into_iter().chain(partitions).collect()
+        let now = self.roles.load(Ordering::Acquire);
+        let mut known = self.led.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != now {
+            let locals = lock(&self.local);
+            let partitions = locals.iter().map(|(group, local)| (*group, led(local.role(), local.behind())));
+            *known = (now, partitions.filter_map(|(group, led)| Some((group, led?))).collect());
+        }
+        controller.into_iter().chain(known.1.iter().cloned()).collect()
     }
 
     /// Nodes whose replica of `group` is not in sync, as its leader says. Whether they live is another question.
@@ -274,6 +292,9 @@ impl Router {
 
     /// Looks how far the replicas of the partitions led here are behind.
     pub fn look_at_lag(&self, max: Duration) {
-        self.locals().iter().for_each(|local| local.look_at_lag(max));
+        let changed = self.locals().iter().filter(|local| local.look_at_lag(max)).count();
+        if changed > 0 {
+            self.role_changed();
+        }
     }
 }

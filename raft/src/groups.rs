@@ -18,7 +18,7 @@ use tokio::task::unconstrained;
 use crate::log_store::{LogStore, awaited, failed};
 use crate::network::Network;
 use crate::quiesce::Around;
-use crate::rest::Rest;
+use crate::rest::{Rest, Restless};
 use crate::settings;
 use crate::snapshot;
 use crate::state_machine::StateMachine;
@@ -39,6 +39,7 @@ struct Inner {
     transport: Arc<dyn Transport>,
     open: Mutex<BTreeMap<GroupId, Slot>>,
     around: RwLock<Arc<Around>>,
+    restless: Arc<Restless>,
 }
 
 /// A group that is open, or reserved while it opens or closes.
@@ -74,7 +75,15 @@ impl Inner {
 impl Groups {
     /// Hosts groups on one store and one transport.
     pub fn new(options: Options, writer: Writer, reader: Reader, transport: Arc<dyn Transport>) -> Self {
-        let inner = Inner { options, writer, reader, transport, open: Mutex::default(), around: RwLock::default() };
+        let inner = Inner {
+            options,
+            writer,
+            reader,
+            transport,
+            open: Mutex::default(),
+            around: RwLock::default(),
+            restless: Arc::default(),
+        };
         Groups { inner: Arc::new(inner) }
     }
 
@@ -123,7 +132,7 @@ impl Groups {
             log.found(&founders).await.map_err(quarantined)?;
         }
         let config = settings::config(kind).map_err(|error| stopped(&error))?;
-        let rest = Arc::<Rest>::default();
+        let rest = Arc::new(Rest::new(group, self.inner.restless.clone()));
         let (transport, seen) = (transport.clone(), published.clone());
         let network = Network { transport, group, replica, published: seen, rest: rest.clone() };
         let raft = Raft::new(replica, config, network, log, machine).await.map_err(|error| stopped(&error))?;
@@ -303,6 +312,15 @@ impl Groups {
 
     pub(crate) fn transport(&self) -> &dyn Transport {
         &*self.inner.transport
+    }
+
+    pub(crate) fn restless(&self) -> &Restless {
+        &self.inner.restless
+    }
+
+    /// The open partitions.
+    pub(crate) fn partitions(&self) -> BTreeSet<GroupId> {
+        self.inner.open().keys().copied().filter(|group| group.is_partition()).collect()
     }
 
     /// What was around this node when it was last looked.

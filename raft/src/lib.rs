@@ -35,7 +35,6 @@ pub use group::{Group, Proposed};
 pub use groups::Groups;
 pub use purge::Space;
 pub use quiesce::{Around, Neighbour};
-pub use sleep::Sleepers;
 pub use status::{Mark, Metrics, Status, purged_index, voted_term};
 pub use transport::{Frame, Lane, Transport, TransportError};
 

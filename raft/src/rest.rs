@@ -1,7 +1,8 @@
 //! Whether one replica sleeps, and the switch of its ticks. Owns the switch: ticks change with the state, under its lock, so that
 //! nobody who is awake can be without them. The decisions are `quiesce`'s.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{GroupId, ReplicaId};
@@ -16,9 +17,29 @@ const AWAKE_MIN: Duration = Duration::from_millis(500);
 /// A leader without a quorum tells the others to be awake so often.
 const ALARM: Duration = Duration::from_secs(1);
 
-/// The state of one replica.
+/// The replicas of a node that somebody has to look at again: who sleeps well is not among them.
 #[derive(Default)]
+pub(crate) struct Restless(Mutex<BTreeSet<GroupId>>);
+
+impl Restless {
+    fn groups(&self) -> MutexGuard<'_, BTreeSet<GroupId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn insert(&self, group: GroupId) {
+        self.groups().insert(group);
+    }
+
+    /// All of them, for somebody who looks now, and puts back who stays restless.
+    pub(crate) fn take(&self) -> BTreeSet<GroupId> {
+        std::mem::take(&mut self.groups())
+    }
+}
+
+/// The state of one replica.
 pub(crate) struct Rest {
+    group: GroupId,
+    restless: Arc<Restless>,
     inner: Mutex<Inner>,
     /// Told when it falls asleep or wakes.
     pub(crate) changed: Notify,
@@ -44,22 +65,39 @@ enum State {
     Asleep(Sleep),
 }
 
+/// How a replica sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sleeps {
+    /// It does not.
+    No,
+    /// Until something changes.
+    Well,
+    /// Something has changed, and its turn is not yet.
+    Badly,
+    /// It has to wake.
+    Up,
+}
+
 struct Sleep {
     pact: Pact,
     eyes: Eyes,
-    /// Whether what is around was looked at since it fell asleep.
-    checked: bool,
     /// Since when something is not as it was.
     disturbed: Option<Instant>,
 }
 
-impl Sleep {
-    fn new(pact: Pact, eyes: Eyes) -> State {
-        State::Asleep(Sleep { pact, eyes, checked: false, disturbed: None })
+impl State {
+    fn asleep(pact: Pact, eyes: Eyes) -> Self {
+        State::Asleep(Sleep { pact, eyes, disturbed: None })
     }
 }
 
 impl Rest {
+    /// Of a replica that is awake.
+    pub(crate) fn new(group: GroupId, restless: Arc<Restless>) -> Self {
+        restless.insert(group);
+        Self { group, restless, inner: Mutex::default(), changed: Notify::new() }
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,6 +143,7 @@ impl Rest {
         inner.woken = Some(Instant::now());
         raft.runtime_config().tick(true);
         drop(inner);
+        self.restless.insert(self.group);
         self.changed.notify_one();
         true
     }
@@ -144,7 +183,7 @@ impl Rest {
         let mut inner = self.inner();
         let asking = matches!(inner.state, State::Asking(asked) if asked == pact);
         if asking {
-            inner.state = Sleep::new(pact, eyes);
+            inner.state = State::asleep(pact, eyes);
         }
         drop(inner);
         self.changed.notify_one();
@@ -154,33 +193,24 @@ impl Rest {
     /// A follower sleeps.
     pub(crate) fn follow(&self, raft: &Raft, pact: Pact, eyes: Eyes) {
         let mut inner = self.inner();
-        inner.state = Sleep::new(pact, eyes);
+        inner.state = State::asleep(pact, eyes);
         inner.stale = true;
         raft.runtime_config().tick(false);
         drop(inner);
+        self.restless.insert(self.group);
         self.changed.notify_one();
     }
 
-    /// Whether a sleeper has to wake for what is `around` it, which has `changed` or not; a follower whose leader is gone waits for
-    /// its `turn` first.
-    pub(crate) fn has_to_wake(
-        &self,
-        (group, me): (GroupId, ReplicaId),
-        (around, changed): (&Around, bool),
-        turn: impl FnOnce(ReplicaId) -> Duration,
-    ) -> bool {
+    /// What becomes of a sleeper by what is `around` it; a follower whose leader is gone waits for its `turn` first.
+    pub(crate) fn sleeps(&self, me: ReplicaId, around: &Around, turn: impl FnOnce(ReplicaId) -> Duration) -> Sleeps {
         let mut inner = self.inner();
-        let State::Asleep(sleep) = &mut inner.state else { return false };
-        let known = std::mem::replace(&mut sleep.checked, true);
-        if known && !changed && sleep.disturbed.is_none() {
-            return false;
-        }
-        if !quiesce::disturbed(group, me, &sleep.pact, &sleep.eyes, around) {
+        let State::Asleep(sleep) = &mut inner.state else { return Sleeps::No };
+        if !quiesce::disturbed(self.group, me, &sleep.pact, &sleep.eyes, around) {
             sleep.disturbed = None;
-            return false;
+            return Sleeps::Well;
         }
         let since = *sleep.disturbed.get_or_insert_with(Instant::now);
-        sleep.pact.leader == me || since.elapsed() >= turn(sleep.pact.leader)
+        if sleep.pact.leader == me || since.elapsed() >= turn(sleep.pact.leader) { Sleeps::Up } else { Sleeps::Badly }
     }
 
     /// Whether the others have not been told lately that this leader has lost its quorum; they are told now.

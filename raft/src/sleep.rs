@@ -12,9 +12,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::groups::Groups;
 use crate::quiesce::{self, Around, Eyes, Member, Pact};
+use crate::rest::Sleeps;
 use crate::settings::RPC_DEADLINE;
 use crate::wire::{Answer, Call, Refusal, Request};
-use crate::{Group, Kind, Lane};
+use crate::{Group, Lane};
 
 /// Heartbeats that were under way when the ticks stopped have arrived after this, or wake somebody once more.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -23,38 +24,37 @@ const ASK_DEADLINE: Duration = Duration::from_millis(250);
 /// Sleepers woken at one look because something happened to a node, so that its death does not wake thousands at once.
 const WAKES_PER_LOOK: usize = 128;
 
-/// How many partitions of a node sleep, of how many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sleepers {
-    /// Without ticks.
-    pub asleep: usize,
-    /// Open.
-    pub open: usize,
-}
-
 impl Groups {
     /// Looks at every partition, with what is `around` this node now: wakes who has to wake, lets the idle ones fall asleep. Call it
-    /// some times a second.
-    pub fn tend(&self, around: Around) -> Sleepers {
-        let Some(after) = self.options().quiesce_after else { return Sleepers::default() };
+    /// some times a second. Who sleeps well costs nothing. Returns how many do.
+    pub fn tend(&self, around: Around) -> usize {
+        let Some(after) = self.options().quiesce_after else { return 0 };
         let (around, changed) = self.look_around(around);
-        let (mut sleepers, mut wakes) = (Sleepers::default(), 0);
-        for group in self.all().into_iter().filter(|group| group.kind() == Kind::Partition) {
-            sleepers.open += 1;
-            if group.rest().asleep().is_none() {
-                self.look_awake(&group, after, &around);
+        let restless = self.restless().take();
+        let open = self.partitions();
+        let (mut asleep, mut wakes) = (open.len(), 0);
+        for id in if changed { &open } else { &restless } {
+            let Some(group) = self.get(*id) else {
+                // It opens or closes, or is gone.
+                if open.contains(id) {
+                    self.restless().insert(*id);
+                }
                 continue;
-            }
+            };
             let turn = |leader| quiesce::turn(group.id(), group.replica(), leader, &group.status().borrow().voters);
-            let who = (group.id(), group.replica());
-            if wakes < WAKES_PER_LOOK && group.rest().has_to_wake(who, (&around, changed), turn) {
-                wakes += 1;
-                group.wake();
-            } else {
-                sleepers.asleep += 1;
+            match group.rest().sleeps(group.replica(), &around, turn) {
+                Sleeps::Well => continue,
+                Sleeps::No => self.look_awake(&group, after, &around),
+                Sleeps::Up if wakes < WAKES_PER_LOOK => {
+                    wakes += 1;
+                    group.wake();
+                }
+                Sleeps::Up | Sleeps::Badly => {}
             }
+            asleep = asleep.saturating_sub(1);
+            self.restless().insert(group.id());
         }
-        sleepers
+        asleep
     }
 
     /// Lets the leader of an idle partition ask the others; wakes those of one without a quorum.

@@ -15,7 +15,7 @@ use super::Context;
 use super::entries::{answer, pack};
 use crate::metrics::GroupLabel;
 use crate::router::partition::Placement;
-use crate::router::{COMPANY_BYTES, Inbox, LocalPartition, Refused};
+use crate::router::{COMPANY_BYTES, Inbox, LocalPartition, Refused, Router};
 
 /// Bytes and batches of one turn: several entries in one proposal.
 const TURN_BYTES: usize = 4 << 20;
@@ -84,7 +84,7 @@ impl Actor for Partition {
         let traffic = self.context.metrics.traffic_of(&assignment.placement.topic);
         let local = Arc::new(LocalPartition::new(assignment.placement, raft, self.inbox.clone(), traffic));
         let mut watches = JoinSet::new();
-        watches.spawn(watch_role(&local, myself.clone()));
+        watches.spawn(watch_role(&local, self.context.router.clone(), myself.clone()));
         watches.spawn(watch_progress(&local));
         self.inbox.attach(Box::new(move || {
             let _stopping = myself.cast(Message::Work);
@@ -243,10 +243,19 @@ impl Partition {
     }
 }
 
-/// Tells the actor when role or members change.
-fn watch_role(local: &Arc<LocalPartition>, myself: ActorRef<Message>) -> impl Future<Output = ()> + use<> {
+/// Tells the node and the actor when role or members change.
+fn watch_role(
+    local: &Arc<LocalPartition>,
+    router: Arc<Router>,
+    myself: ActorRef<Message>,
+) -> impl Future<Output = ()> + use<> {
     let mut status = local.raft().status();
-    async move { while myself.cast(Message::Role).is_ok() && status.changed().await.is_ok() {} }
+    async move {
+        while myself.cast(Message::Role).is_ok() && status.changed().await.is_ok() {
+            router.role_changed();
+        }
+        router.role_changed();
+    }
 }
 
 /// Wakes readers when something was applied.

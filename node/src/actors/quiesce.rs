@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub async fn run(context: Arc<Context>) {
     loop {
         sleep(LOOK).await;
-        let sleepers = context.groups.tend(context.router.around());
-        context.metrics.raft.quiescent.set(i64::try_from(sleepers.asleep).unwrap_or(i64::MAX));
+        let asleep = context.groups.tend(context.router.around());
+        context.metrics.raft.quiescent.set(i64::try_from(asleep).unwrap_or(i64::MAX));
     }
 }

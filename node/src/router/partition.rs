@@ -95,9 +95,10 @@ impl LocalPartition {
         Role::of(&self.status.borrow())
     }
 
-    /// Looks which replicas were not at the end of this leader's log for longer than `max`.
-    pub fn look_at_lag(&self, max: Duration) {
+    /// Looks which replicas were not at the end of this leader's log for longer than `max`; whether they are others than before.
+    pub fn look_at_lag(&self, max: Duration) -> bool {
         let mut lag = self.lag();
+        let before = lag.1.clone();
         // Who sleeps has said that it holds all that its leader has; its answers are not counted meanwhile.
         lag.1 = match self.role().is_leader && !self.raft.is_asleep() {
             true => lag.0.look(&self.raft.metrics(), Instant::now(), max),
@@ -106,6 +107,7 @@ impl LocalPartition {
                 BTreeSet::new()
             }
         };
+        lag.1 != before
     }
 
     /// Nodes whose replica was not in sync at the last look, if this node leads.
