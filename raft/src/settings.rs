@@ -53,6 +53,8 @@ pub(crate) fn config(kind: Kind) -> Result<Arc<Config>, openraft::ConfigError> {
         enable_pre_vote: Some(true),
         allow_log_reversion: Some(false),
         enable_leader_restore: Some(planted::is(Bug::LeaderRestore) || planted::is(Bug::DigestIgnored)),
+        // For statistics that are not compiled in, and 148 KB of each replica by default.
+        log_stage_capacity: Some(1),
         backoff: "50ms 100ms 200ms ..500ms".to_owned(),
         ..Config::default()
     };
