@@ -15,7 +15,7 @@ use std::time::Duration;
 use model::controller::Image;
 use model::{GroupId, NodeId, ReplicaId};
 use ractor::{Actor, ActorRef};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::Metrics;
 use crate::router::{AppendBudget, Router};
@@ -27,6 +27,9 @@ const RESTART: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 const STOP: Duration = Duration::from_secs(10);
 /// With this reason an actor ends for good.
 const DESTROYED: &str = "destroyed";
+
+/// Rafts of partitions that open at a time: thousands of elections at once time each other out, in order they take seconds.
+pub const OPENINGS: usize = 64;
 
 /// What every actor needs.
 pub struct Context {
@@ -44,6 +47,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Rafts of partitions that open at a time, until they know a leader.
+    pub openings: Arc<Semaphore>,
     /// Where the controller actor publishes the image.
     pub image: watch::Sender<Arc<Image>>,
 }

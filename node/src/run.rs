@@ -9,7 +9,7 @@ use model::{GroupId, NodeId, StoreId};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::actors::{Context, Tree};
+use crate::actors::{Context, OPENINGS, Tree};
 use crate::bootstrap::{Bootstrap, Ports, Roster};
 use crate::broker::{Broker, Parts, Standing};
 use crate::config::{self, Config};
@@ -147,7 +147,8 @@ impl Node {
         let bootstrap = Arc::new(bootstrap);
         bootstrap.attach(broker.clone());
         let boot = peers.directory().boot();
-        let context = Context { node, boot, groups, router, budget, clock: seams.clock, metrics, image };
+        let openings = Arc::new(Semaphore::new(OPENINGS));
+        let context = Context { node, boot, groups, router, budget, openings, clock: seams.clock, metrics, image };
         let tree = Arc::default();
         let start = Start { broker, peers, bootstrap, context: Arc::new(context), standing, tree, stop, peers_stop };
         Ok(start.go(listeners, addresses, [stopper, peers_stopper], closed))

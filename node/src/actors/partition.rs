@@ -8,6 +8,7 @@ use model::planted::{self, Bug};
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::{Kind, ProposeError};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -25,6 +26,9 @@ const TURN_BATCHES: usize = 2048;
 const PROPOSALS_EASY: usize = 1;
 /// A proposal undecided for so long gives its bytes back, so that a raft without a quorum does not starve the others.
 const BUDGET_HELD_MAX: Duration = Duration::from_secs(5);
+
+/// A raft that knows no leader so long after it opened waits for something else than the processor: the next may open.
+const OPENING: Duration = Duration::from_millis(300);
 
 /// One replica to run.
 #[derive(Clone)]
@@ -140,12 +144,19 @@ impl Actor for Partition {
 }
 
 impl Partition {
-    /// Opens the raft; after a failure of this actor it may be open still, and begins anew.
+    /// Opens the raft, in turn; after a failure of this actor it may be open still, and begins anew.
     async fn open(&self, assignment: &Assignment) -> Result<raft::Group, raft::Error> {
+        let turn = self.context.openings.clone().acquire_owned().await;
         let group = assignment.group;
         let _not_open = self.context.groups.close(group).await;
         let founders = Some(assignment.founders.clone());
         let opened = self.context.groups.open(group, Kind::Partition, assignment.replica, founders).await;
+        // One that somebody leads already needs no election.
+        if let Ok(raft) = &opened
+            && self.context.router.leader(group).node.is_none()
+        {
+            tokio::spawn(until_elected(raft.status(), raft.mark().term, turn));
+        }
         opened.inspect_err(|error| {
             let Placement { topic, index, .. } = &assignment.placement;
             if let raft::Error::Quarantined { reason, .. } = error {
@@ -241,6 +252,13 @@ impl Partition {
             });
         }
     }
+}
+
+/// Keeps the turn of a raft that opened until it has a leader of a new term, or should have one.
+async fn until_elected(mut status: watch::Receiver<raft::Status>, opened: u64, turn: impl Send) {
+    let elected = status.wait_for(|status| status.is_leader || status.leader.is_some() && status.term > opened);
+    let _or_not = timeout(OPENING, elected).await.is_ok();
+    drop(turn);
 }
 
 /// Tells the node and the actor when role or members change.

@@ -5,5 +5,6 @@ mod forming;
 mod lag;
 mod peers;
 mod quarantine;
+mod quiescence;
 mod serving;
 mod world;
