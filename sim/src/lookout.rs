@@ -137,13 +137,12 @@ impl Lookout {
     fn sleeps(&mut self, node: u32, group: &Group, mark: &Mark, views: &[View], history: &mut History) {
         let id = group.id();
         let down = |node: u32| views.iter().any(|view| view.node == node && view.state == State::Down);
-        match mark.asleep.map(|(leader, _)| leader.node().0) {
-            Some(leader) if leader == node => {
-                if self.asleep.insert(id, (node, mark.committed)).is_none() {
-                    history.count("a group fell asleep");
-                }
-            }
-            Some(leader) if down(leader) => drop(self.bereft.insert(id, leader)),
+        let under = mark.asleep.map(|(leader, _)| leader.node().0);
+        if under == Some(node) && self.asleep.insert(id, (node, mark.committed)).is_none() {
+            history.count("a group fell asleep");
+        }
+        match under {
+            Some(leader) if leader != node && down(leader) => drop(self.bereft.insert(id, leader)),
             Some(_) => {}
             None if mark.is_leader && self.asleep.get(&id).is_some_and(|(leader, _)| *leader == node) => {
                 let slept_at = self.asleep.get(&id).and_then(|(_, last)| *last);
