@@ -53,6 +53,8 @@ struct Inner {
     /// The lease of a leader that slept is over: its next entry needs a round of heartbeats first.
     stale: bool,
     woken: Option<Instant>,
+    /// The last entry that has arrived from a leader.
+    seen: Option<Position>,
     alarmed: Option<Instant>,
 }
 
@@ -190,15 +192,25 @@ impl Rest {
         asking
     }
 
-    /// A follower sleeps.
-    pub(crate) fn follow(&self, raft: &Raft, pact: Pact, eyes: Eyes) {
+    /// An entry has arrived, and the raft may not have looked at it yet.
+    pub(crate) fn saw(&self, last: Position) {
         let mut inner = self.inner();
+        inner.seen = inner.seen.max(Some(last));
+    }
+
+    /// A follower sleeps. False if an entry that the pact does not know of has arrived.
+    pub(crate) fn follow(&self, raft: &Raft, pact: Pact, eyes: Eyes) -> bool {
+        let mut inner = self.inner();
+        if inner.seen > Some(pact.last) {
+            return false;
+        }
         inner.state = State::asleep(pact, eyes);
         inner.stale = true;
         raft.runtime_config().tick(false);
         drop(inner);
         self.restless.insert(self.group);
         self.changed.notify_one();
+        true
     }
 
     /// What becomes of a sleeper by what is `around` it; a follower whose leader is gone waits for its `turn` first.

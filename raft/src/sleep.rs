@@ -14,7 +14,7 @@ use crate::groups::Groups;
 use crate::quiesce::{self, Around, Eyes, Member, Pact};
 use crate::rest::Sleeps;
 use crate::settings::RPC_DEADLINE;
-use crate::wire::{Answer, Call, Refusal, Request};
+use crate::wire::{Answer, Append, Call, Refusal, Request};
 use crate::{Group, Lane};
 
 /// Heartbeats that were under way when the ticks stopped have arrived after this, or wake somebody once more.
@@ -107,19 +107,22 @@ impl Groups {
                 return Err("its leader's node does not say that it leads");
             }
             quiesce::accept(&pact, &group.standing().0)?;
-            Ok(vec![(from.node(), Some(boot))])
+            let eyes = vec![(from.node(), Some(boot))];
+            group.rest().follow(group.raft(), pact, eyes).then_some(()).ok_or("an entry is on its way")
         };
         match agree() {
-            Ok(eyes) => {
-                group.rest().follow(group.raft(), pact, eyes);
-                Answer::Asleep
-            }
+            Ok(()) => Answer::Asleep,
             Err(why) => Answer::Awake(why.to_owned()),
         }
     }
 
     /// What a request of `from` does to this replica, if it sleeps, before it is looked at.
     pub(crate) fn disturb(&self, group: &Group, from: ReplicaId, call: &Call) -> Result<(), Refusal> {
+        if let Call::Append(Append { entries, .. }) = call
+            && let Some(last) = entries.last()
+        {
+            group.rest().saw(last.at);
+        }
         let Some(pact) = group.rest().pact() else { return Ok(()) };
         let leads = pact.leader == group.replica();
         match call {

@@ -61,7 +61,7 @@ impl fmt::Display for Data {
 }
 
 /// A log id as it is stored and sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Position {
     pub(crate) term: u64,
     pub(crate) index: u64,
