@@ -58,7 +58,7 @@ bugs! {
     SessionKeepsOffset = "a fetch session goes on from the offset it began with, whatever the client asks for then",
     SleepUnasked = "a leader and its followers fall asleep whatever their logs hold, committed or not",
     DeathUnnoticed = "a sleeping replica does not notice that its leader's node has died or restarted",
-    CampaignUnheard = "a sleeping replica refuses its vote and wakes nobody for it",
+    SleepThroughEntries = "entries and heartbeats do not wake a sleeping replica",
     LostWakeUp = "readers that wait are not told of new records (liveness)",
 }
 

@@ -127,6 +127,7 @@ impl Groups {
         let leads = pact.leader == group.replica();
         match call {
             Call::Append(head) if head.asleep && head.entries.is_empty() && from == pact.leader => Ok(()),
+            Call::Append(_) if planted::is(Bug::SleepThroughEntries) => Ok(()),
             Call::Append(_) | Call::Snapshot { .. } | Call::Transfer { .. } | Call::Wake => {
                 group.wake();
                 Ok(())
@@ -148,9 +149,6 @@ impl Groups {
 
     /// Wakes the leader, which this replica may be.
     fn call_leader(&self, group: &Group, pact: Pact) {
-        if planted::is(Bug::CampaignUnheard) {
-            return;
-        }
         if pact.leader == group.replica() {
             group.wake();
         } else {
