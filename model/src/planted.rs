@@ -59,6 +59,9 @@ bugs! {
     SleepUnasked = "a leader and its followers fall asleep whatever their logs hold, committed or not",
     DeathUnnoticed = "a sleeping replica does not notice that its leader's node has died or restarted",
     SleepThroughEntries = "entries and heartbeats do not wake a sleeping replica",
+    PurgeBeforeMoved = "as soon as a compaction has begun, the log is purged as if all that lives had been moved",
+    MoveKeepsOldest = "compaction keeps the oldest record of a key in place of the newest",
+    CheckpointForgetsMoves = "the checkpoint that a new replica gets does not say how far compaction had come",
     LostWakeUp = "readers that wait are not told of new records (liveness)",
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: appends of one caller to one partition are proposed in call order. Never a word of one protocol.
 mod append;
 mod auto_create;
+mod compact;
 mod control;
 mod error;
 mod locate;

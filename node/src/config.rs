@@ -100,6 +100,10 @@ pub struct Storage {
     pub disk_free_bytes_min: u64,
     /// How often records that are too old or too many are looked for (`log.retention.check.interval.ms`).
     pub retention_check: Duration,
+    /// Bytes that compaction may read and write in a second; 0 is no limit (`log.cleaner.io.max.bytes.per.second`).
+    pub compaction_bytes_per_second: u64,
+    /// Bytes of memory for the keys of one pass (`log.cleaner.dedupe.buffer.size`).
+    pub compaction_memory: usize,
 }
 
 /// What nodes agree on among themselves: timers, and the secret they share. The timers of a group are constants of crate `raft` (docs/adr/003): all nodes must agree on them.
@@ -149,6 +153,8 @@ impl Default for Storage {
             block_cache_bytes: 32 << 20,
             disk_free_bytes_min: 256 << 20,
             retention_check: Duration::from_secs(30),
+            compaction_bytes_per_second: 32 << 20,
+            compaction_memory: 32 << 20,
         }
     }
 }

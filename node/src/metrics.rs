@@ -1,6 +1,8 @@
 //! Every metric of one node, typed, in one registry per node object.
 //! Owns names, units and label bounds: a topic label takes at most `TOPICS_LABELLED_MAX` values, then `other`.
 //! Never global, never read for a decision.
+mod compaction;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +16,8 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+pub use self::compaction::Compaction;
 
 /// Topics that get a label of their own; a scrape stays small whatever clients create.
 pub const TOPICS_LABELLED_MAX: usize = 200;
@@ -103,6 +107,8 @@ pub struct Metrics {
     pub storage: Storage,
     /// Consensus: terms, leaders, elections.
     pub raft: Raft,
+    /// Compacted topics.
+    pub compaction: Compaction,
 }
 
 /// Bytes and records through the node, by topic.
@@ -260,10 +266,12 @@ impl Metrics {
             sessions: Sessions::default(),
             storage: Storage::new(),
             raft: Raft::default(),
+            compaction: Compaction::default(),
         };
         metrics.register_requests();
         metrics.register_traffic();
         metrics.sessions.register(&mut metrics.registry);
+        metrics.compaction.register(&mut metrics.registry);
         metrics.register_storage();
         metrics.register_raft();
         metrics

@@ -308,6 +308,7 @@ impl Start {
     async fn take_part(self) -> Result<(), Error> {
         let roster = self.bootstrap.settle().await.map_err(Error::Bootstrap)?;
         tokio::spawn(until(self.stop.clone(), self.bootstrap.clone().tell_founders(roster.clone())));
+        tokio::spawn(until(self.stop.clone(), self.broker.clone().compact()));
         let retention_check = self.broker.config().storage.retention_check;
         let tree = Tree::start(self.context.clone(), roster.start(), retention_check).await;
         let tree = tree.map_err(|error| Error::Internal(format!("the controller's replica: {error}")))?;

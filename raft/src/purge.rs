@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::GroupId;
+use model::compaction::{self, Work};
 use model::limits::SPARSE_BYTES;
 use model::retention::{Rules, Segment};
 
@@ -25,6 +26,8 @@ pub struct Space {
     pub log_start: i64,
     /// Offset after the last record.
     pub next_offset: i64,
+    /// Records below this offset were compacted; 0 if none were.
+    pub clean_end: i64,
     /// Last Raft entry removed, if any was.
     pub purged: Option<u64>,
     /// Raft index of the checkpoint that the log can be purged to.
@@ -83,6 +86,11 @@ impl Group {
             .flatten()
     }
 
+    /// What of the log of a partition may be compacted at `now_ms`, if anything.
+    pub fn compactable(&self, rules: &compaction::Rules, now_ms: i64) -> Option<Work> {
+        self.published().marked(|machine, checkpoints| rules.work(now_ms, machine, checkpoints.marks())).flatten()
+    }
+
     /// Purges what the log start has passed, if there is a checkpoint for it. Done by itself when the log start moves; asked
     /// again for what failed then.
     pub fn purge(&self) {
@@ -101,6 +109,7 @@ impl Group {
             let space = Space {
                 log_start: machine.log_start(),
                 next_offset: machine.next_offset(),
+                clean_end: machine.clean().end,
                 purged,
                 target: checkpoints.target(machine, purged),
                 checkpoint: checkpoints.marks().next_back().map(|mark| mark.index),

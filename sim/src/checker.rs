@@ -5,6 +5,7 @@ pub mod acknowledged_stays;
 pub mod batches_whole;
 pub mod committed_durable;
 pub mod committed_stays;
+pub mod compacted_newest;
 pub mod end_linearizable;
 pub mod leader_per_term;
 pub mod log_start_allowed;
@@ -37,6 +38,7 @@ pub const ALL: &[Checker] = &[
     ("S2 ReadStays", read_stays::check),
     ("S4 AcknowledgedStays", acknowledged_stays::check),
     ("S4 BatchesWhole", batches_whole::check),
+    ("S4 CompactedNewest", compacted_newest::check),
     ("S5 OffsetsDense", offsets_dense::check),
     ("S12 ProducedOnce", produced_once::check),
     ("S14 MetadataLinearizable", metadata_linearizable::check),

@@ -27,6 +27,9 @@ const QUIESCE_AFTER: Duration = Duration::from_millis(150);
 /// Calls of a process that its kernel has not heard yet; more wait.
 const CALLS: usize = 64;
 
+/// So slow that leaders change while they compact.
+const COMPACTION_RATE: u64 = 32 << 10;
+
 /// Whether a node's process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -196,7 +199,11 @@ fn config(id: u32) -> Config {
         bootstrap_expect: if id <= NODES { NODES } else { 1 },
         rack: None,
         limits: Limits::default(),
-        storage: Storage { retention_check: RETENTION_CHECK, ..Storage::default() },
+        storage: Storage {
+            retention_check: RETENTION_CHECK,
+            compaction_bytes_per_second: COMPACTION_RATE,
+            ..Storage::default()
+        },
         raft: Raft { quiesce_after: QUIESCE_AFTER, ..Raft::default() },
         insecure: true,
         auto_create: AutoCreate::default(),

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::coverage::Coverage;
 use crate::fault::Fault;
+use crate::workload::table::Table;
 use operation::{Action, Kind, Operation};
 
 /// A record as a producer wrote it: which producer, and its how-manieth record.
@@ -104,6 +105,15 @@ struct Story {
     hash: u64,
 }
 
+/// What is there at the end of a run.
+#[derive(Clone, Debug, Default)]
+pub struct FullRead {
+    /// Where each partition begins.
+    pub starts: BTreeMap<Partition, i64>,
+    /// Every record, in the order of reading.
+    pub found: Vec<(Place, Serial)>,
+}
+
 /// The ledger of one run.
 #[derive(Default)]
 pub struct History {
@@ -126,10 +136,10 @@ pub struct History {
     pub seen: BTreeMap<Place, Serial>,
     /// Furthest end that anybody was told of each leader epoch, by whom and when.
     pub epoch_ends: BTreeMap<(Partition, i32), (i64, u32, Duration)>,
-    /// Where each partition begins at the end of the run.
-    pub starts: BTreeMap<Partition, i64>,
-    /// What a full read finds at the end, in the order of reading.
-    pub found: Vec<(Place, Serial)>,
+    /// What a full read finds at the end.
+    pub read: FullRead,
+    /// The compacted topic.
+    pub table: Table,
     /// Broken promises noticed on the way.
     pub violations: Vec<String>,
     /// Counts by name, for the summary.

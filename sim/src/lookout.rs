@@ -43,6 +43,8 @@ pub struct Lookout {
     /// Replicas that were quarantined, and whether a node that was no founder got ready.
     stopped: BTreeSet<(u32, GroupId)>,
     joined: bool,
+    /// Compactions of each node that finished, and that were abandoned.
+    compacted: BTreeMap<u32, (u64, u64)>,
 }
 
 impl Lookout {
@@ -62,6 +64,7 @@ impl Lookout {
             dark: BTreeSet::new(),
             stopped: BTreeSet::new(),
             joined: false,
+            compacted: BTreeMap::new(),
         }
     }
 
@@ -98,6 +101,7 @@ impl Lookout {
         }
         for view in views {
             self.look_joined(at, view, history);
+            self.look_compacted(view, history);
             for group in view.broker.iter().flat_map(|broker| broker.rafts()) {
                 let mark = group.mark();
                 self.sleeps(view.node, &group, &mark, views, history);
@@ -112,6 +116,17 @@ impl Lookout {
         }
         self.tell_acknowledged(at, history);
         self.ready.look(at, views, history);
+    }
+
+    /// Counts compactions that ended, well or not.
+    fn look_compacted(&mut self, view: &View, history: &mut History) {
+        let Some(broker) = &view.broker else { return };
+        let metrics = &broker.metrics().compaction;
+        let now = (metrics.passes(), metrics.abandoned.get());
+        // A process that begins anew counts from zero.
+        let (passes, abandoned) = self.compacted.insert(view.node, now).unwrap_or_default();
+        (passes..now.0).for_each(|_| history.count("compaction finished"));
+        (abandoned..now.1).for_each(|_| history.count("compaction abandoned"));
     }
 
     /// Counts a node that joined while faults went on.

@@ -331,7 +331,9 @@ fn fingerprint(machine: &PartitionMachine) -> u64 {
         let batches = producer.batches.iter().flat_map(|batch| [batch.first_sequence as u64, batch.base_offset as u64]);
         [producer.id as u64, producer.epoch as u64].into_iter().chain(batches)
     });
-    let counters = [state.digest, state.next_offset as u64, state.dead_batches, state.log_bytes];
+    let clean = machine.clean();
+    let counters =
+        [state.digest, state.next_offset as u64, state.dead_batches, state.log_bytes, clean.end as u64, clean.moves];
     counters.into_iter().chain(producers).fold(0, mix)
 }
 

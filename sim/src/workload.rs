@@ -1,7 +1,7 @@
 //! Clients of the simulated world. They speak real Kafka bytes to the real listener and write what they learn to the history.
 //! Clients of the simulated world. They speak real Kafka bytes to the real listener and write what they learn to the history.
 //! Idempotent producers fill `ledger`, of which retention keeps a little; producers that never retry fill `audit`, from whose
-//! beginning records are deleted; readers follow and replay both; monitors ask every node for the ends; admins make, change
+//! beginning records are deleted; `table` is compacted; readers follow and replay; monitors ask every node for the ends; admins make, change
 //! and delete topics of their own.
 
 pub mod admin;
@@ -11,6 +11,7 @@ pub mod monitor;
 pub mod process;
 pub mod produce;
 pub mod read;
+pub mod table;
 pub mod trim;
 
 use std::cell::RefCell;
@@ -26,7 +27,9 @@ use crate::history::{History, Partition};
 pub const LEDGER: &str = "ledger";
 /// The topic of the producers that do not retry.
 pub const AUDIT: &str = "audit";
-/// Both, with their numbers of partitions.
+/// The compacted topic, which has clients of its own.
+pub const TABLE: (&str, i32) = ("table", 2);
+/// The other two, with their numbers of partitions.
 pub const TOPICS: [(&str, i32); 2] = [(LEDGER, 4), (AUDIT, 2)];
 /// Bytes that retention leaves of each partition of the ledger; of the audit nothing goes but what is deleted.
 pub const LEDGER_BYTES: u64 = 32 << 10;
@@ -39,6 +42,10 @@ pub const PAUSE: Duration = Duration::from_millis(40);
 const PRODUCERS: u32 = 3;
 /// Producers without idempotence, and their first number.
 const LOOSE: std::ops::Range<u32> = 10..12;
+/// Clients that write the compacted topic.
+const WRITERS: u32 = 2;
+/// When the reader that follows it begins.
+const FOLLOW_FROM: Duration = Duration::from_secs(9);
 /// Clients that change topics.
 const ADMINS: u32 = 3;
 /// Nobody begins anything after this; by then everything has been healed for a while.
@@ -68,6 +75,9 @@ pub fn partitions() -> impl Iterator<Item = Partition> {
 
 /// Records here have no time that means anything, and logs are short: parts to be deleted must be small.
 fn configs(topic: &str) -> Vec<(&'static str, String)> {
+    if topic == TABLE.0 {
+        return table::configs();
+    }
     let mut configs = vec![("retention.ms", "-1".to_owned()), ("segment.bytes", "4096".to_owned())];
     configs.extend((topic == LEDGER).then(|| ("retention.bytes", LEDGER_BYTES.to_string())));
     configs
@@ -75,7 +85,7 @@ fn configs(topic: &str) -> Vec<(&'static str, String)> {
 
 /// All clients of a run, from the first topic to the last read.
 pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
-    for (topic, partitions) in TOPICS {
+    for (topic, partitions) in TOPICS.into_iter().chain([TABLE]) {
         admin::create(nodes, topic, partitions, &configs(topic)).await;
     }
     ledger.borrow_mut().tell(now(), "the topics exist");
@@ -100,6 +110,12 @@ pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
             tasks.spawn_local(monitor::run(question, (node, nodes), ledger.clone(), rng, UNTIL));
         }
     }
+    for _ in 0..WRITERS {
+        let rng = SmallRng::seed_from_u64(rng.random());
+        tasks.spawn_local(table::write(nodes, ledger.clone(), rng, UNTIL));
+    }
+    tasks.spawn_local(table::follow(nodes, ledger.clone(), FOLLOW_FROM, UNTIL));
+    tasks.spawn_local(table::everything(nodes, ledger.clone(), UNTIL));
     tasks.spawn_local(read::follow::tail(nodes, ledger.clone(), UNTIL));
     tasks.spawn_local(read::tail(nodes, ledger.clone(), UNTIL));
     tasks.spawn_local(read::replay(nodes, ledger.clone(), REPLAY_FROM, UNTIL));
@@ -107,6 +123,7 @@ pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
         ended?;
     }
     ledger.borrow_mut().tell(now(), "every batch is acknowledged; reading everything");
+    table::everything(nodes, ledger.clone(), Duration::ZERO).await;
     read::everything(nodes, ledger.clone()).await;
     read::follow::everything(nodes, ledger).await;
     Ok(())

@@ -1,6 +1,7 @@
 //! Clusters formed from configuration files: three `server` processes in three network namespaces, and a fourth that joins.
 //! Needs root and `ip`; says so and passes where the kernel or the user cannot make a namespace.
 
+mod compaction;
 mod namespaces;
 mod reconnects;
 mod retention;

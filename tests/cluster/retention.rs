@@ -35,10 +35,10 @@ fn disk_space_comes_back_and_consumers_begin_at_the_log_start() {
         let now = du(&node.data);
         (now + FREED_BYTES_MIN > *full).then(|| format!("node {} still holds {now} of {full} bytes", node.id))
     }) {
-        assert!(started.elapsed() < FREED_WITHIN, "{why}: {}", described(&servers));
+        assert!(started.elapsed() < FREED_WITHIN, "{why}: {}", described(&servers, TOPIC));
         std::thread::sleep(Duration::from_millis(200));
     }
-    let replicas: Vec<Value> = serde_json::from_str(&described(&servers)).expect("JSON");
+    let replicas: Vec<Value> = serde_json::from_str(&described(&servers, TOPIC)).expect("JSON");
     assert_eq!(replicas.len(), 3, "{replicas:?}");
     let start = replicas[0]["log_start"].as_u64().expect("a log start");
     let kept = (LINES as u64 - start) * LINE_BYTES as u64;
@@ -49,7 +49,7 @@ fn disk_space_comes_back_and_consumers_begin_at_the_log_start() {
     flotilla(&servers, &["topic", "alter", TOPIC, "--set", "retention.ms=1"]);
     let started = Instant::now();
     loop {
-        let replicas: Vec<Value> = serde_json::from_str(&described(&servers)).expect("JSON");
+        let replicas: Vec<Value> = serde_json::from_str(&described(&servers, TOPIC)).expect("JSON");
         if replicas.iter().all(|one| one["log_start"] == one["high_watermark"] && one["pinned_by"] == "nothing") {
             break;
         }
@@ -58,7 +58,7 @@ fn disk_space_comes_back_and_consumers_begin_at_the_log_start() {
     }
 }
 
-fn flotilla(servers: &Servers, arguments: &[&str]) -> String {
+pub fn flotilla(servers: &Servers, arguments: &[&str]) -> String {
     let mut command = Command::new(binary());
     command.args(arguments).env("FLOTILLA_BOOTSTRAP", servers.bootstrap());
     let output = command.env("FLOTILLA_ADMIN", servers.nodes[0].admin().to_string()).output().expect("it runs");
@@ -66,9 +66,9 @@ fn flotilla(servers: &Servers, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn described(servers: &Servers) -> String {
+pub fn described(servers: &Servers, topic: &str) -> String {
     assert!(http::get(servers.nodes[1].admin(), "/v1/partitions").is_some_and(|(status, _)| status == 200));
-    flotilla(servers, &["partition", "describe", TOPIC, "0", "-o", "json"])
+    flotilla(servers, &["partition", "describe", topic, "0", "-o", "json"])
 }
 
 fn produce(bootstrap: &str) {

@@ -8,7 +8,6 @@ use super::Support::{Honoured, Kept, Only, ReadOnly};
 use super::{Kind, Rule, Support};
 
 const MAX32: i64 = i32::MAX as i64;
-const LATER_COMPACTION: &str = "compaction is not implemented yet.";
 const LATER_TIERED: &str = "tiered storage is not implemented yet.";
 const LATER_GROUPS: &str = "consumer groups are not implemented yet.";
 const NO_SEGMENTS: &str = "the log is not kept in segment files.";
@@ -51,11 +50,11 @@ pub const BROKER_KEYS: &[Key] = &[
     key("group.max.size", Int, "2147483647", POSITIVE, Kept(LATER_GROUPS), "Most members of a group."),
     key("group.min.session.timeout.ms", Int, "6000", POSITIVE, Kept(LATER_GROUPS), "Shortest session of a group member, ms."),
     unset("listeners", String, "Addresses that the node listens on."),
-    key("log.cleaner.delete.retention.ms", Long, "86400000", Range(0, i64::MAX), Kept(LATER_COMPACTION), "How long tombstones of a compacted topic are kept, ms."),
-    key("log.cleaner.max.compaction.lag.ms", Long, FOREVER, Range(1, i64::MAX), Kept(LATER_COMPACTION), "How long a record may stay uncompacted, ms."),
-    key("log.cleaner.min.cleanable.ratio", Double, "0.5", Fraction(0.0, 1.0), Kept(LATER_COMPACTION), "Share of uncompacted bytes that starts a compaction."),
-    key("log.cleaner.min.compaction.lag.ms", Long, "0", Range(0, i64::MAX), Kept(LATER_COMPACTION), "How long a record stays uncompacted at least, ms."),
-    key("log.cleanup.policy", List, "delete", OneOf(&["delete", "compact"]), Only("delete", "compaction is not implemented yet."), "What becomes of old records."),
+    key("log.cleaner.delete.retention.ms", Long, "86400000", Range(0, i64::MAX), Honoured, "How long tombstones of a compacted topic are kept, ms."),
+    key("log.cleaner.max.compaction.lag.ms", Long, FOREVER, Range(1, i64::MAX), Honoured, "How long a record may stay uncompacted, ms."),
+    key("log.cleaner.min.cleanable.ratio", Double, "0.5", Fraction(0.0, 1.0), Honoured, "Share of uncompacted bytes that starts a compaction."),
+    key("log.cleaner.min.compaction.lag.ms", Long, "0", Range(0, i64::MAX), Honoured, "How long a record stays uncompacted at least, ms."),
+    key("log.cleanup.policy", List, "delete", OneOf(&["delete", "compact"]), Honoured, "What becomes of old records."),
     unset("log.dirs", String, "The node's data folder."),
     key("log.flush.interval.messages", Long, FOREVER, Range(1, i64::MAX), Kept(ALWAYS_SYNCED), "Records between two forced syncs."),
     key("log.flush.interval.ms", Long, FOREVER, Range(0, i64::MAX), Kept(ALWAYS_SYNCED), "Time between two forced syncs, ms."),

@@ -6,7 +6,6 @@ use super::Rule::{Any, Fraction, OneOf, Range};
 use super::Support::{Honoured, Kept, Only};
 
 const MAX32: i64 = i32::MAX as i64;
-const LATER_COMPACTION: &str = "compaction is not implemented yet.";
 const LATER_TIERED: &str = "tiered storage is not implemented yet.";
 const NO_SEGMENTS: &str = "the log is not kept in segment files.";
 const ALWAYS_SYNCED: &str = "every record is synced on a majority before it is acknowledged.";
@@ -20,9 +19,9 @@ pub const TOPIC_KEYS: &[Key] = &[
         kind: List,
         default: Some("delete"),
         rule: OneOf(&["delete", "compact"]),
-        support: Only("delete", "compaction is not implemented yet."),
+        support: Honoured,
         broker_name: "log.cleanup.policy",
-        doc: "What becomes of old records.",
+        doc: "What becomes of old records: deleted, or those that a newer one of the same key replaced, or both.",
     },
     Key {
         name: "compression.gzip.level",
@@ -65,7 +64,7 @@ pub const TOPIC_KEYS: &[Key] = &[
         kind: Long,
         default: Some("86400000"),
         rule: Range(0, i64::MAX),
-        support: Kept(LATER_COMPACTION),
+        support: Honoured,
         broker_name: "log.cleaner.delete.retention.ms",
         doc: "How long tombstones of a compacted topic are kept, ms.",
     },
@@ -146,7 +145,7 @@ pub const TOPIC_KEYS: &[Key] = &[
         kind: Long,
         default: Some("9223372036854775807"),
         rule: Range(1, i64::MAX),
-        support: Kept(LATER_COMPACTION),
+        support: Honoured,
         broker_name: "log.cleaner.max.compaction.lag.ms",
         doc: "How long a record may stay uncompacted, ms.",
     },
@@ -191,16 +190,16 @@ pub const TOPIC_KEYS: &[Key] = &[
         kind: Double,
         default: Some("0.5"),
         rule: Fraction(0.0, 1.0),
-        support: Kept(LATER_COMPACTION),
+        support: Honoured,
         broker_name: "log.cleaner.min.cleanable.ratio",
-        doc: "Share of uncompacted bytes that starts a compaction.",
+        doc: "Share of uncompacted bytes from which on a log is compacted, if that frees at least as much as it moves.",
     },
     Key {
         name: "min.compaction.lag.ms",
         kind: Long,
         default: Some("0"),
         rule: Range(0, i64::MAX),
-        support: Kept(LATER_COMPACTION),
+        support: Honoured,
         broker_name: "log.cleaner.min.compaction.lag.ms",
         doc: "How long a record stays uncompacted at least, ms.",
     },

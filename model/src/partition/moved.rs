@@ -203,11 +203,11 @@ impl PartitionMachine {
         let Clean { end, moves, .. } = self.moved.clean;
         // The last batch of a log stays, so that a reader's position can reach the end.
         let within = from >= 0 && from <= end.max(self.state.log_start) && from < to && to < self.state.next_offset;
-        if !within {
-            return Reply::Dead(DeadReason::Body);
-        }
         if after != moves {
             return Reply::Relocated(false);
+        }
+        if !within {
+            return Reply::Dead(DeadReason::Body);
         }
         self.moved.cut(from, to, out);
         if let Some(max_timestamp) = live.iter().map(|(max_timestamp, _)| *max_timestamp).max() {

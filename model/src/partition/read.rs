@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::{Clean, Epoch, Mark, Moved, NO_TIMESTAMP, PartitionMachine, Sparse, State};
 use crate::command::{Payload, Tag};
 use crate::machine::DeadBatch;
+use crate::planted::{self, Bug};
 use crate::producer::Producers;
 use crate::record::{BatchFacts, LiveBatch, NO_HORIZON};
 
@@ -84,7 +85,8 @@ impl PartitionMachine {
     pub fn is_covered_by(&self, mark: &Mark) -> bool {
         let passed =
             mark.next_offset <= self.first_in_place() && self.moved.first_index().is_none_or(|i| i > mark.index);
-        passed && self.moved.clean.missing.is_none()
+        let hasty = planted::is(Bug::PurgeBeforeMoved) && self.moved.clean.moves > 0;
+        (passed || hasty) && self.moved.clean.missing.is_none()
     }
 
     /// The places where the log start may move to for retention's sake: `marks`, and before them the ends of moved ranges.

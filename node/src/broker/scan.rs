@@ -100,9 +100,13 @@ impl Scan {
     }
 
     fn find(&mut self, machine: &PartitionMachine) -> bool {
-        let place = machine.place(self.want);
-        self.place = place.unwrap_or(self.place);
-        place.is_some()
+        let Some(place) = machine.place(self.want) else { return false };
+        self.place = place;
+        if place.end.is_none() {
+            // Nothing is left of what was moved, from here to where records are in their first place.
+            self.want = self.want.max(machine.clean().end);
+        }
+        true
     }
 
     fn moved(&mut self, payload: &Payload, end: i64, visit: &mut impl FnMut(LiveBatch) -> Step) -> bool {

@@ -187,6 +187,8 @@ pub struct PartitionReport {
     pub log_start: i64,
     /// Offset after the last record.
     pub high_watermark: i64,
+    /// Records below this offset were compacted; 0 if none were.
+    pub clean_end: i64,
     /// Last Raft entry removed from the log, if any was.
     pub purged: Option<u64>,
     /// Raft index of the newest checkpoint: the log can be purged to a checkpoint only.

@@ -92,6 +92,7 @@ impl Broker {
                 bytes: space.bytes,
                 log_start: space.log_start,
                 high_watermark: space.next_offset,
+                clean_end: space.clean_end,
                 purged: space.purged,
                 checkpoint: space.checkpoint,
                 retained_bytes: space.retained,

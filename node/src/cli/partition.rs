@@ -49,6 +49,8 @@ pub struct Replica {
     pub log_start: i64,
     /// Offset after the last record.
     pub high_watermark: i64,
+    /// Records below were compacted.
+    pub clean_end: i64,
     /// Last Raft entry removed.
     pub purged: Option<u64>,
     /// Raft index of the newest checkpoint.
@@ -83,6 +85,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 replica.role.clone(),
                 replica.log_start.to_string(),
                 replica.high_watermark.to_string(),
+                replica.clean_end.to_string(),
                 replica.bytes.to_string(),
                 replica.retained_bytes.to_string(),
                 number(replica.purged),
@@ -90,8 +93,19 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 replica.pinned_by.clone(),
             ]
         };
-        let head =
-            ["PARTITION", "NODE", "ROLE", "START", "END", "BYTES", "RETAINED", "PURGED", "CHECKPOINT", "PINNED BY"];
+        let head = [
+            "PARTITION",
+            "NODE",
+            "ROLE",
+            "START",
+            "END",
+            "CLEAN",
+            "BYTES",
+            "RETAINED",
+            "PURGED",
+            "CHECKPOINT",
+            "PINNED BY",
+        ];
         table(head, &replicas.iter().map(row).collect::<Vec<_>>())
     })?;
     Ok(ExitCode::SUCCESS)

@@ -97,7 +97,7 @@ impl Findings<'_> {
         let config = &self.loaded.settings.node;
         let (limits, storage) = (&config.limits, &config.storage);
         self.expect(limits.connections_max >= 1, "limits.connections_max", || "must be 1 or more".to_owned());
-        let bounds: [(&str, usize, u64, u64); 8] = [
+        let bounds: [(&str, usize, u64, u64); 9] = [
             ("limits.request_bytes_max", limits.request_bytes_max, 1 << 10, 1 << 20),
             ("limits.request_memory_bytes", limits.request_memory_bytes, 1 << 10, 1 << 26),
             ("limits.fetch_bytes_max", limits.fetch_bytes_max, 64, 1 << 20),
@@ -106,6 +106,7 @@ impl Findings<'_> {
             ("limits.tail_cache_bytes", limits.tail_cache_bytes, 64, 1 << 26),
             ("storage.memtable_bytes", storage.memtable_bytes, 1 << 10, 1 << 22),
             ("storage.block_cache_bytes", storage.block_cache_bytes, 1 << 10, 1 << 26),
+            ("storage.compaction_memory", storage.compaction_memory, 64, 1 << 26),
         ];
         for (key, bytes, low_kib, high_kib) in bounds {
             let inside = (low_kib << 10..=high_kib << 10).contains(&(bytes as u64));

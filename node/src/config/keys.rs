@@ -67,6 +67,8 @@ keys! {
     "storage.memtable_bytes" node.storage.memtable_bytes as ByteSize: "one memtable; up to four exist";
     "storage.block_cache_bytes" node.storage.block_cache_bytes as ByteSize: "block cache";
     "storage.disk_free_bytes_min" node.storage.disk_free_bytes_min as ByteSize: "refuse appends below so much free disk";
+    "storage.compaction_bytes_per_second" node.storage.compaction_bytes_per_second as ByteSize: "what compaction may read and write; 0 is no limit";
+    "storage.compaction_memory" node.storage.compaction_memory as ByteSize: "for the keys of one compaction";
     "storage.retention_check" node.storage.retention_check: "how often records that are too old or too many are looked for";
     "raft.node_heartbeat" node.raft.node_heartbeat: "heartbeat between nodes";
     "raft.node_dead_after" node.raft.node_dead_after: "a node silent for so long counts as dead";

@@ -12,12 +12,14 @@ pub(super) struct Refusal {
     pub(super) code: ErrorCode,
     /// Words for people, where the API has a field for them.
     pub(super) message: Option<String>,
+    /// Of a batch the records that are to blame, by their place in it.
+    pub(super) records: Vec<i32>,
 }
 
 impl Refusal {
     /// A refusal with words.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()) }
+        Self { code, message: Some(message.into()), records: Vec::new() }
     }
 
     /// The number of a refusal, or of success.
@@ -33,7 +35,7 @@ impl Refusal {
 
 impl From<ErrorCode> for Refusal {
     fn from(code: ErrorCode) -> Self {
-        Self { code, message: None }
+        Self { code, message: None, records: Vec::new() }
     }
 }
 

@@ -8,10 +8,10 @@ use crate::history::{History, Place, Serial};
 
 /// Every acknowledged place that is not deleted must hold the record that was acknowledged there.
 pub fn check(history: &History) -> Vec<String> {
-    let found: BTreeMap<_, _> = history.found.iter().copied().collect();
+    let found: BTreeMap<_, _> = history.read.found.iter().copied().collect();
     let mut violations = Vec::new();
     for (place, serial) in &history.acknowledged {
-        let deleted = history.starts.get(&place.partition).is_some_and(|start| place.offset < *start);
+        let deleted = history.read.starts.get(&place.partition).is_some_and(|start| place.offset < *start);
         match found.get(place) {
             Some(there) if there == serial => {}
             Some(other) => violations.push(format!("{}, which holds {other}", promise(history, *place, *serial))),
@@ -20,7 +20,7 @@ pub fn check(history: &History) -> Vec<String> {
         }
     }
     let sent = sent(history);
-    let phantoms = history.found.iter().filter(|(_, serial)| !sent.contains(serial));
+    let phantoms = history.read.found.iter().filter(|(_, serial)| !sent.contains(serial));
     violations.extend(phantoms.map(|(place, serial)| format!("{serial} is at {place} and was never sent")));
     violations
 }
@@ -48,23 +48,23 @@ mod tests {
         let good = sample::ledger();
         assert!(check(&good).is_empty());
         let mut lost = sample::ledger();
-        lost.found.pop();
+        lost.read.found.pop();
         assert_eq!(check(&lost).len(), 1);
         let mut changed = sample::ledger();
-        changed.found[1].1 = changed.found[0].1;
+        changed.read.found[1].1 = changed.read.found[0].1;
         assert_eq!(check(&changed).len(), 1);
         let mut invented = sample::ledger();
-        let last = invented.found.len() as i64;
-        invented.found.push((sample::place(last), Serial { producer: 9, number: 9 }));
+        let last = invented.read.found.len() as i64;
+        invented.read.found.push((sample::place(last), Serial { producer: 9, number: 9 }));
         assert_eq!(check(&invented).len(), 1);
     }
 
     #[test]
     fn what_was_deleted_may_be_gone() {
         let mut history = sample::ledger();
-        history.found.remove(0);
+        history.read.found.remove(0);
         assert_eq!(check(&history).len(), 1);
-        history.starts.insert(sample::place(0).partition, 1);
+        history.read.starts.insert(sample::place(0).partition, 1);
         assert!(check(&history).is_empty());
     }
 }

@@ -6,11 +6,11 @@ use crate::history::{History, Place, Serial};
 /// Every appearance of a batch must be its records, in order, at offsets that follow each other.
 pub fn check(history: &History) -> Vec<String> {
     let mut violations = Vec::new();
-    let mut found = history.found.as_slice();
+    let mut found = history.read.found.as_slice();
     while let Some(((place, serial), rest)) = found.split_first() {
         found = rest;
         let Some((first, count)) = batch_of(history, *serial) else { continue };
-        let begins = history.starts.get(&place.partition).copied().unwrap_or(0);
+        let begins = history.read.starts.get(&place.partition).copied().unwrap_or(0);
         let missing = serial.number - first.number;
         // The log start may lie within a batch.
         if missing > 0 && place.offset != begins {
@@ -52,7 +52,7 @@ mod tests {
         let found = (0..)
             .zip(numbers)
             .map(|(offset, number)| (sample::place(offset), Serial { producer: 10, number: *number }));
-        history.found = found.collect();
+        history.read.found = found.collect();
         history
     }
 
@@ -70,7 +70,7 @@ mod tests {
         }
         let mut cut = history(&[1, 2, 3]);
         assert!(check(&cut).is_empty(), "the log begins within the batch");
-        cut.starts.insert(sample::place(0).partition, -1);
+        cut.read.starts.insert(sample::place(0).partition, -1);
         assert!(!check(&cut).is_empty());
     }
 }

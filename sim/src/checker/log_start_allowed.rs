@@ -20,7 +20,8 @@ pub fn retained(machine: &PartitionMachine, least: u64) -> Option<String> {
         .then(|| format!("of {} bytes retention kept {kept} from offset {start} on, not {least}", state.log_bytes))
 }
 
-/// The last entry that the log start has passed, once all of `committed` is applied: up to there a disk may lack entries.
+/// The last entry that the log start has passed, or whose records were moved, once all of `committed` is applied: up to there a
+/// disk may lack entries.
 pub fn passed<'a>(committed: impl Iterator<Item = (u64, &'a Copy)>) -> u64 {
     let mut machine = PartitionMachine::new();
     let mut ends = Vec::new();
@@ -30,7 +31,10 @@ pub fn passed<'a>(committed: impl Iterator<Item = (u64, &'a Copy)>) -> u64 {
         machine.apply(At { index, term: *term, leader_ts }, &payload, &mut Out::default());
         ends.push((index, machine.next_offset()));
     }
-    ends.into_iter().take_while(|(_, end)| *end <= machine.log_start()).last().map_or(0, |(index, _)| index)
+    let first_in_place = machine.log_start().max(machine.clean().end);
+    let first_moved = machine.moved().map(|row| row.index).min().unwrap_or(u64::MAX);
+    let passed = |(index, end): &(u64, i64)| *end <= first_in_place && *index < first_moved;
+    ends.into_iter().take_while(passed).last().map_or(0, |(index, _)| index)
 }
 
 #[cfg(test)]

@@ -7,16 +7,16 @@ use crate::workload::LEDGER;
 
 /// Reads in order must meet the offsets start, start + 1, ... of each partition.
 pub fn check(history: &History) -> Vec<String> {
-    let mut next = history.starts.clone();
+    let mut next = history.read.starts.clone();
     let mut violations = Vec::new();
-    for (place, serial) in &history.found {
+    for (place, serial) in &history.read.found {
         let expected = next.entry(place.partition).or_default();
         if place.offset != *expected {
             violations.push(format!("{serial} is at {place} where {expected} was due"));
         }
         *expected = place.offset + 1;
     }
-    for (partition, start) in &history.starts {
+    for (partition, start) in &history.read.starts {
         let deleted = history.deleted.get(partition).copied().unwrap_or_default();
         // What retention may delete is watched by `log_start_allowed`.
         if partition.topic == LEDGER {
@@ -43,10 +43,10 @@ mod tests {
     fn a_gap_and_a_repetition_are_seen() {
         assert!(check(&sample::ledger()).is_empty());
         let mut gap = sample::ledger();
-        gap.found.remove(1);
+        gap.read.found.remove(1);
         assert_eq!(check(&gap).len(), 1);
         let mut twice = sample::ledger();
-        twice.found.insert(1, twice.found[0]);
+        twice.read.found.insert(1, twice.read.found[0]);
         assert!(!check(&twice).is_empty());
     }
 
@@ -54,7 +54,7 @@ mod tests {
     fn a_start_that_nobody_asked_for_is_seen() {
         let mut history = sample::ledger();
         let partition = Partition { topic: AUDIT, index: 0 };
-        history.starts.insert(partition, 1);
+        history.read.starts.insert(partition, 1);
         assert_eq!(check(&history).len(), 1);
         history.deleted.insert(partition, Deleted { asked: 2, acknowledged: 1 });
         assert!(check(&history).is_empty());

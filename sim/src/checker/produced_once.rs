@@ -25,7 +25,7 @@ pub fn check(history: &History) -> Vec<String> {
 /// What was ever read, in order: retention may have deleted it since.
 fn all(history: &History) -> impl Iterator<Item = (Place, Serial)> {
     let mut all = history.seen.clone();
-    all.extend(history.found.iter().copied());
+    all.extend(history.read.found.iter().copied());
     all.into_iter()
 }
 
@@ -44,11 +44,11 @@ mod tests {
     fn a_duplicate_and_a_wrong_order_are_seen() {
         assert!(check(&sample::ledger()).is_empty());
         let mut twice = sample::ledger();
-        twice.found.push((sample::place(9), twice.found[2].1));
+        twice.read.found.push((sample::place(9), twice.read.found[2].1));
         assert!(!check(&twice).is_empty());
         let mut swapped = sample::ledger();
-        let (first, second) = (swapped.found[0].1, swapped.found[1].1);
-        (swapped.found[0].1, swapped.found[1].1) = (second, first);
+        let (first, second) = (swapped.read.found[0].1, swapped.read.found[1].1);
+        (swapped.read.found[0].1, swapped.read.found[1].1) = (second, first);
         assert_eq!(check(&swapped).len(), 1);
         twice.loose.insert(first, 1);
         assert!(check(&twice).is_empty(), "without idempotence it may be there twice");

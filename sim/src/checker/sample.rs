@@ -20,7 +20,7 @@ pub fn ledger() -> History {
     history.record(Duration::ZERO, 1, Kind::Invoke, sending(partition, &serials, None), None);
     history.record(Duration::from_secs(1), 1, Kind::Ok, sending(partition, &serials, Some(0)), None);
     history.acknowledge(Duration::from_secs(1), partition, 0, &serials);
-    history.found = (0..).map(place).zip(serials).collect();
-    history.starts.insert(partition, 0);
+    history.read.found = (0..).map(place).zip(serials).collect();
+    history.read.starts.insert(partition, 0);
     history
 }

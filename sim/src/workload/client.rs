@@ -12,7 +12,7 @@ use wire::kafka::frame;
 use wire::kafka::messages::metadata::MetadataRequestTopic;
 use wire::kafka::messages::{self, MetadataRequest, RequestBody};
 
-use super::{KAFKA_PORT, TOPICS, host};
+use super::{KAFKA_PORT, TABLE, TOPICS, host};
 use crate::history::Partition;
 
 /// A request that takes longer is given up, and its connection with it.
@@ -190,10 +190,11 @@ impl Client {
     async fn learn_leaders(&mut self) -> anyhow::Result<()> {
         let named =
             |(name, _): (&'static str, i32)| MetadataRequestTopic::default().with_name(Some(name.to_owned().into()));
-        let topics = TOPICS.into_iter().map(named).collect();
+        let known = TOPICS.into_iter().chain([TABLE]);
+        let topics = known.clone().map(named).collect();
         let request = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false);
         let answer = self.call_any(METADATA_VERSION, &request).await?;
-        for ((topic, _), found) in TOPICS.into_iter().zip(&answer.topics) {
+        for ((topic, _), found) in known.zip(&answer.topics) {
             for found in &found.partitions {
                 let partition = Partition { topic, index: found.partition_index };
                 let newest = self.epochs.entry(partition).or_insert(-1);

@@ -23,7 +23,8 @@ use crate::probe::GRACE;
 
 pub mod follow;
 
-const FETCH_VERSION: i16 = 11;
+/// Fetch as it is spoken here.
+pub const FETCH_VERSION: i16 = 11;
 /// ListOffsets and OffsetForLeaderEpoch as they are spoken here.
 pub const LIST_OFFSETS_VERSION: i16 = 5;
 pub const EPOCH_END_VERSION: i16 = 4;
@@ -33,7 +34,7 @@ const NEWS_WAIT_MS: i32 = 1_500;
 /// How late news may come after their acknowledgement.
 const NEWS_LATE: Duration = Duration::from_millis(700);
 /// ListOffsets: the log start, the high watermark.
-const EARLIEST: i64 = -2;
+pub const EARLIEST: i64 = -2;
 pub const LATEST: i64 = -1;
 /// Largest answer for one partition, bytes: small, so that long logs take several reads.
 const FETCH_BYTES: i32 = 64 << 10;
@@ -116,18 +117,7 @@ impl Reader {
 
     async fn fetch_within(&mut self, partition: Partition, from: i64, wait_ms: i32) -> anyhow::Result<Fetched> {
         let leader = self.client.leader(partition).await?;
-        let wanted = FetchPartition::default()
-            .with_partition(partition.index)
-            .with_fetch_offset(from)
-            .with_current_leader_epoch(leader.epoch)
-            .with_partition_max_bytes(FETCH_BYTES);
-        let topic = FetchTopic::default().with_topic(partition.topic.to_owned().into()).with_partitions(vec![wanted]);
-        let request = FetchRequest::default()
-            .with_max_wait_ms(wait_ms)
-            .with_min_bytes(1)
-            .with_max_bytes(FETCH_BYTES)
-            .with_session_epoch(-1)
-            .with_topics(vec![topic]);
+        let request = fetch_request(partition, from, leader.epoch).with_max_wait_ms(wait_ms);
         let deleted = self.ledger.borrow().deleted.get(&partition).copied().unwrap_or_default();
         let answer = self.client.call_leader(leader, FETCH_VERSION, &request).await?;
         let answer = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
@@ -274,8 +264,8 @@ impl Reader {
             match self.offset(partition, EARLIEST).await {
                 Ok(start) if start > next => {
                     let mut ledger = self.ledger.borrow_mut();
-                    ledger.found.retain(|(place, _)| place.partition != partition);
-                    ledger.starts.insert(partition, start);
+                    ledger.read.found.retain(|(place, _)| place.partition != partition);
+                    ledger.read.starts.insert(partition, start);
                     return start;
                 }
                 Ok(start) => {
@@ -342,7 +332,7 @@ pub async fn everything(nodes: u32, ledger: Ledger) {
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         };
-        ledger.borrow_mut().starts.insert(partition, start);
+        ledger.borrow_mut().read.starts.insert(partition, start);
         let mut next = start;
         loop {
             let (high_watermark, records) = match reader.fetch(partition, next).await {
@@ -360,7 +350,7 @@ pub async fn everything(nodes: u32, ledger: Ledger) {
             next = records.last().map_or(next, |(offset, _)| offset + 1);
             let ended = records.is_empty();
             let found = records.into_iter().map(|(offset, serial)| (Place { partition, offset }, serial));
-            ledger.borrow_mut().found.extend(found);
+            ledger.borrow_mut().read.found.extend(found);
             if ended && next >= high_watermark {
                 break;
             }
@@ -369,6 +359,22 @@ pub async fn everything(nodes: u32, ledger: Ledger) {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// Asks one leader for one partition.
+pub fn fetch_request(partition: Partition, from: i64, leader_epoch: i32) -> FetchRequest {
+    let wanted = FetchPartition::default()
+        .with_partition(partition.index)
+        .with_fetch_offset(from)
+        .with_current_leader_epoch(leader_epoch)
+        .with_partition_max_bytes(FETCH_BYTES);
+    let topic = FetchTopic::default().with_topic(partition.topic.to_owned().into()).with_partitions(vec![wanted]);
+    FetchRequest::default()
+        .with_max_wait_ms(WAIT_MS)
+        .with_min_bytes(1)
+        .with_max_bytes(FETCH_BYTES)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
 }
 
 /// Asks for the offset at a position of each of `partitions`, whatever epoch its leader has.

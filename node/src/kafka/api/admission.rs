@@ -1,5 +1,5 @@
 //! What a record batch must be before it may enter a log. The checks that need no state; sequences are the machine's.
-//! Never: decodes records.
+//! Never: decodes records, but for a compacted topic, whose records must have keys.
 use bytes::Bytes;
 use wire::compression::Compression;
 use wire::kafka::batch::{self, Batch};
@@ -24,6 +24,9 @@ pub(super) fn admit(records: Option<Bytes>, version: i16, rules: Rules, now_ms: 
     check_attributes(batch, version)?;
     check_count(batch)?;
     check_times(batch, rules, now_ms)?;
+    if rules.keyed {
+        check_keys(batch)?;
+    }
     Ok(batch.bytes().clone())
 }
 
@@ -51,6 +54,25 @@ fn check_times(batch: &Batch, rules: Rules, now_ms: i64) -> Result<(), Refusal> 
     let words =
         format!("a timestamp from {first} to {newest} is too far from the broker's clock, which is at {now_ms}");
     Err(Refusal::new(ErrorCode::InvalidTimestamp, words))
+}
+
+/// Decompressed bytes of one batch that is looked into for keys.
+const RECORDS_BYTES_MAX: usize = 64 << 20;
+
+/// As Kafka: the records of a batch without a key are named, and none of it is appended.
+fn check_keys(batch: &Batch) -> Result<(), Refusal> {
+    const WORDS: &str = "Compacted topic cannot accept message without key.";
+    let mut keyless = Vec::new();
+    let records = batch.records(RECORDS_BYTES_MAX).map_err(|error| refusal(&error))?;
+    for (place, record) in (0..).zip(records) {
+        if record.map_err(|error| refusal(&error))?.key.is_none() {
+            keyless.push(place);
+        }
+    }
+    match keyless.is_empty() {
+        true => Ok(()),
+        false => Err(Refusal { records: keyless, ..Refusal::new(ErrorCode::InvalidRecord, WORDS) }),
+    }
 }
 
 /// A record that says nothing takes so many bytes: its length, attributes, two deltas, and three lengths of nothing.
@@ -88,7 +110,7 @@ mod tests {
     use bytes::BytesMut;
     use wire::kafka::batch::BatchBuilder;
 
-    const RULES: Rules = Rules { bytes_max: 1 << 20, clock_ms: Some((i64::MAX, 1000)) };
+    const RULES: Rules = Rules { bytes_max: 1 << 20, clock_ms: Some((i64::MAX, 1000)), keyed: false };
     /// Where the attributes begin, which is also where the CRC does.
     const ATTRIBUTES: usize = 21;
 
@@ -161,6 +183,21 @@ mod tests {
         let limited = |bytes_max| admit(Some(good.clone()), 9, Rules { bytes_max, ..RULES }, 0);
         assert_eq!(limited(good.len() - 1).unwrap_err().code, ErrorCode::MessageTooLarge);
         assert!(limited(good.len()).is_ok());
+    }
+
+    #[test]
+    fn a_compacted_topic_wants_a_key_of_every_record() {
+        for compression in Compression::ALL {
+            let mut builder = BatchBuilder::new(compression);
+            for key in [Some(&b"k"[..]), None, Some(b""), None] {
+                builder.push(1, key, None);
+            }
+            let batch = Some(builder.build().unwrap());
+            assert!(admit(batch.clone(), 9, RULES, 0).is_ok());
+            let refusal = admit(batch, 9, Rules { keyed: true, ..RULES }, 0).unwrap_err();
+            assert_eq!((refusal.code, refusal.records), (ErrorCode::InvalidRecord, vec![1, 3]));
+        }
+        assert!(admit(Some(batch(Compression::Lz4)), 9, Rules { keyed: true, ..RULES }, 0).is_ok());
     }
 
     #[test]

@@ -50,5 +50,10 @@ async fn delete(call: &Call, topic: &Str, asked: &DeleteRecordsPartition) -> Res
     if asked.offset < -1 {
         return Err(ErrorCode::OffsetOutOfRange);
     }
+    let image = call.broker().image();
+    let node = Some(call.broker().node_id());
+    if image.topic_by_id(partition.topic).is_some_and(|topic| !image.cleans_up_by("delete", topic, node)) {
+        return Err(ErrorCode::PolicyViolation);
+    }
     call.broker().delete_records(partition, asked.offset).await.map_err(|error| Verb::Append.code(&error))
 }

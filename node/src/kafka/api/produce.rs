@@ -9,8 +9,8 @@ use futures::future::{BoxFuture, join_all};
 use model::NodeId;
 use model::controller::Image;
 use wire::kafka::messages::produce::{
-    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse, TopicProduceData,
-    TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse,
+    TopicProduceData, TopicProduceResponse,
 };
 use wire::kafka::messages::{self, ProduceRequest, ProduceResponse};
 use wire::kafka::{ErrorCode, Str, Uuid};
@@ -198,6 +198,12 @@ fn answer(index: i32, outcome: Outcome, leaders: &mut BTreeSet<NodeId>) -> Parti
         Err(Failure { refusal, leader }) => {
             answer.error_code = refusal.code.code();
             answer.error_message = refusal.text();
+            let blame = |batch_index| BatchIndexAndErrorMessage {
+                batch_index,
+                batch_index_error_message: refusal.text(),
+                ..Default::default()
+            };
+            answer.record_errors = refusal.records.iter().copied().map(blame).collect();
             if let Some(Leader { node: Some(id), epoch }) = leader {
                 leaders.insert(id);
                 answer.current_leader =

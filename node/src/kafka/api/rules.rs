@@ -14,6 +14,8 @@ pub(in crate::kafka) struct Rules {
     /// `message.timestamp.before.max.ms` and `after`: how far a timestamp may be from the clock. None where the
     /// broker stamps.
     pub(super) clock_ms: Option<(i64, i64)>,
+    /// Whether every record must have a key: `cleanup.policy` has `compact`.
+    pub(super) keyed: bool,
 }
 
 impl Rules {
@@ -23,6 +25,7 @@ impl Rules {
         Self {
             bytes_max: image.max_message_bytes(topic, Some(node)),
             clock_ms: (!image.is_log_append_time(topic, Some(node))).then(limits),
+            keyed: image.cleans_up_by("compact", topic, Some(node)),
         }
     }
 
@@ -62,7 +65,7 @@ mod tests {
     #[test]
     fn defaults_are_kafkas() {
         let rules = Rules::of(&Image::default(), &topic(&[]), NodeId(1));
-        assert_eq!(rules, Rules { bytes_max: 1_048_588, clock_ms: Some((i64::MAX, 3_600_000)) });
+        assert_eq!(rules, Rules { bytes_max: 1_048_588, clock_ms: Some((i64::MAX, 3_600_000)), keyed: false });
         assert!(rules.allow_times(0, 3_600_000, 0) && !rules.allow_times(0, 3_600_001, 0));
         assert!(rules.allow_times(-1, -1, i64::MAX), "a client without a clock");
     }
@@ -72,6 +75,7 @@ mod tests {
         let past = [("message.timestamp.before.max.ms", "1000")];
         let rules = Rules::of(&Image::default(), &topic(&past), NodeId(1));
         assert!(rules.allow_times(9_000, 9_500, 10_000) && !rules.allow_times(8_999, 9_500, 10_000));
+        assert!(Rules::of(&Image::default(), &topic(&[("cleanup.policy", "delete,compact")]), NodeId(1)).keyed);
         let stamped = [past[0], ("message.timestamp.type", "LogAppendTime")];
         assert!(Rules::of(&Image::default(), &topic(&stamped), NodeId(1)).allow_times(0, i64::MAX, 10_000));
     }
