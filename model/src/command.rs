@@ -31,6 +31,8 @@ pub enum Tag {
     Controller = 4,
     /// Live records of a range of offsets, appended once more (`partition::Relocation`).
     Relocate = 6,
+    /// A command of a coordinator shard, encoded by `storage::codec`.
+    Coordinator = 9,
 }
 
 impl Tag {
@@ -42,6 +44,7 @@ impl Tag {
             3 => Ok(Tag::LogStart),
             4 => Ok(Tag::Controller),
             6 => Ok(Tag::Relocate),
+            9 => Ok(Tag::Coordinator),
             other => Err(Error::Tag(other)),
         }
     }
@@ -304,7 +307,7 @@ mod tests {
 
     #[test]
     fn reserved_tags_are_refused() {
-        for tag in (5..=255u8).filter(|tag| *tag != Tag::Relocate as u8) {
+        for tag in (5..=255u8).filter(|tag| ![Tag::Relocate as u8, Tag::Coordinator as u8].contains(tag)) {
             let mut head = Payload::blank(0).head[..20].to_vec();
             head[1] = tag;
             let crc = crc32c::crc32c(&head);

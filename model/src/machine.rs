@@ -143,6 +143,8 @@ pub enum Reply {
     LogStart(i64),
     /// The controller's answer.
     Controller(crate::controller::Reply),
+    /// A coordinator shard's answer.
+    Coordinator(crate::coordinator::Reply),
     /// Nothing to say (blank and membership entries).
     None,
     /// The entry was not understood, or must not be applied; nothing changed but the applied index.

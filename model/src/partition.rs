@@ -155,7 +155,7 @@ impl PartitionMachine {
             Tag::LogStart => self.move_log_start(payload, out),
             Tag::Relocate if !payload.fits() => Reply::Dead(DeadReason::TooLarge),
             Tag::Relocate => self.relocate(at.index, payload, out),
-            Tag::Controller => Reply::Dead(DeadReason::Foreign(header.tag as u8)),
+            Tag::Controller | Tag::Coordinator => Reply::Dead(DeadReason::Foreign(header.tag as u8)),
         }
     }
 

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use model::command::Payload;
 use model::controller::Image;
+use model::coordinator::CoordinatorMachine;
 use model::partition::PartitionMachine;
 use model::planted::{self, Bug};
 use model::{GroupId, NodeId, ReplicaId, Reply};
@@ -273,6 +274,11 @@ impl Group {
     /// The applied image of the controller; `None` in a group of another kind.
     pub fn image(&self) -> Option<Arc<Image>> {
         self.inner.published.image()
+    }
+
+    /// Reads the applied coordinator machine; `None` in a group of another kind. Holds up its applies: be short.
+    pub fn coordinator<R>(&self, read: impl FnOnce(&CoordinatorMachine) -> R) -> Option<R> {
+        self.inner.published.coordinator(read)
     }
 
     /// Raft index of the last applied entry (0 before the first), and when it changes: wakes whoever waits for records.

@@ -45,6 +45,8 @@ pub enum Kind {
     Controller,
     /// The log of a topic partition; purged at the log start only.
     Partition,
+    /// Consumer groups and their offsets; ordinary snapshots.
+    Coordinator,
 }
 
 /// Told what the entries just applied have changed. Called on every replica, in order, from the group's own task:

@@ -25,11 +25,11 @@ pub(crate) const QUORUM_CONTACT: Duration = Duration::from_millis(1_200);
 pub(crate) const FRAME_BYTES: usize = 1 << 20;
 /// Append frames in flight to one follower of one group.
 pub(crate) const FRAMES_IN_FLIGHT: usize = 16;
-/// A controller snapshot is taken after this many entries,
+/// A snapshot of a controller or coordinator is taken after this many entries,
 pub(crate) const SNAPSHOT_ENTRIES: u64 = 10_000;
 /// or after this many bytes of them.
 pub(crate) const SNAPSHOT_BYTES: u64 = 16 << 20;
-/// Entries of the controller kept behind its snapshot, for followers that are a little late.
+/// Entries of such a group kept behind its snapshot, for followers that are a little late.
 const ENTRIES_BEHIND_SNAPSHOT: u64 = 1_000;
 
 /// The configuration of a group of `kind`.
@@ -37,7 +37,9 @@ pub(crate) fn config(kind: Kind) -> Result<Arc<Config>, openraft::ConfigError> {
     let (snapshot_policy, max_in_snapshot_log_to_keep) = match kind {
         Kind::Partition if planted::is(Bug::PurgeByDefault) => (SnapshotPolicy::LogsSinceLast(50), 10),
         Kind::Partition => (SnapshotPolicy::Never, u64::MAX),
-        Kind::Controller => (SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES), ENTRIES_BEHIND_SNAPSHOT),
+        Kind::Controller | Kind::Coordinator => {
+            (SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES), ENTRIES_BEHIND_SNAPSHOT)
+        }
     };
     let config = Config {
         cluster_name: "flotilla".to_owned(),
@@ -69,7 +71,7 @@ mod tests {
     #[test]
     fn dangerous_defaults_are_off() {
         let defaults = Config::default();
-        for kind in [Kind::Partition, Kind::Controller] {
+        for kind in [Kind::Partition, Kind::Controller, Kind::Coordinator] {
             let config = config(kind).unwrap();
             assert_eq!(config.enable_leader_restore, Some(false), "loses data after a lost unsynced tail");
             assert_eq!(config.allow_log_reversion, Some(false), "accepts a follower that lost its log");
@@ -91,9 +93,11 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_takes_ordinary_snapshots() {
-        let config = config(Kind::Controller).unwrap();
-        assert_eq!(config.snapshot_policy, SnapshotPolicy::LogsSinceLast(10_000));
-        assert_eq!(config.max_in_snapshot_log_to_keep, 1_000);
+    fn controller_and_coordinators_take_ordinary_snapshots() {
+        for kind in [Kind::Controller, Kind::Coordinator] {
+            let config = config(kind).unwrap();
+            assert_eq!(config.snapshot_policy, SnapshotPolicy::LogsSinceLast(10_000));
+            assert_eq!(config.max_in_snapshot_log_to_keep, 1_000);
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! openraft's state machine over `model`'s two machines, and their applied state as others read it.
+//! openraft's state machine over `model`'s machines, and their applied state as others read it.
 //! Invariants: a run of entries is applied, its rows and the applied id are ONE put behind the log, then replies go out;
-//! a partition recovers from exactly its rows (or begins with a checkpoint), a controller from its snapshot and the log.
+//! a partition recovers from exactly its rows (or begins with a checkpoint), the others from a snapshot and the log.
 //! Must never panic on replicated bytes, never wait for a sync, never hold the lock across an await.
 
 use std::io;
@@ -11,12 +11,14 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use model::command::{Payload, Tag};
 use model::controller::{ControllerMachine, Image};
+use model::coordinator::CoordinatorMachine;
 use model::machine::{DeadReason, WriteKind};
 use model::partition::{Checkpoint, Mark, PartitionMachine};
 use model::planted::{self, Bug};
 use model::retention::Segment;
 use model::{At, Effect, GroupId, Out, Reply, Write};
 use openraft::storage::{EntryResponder, RaftStateMachine};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use storage::{Reader, Row, RowKind, Writer, codec};
 use tokio::sync::{Notify, watch};
@@ -45,6 +47,7 @@ const PARTITION_ROWS: [RowKind; 7] =
 pub(crate) enum Machine {
     Partition(Box<PartitionMachine>),
     Controller(Box<ControllerMachine>),
+    Coordinator(Box<CoordinatorMachine>),
 }
 
 /// A machine and what it has applied.
@@ -58,6 +61,12 @@ struct State {
 }
 
 impl State {
+    /// Before the first entry.
+    fn new(machine: Machine) -> Self {
+        let (members, checkpoints) = (StoredMembership::default(), Checkpoints::default());
+        State { machine, last: None, members, checkpoints }
+    }
+
     /// Takes the checkpoint that is due after an entry; gives its rows.
     fn checkpoint(&mut self, group: GroupId, leader_ts: i64, reply: &Reply, out: &mut Out) -> Vec<Row> {
         let Machine::Partition(machine) = &mut self.machine else { return Vec::new() };
@@ -73,7 +82,7 @@ impl State {
     fn purge_target(&self, purged: Option<u64>) -> Option<u64> {
         match &self.machine {
             Machine::Partition(machine) => self.checkpoints.target(machine, purged),
-            Machine::Controller(_) => None,
+            _ => None,
         }
     }
 
@@ -83,7 +92,7 @@ impl State {
                 let state = machine.state();
                 Some(Seal { index: state.applied_index, digest: state.digest })
             }
-            Machine::Controller(_) => None,
+            _ => None,
         }
     }
 }
@@ -134,11 +143,19 @@ impl Published {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn kind(&self) -> Kind {
+        match &self.read().machine {
+            Machine::Partition(_) => Kind::Partition,
+            Machine::Controller(_) => Kind::Controller,
+            Machine::Coordinator(_) => Kind::Coordinator,
+        }
+    }
+
     /// Reads the partition machine; `None` in a group of another kind.
     pub(crate) fn partition<R>(&self, read: impl FnOnce(&PartitionMachine) -> R) -> Option<R> {
         match &self.read().machine {
             Machine::Partition(machine) => Some(read(machine)),
-            Machine::Controller(_) => None,
+            _ => None,
         }
     }
 
@@ -147,7 +164,7 @@ impl Published {
         let state = self.read();
         match &state.machine {
             Machine::Partition(machine) => Some(read(machine, &state.checkpoints)),
-            Machine::Controller(_) => None,
+            _ => None,
         }
     }
 
@@ -166,8 +183,16 @@ impl Published {
     /// The controller's image; `None` in a group of another kind.
     pub(crate) fn image(&self) -> Option<Arc<Image>> {
         match &self.read().machine {
-            Machine::Partition(_) => None,
             Machine::Controller(machine) => Some(machine.image()),
+            _ => None,
+        }
+    }
+
+    /// Reads the coordinator machine; `None` in a group of another kind.
+    pub(crate) fn coordinator<R>(&self, read: impl FnOnce(&CoordinatorMachine) -> R) -> Option<R> {
+        match &self.read().machine {
+            Machine::Coordinator(machine) => Some(read(machine)),
+            _ => None,
         }
     }
 
@@ -233,12 +258,8 @@ impl StateMachine {
     ) -> io::Result<Self> {
         let state = match kind {
             Kind::Partition => recover_partition(group, &reader)?,
-            Kind::Controller => State {
-                machine: Machine::Controller(Box::default()),
-                last: None,
-                members: StoredMembership::default(),
-                checkpoints: Checkpoints::default(),
-            },
+            Kind::Controller => State::new(Machine::Controller(Box::default())),
+            Kind::Coordinator => State::new(Machine::Coordinator(Box::default())),
         };
         let (index, _) = watch::channel(state.last.map_or(0, |id| id.index));
         let seals = Seals { here: state.seal(), ..Seals::default() };
@@ -365,7 +386,7 @@ impl StateMachine {
     /// The snapshot to be: of a partition the newest checkpoint that nobody can read below, if there is one.
     fn due(&self) -> Option<Source> {
         let mut state = self.published.write();
-        if let Machine::Controller(_) = state.machine {
+        if !matches!(state.machine, Machine::Partition(_)) {
             drop(state);
             return Some(self.now());
         }
@@ -379,6 +400,7 @@ impl StateMachine {
         let state = self.published.read();
         let data = match &state.machine {
             Machine::Controller(machine) => codec::encode(&machine.snapshot()),
+            Machine::Coordinator(machine) => codec::encode(machine),
             Machine::Partition(machine) => codec::encode(&machine.clone().checkpoint(0, &mut Out::default())),
         };
         self.published.bytes_since_snapshot.store(0, Ordering::Relaxed);
@@ -404,23 +426,29 @@ impl Machine {
         match self {
             Machine::Partition(_) if id.index == 0 => Reply::None,
             Machine::Partition(machine) => machine.apply(at, payload, out),
-            Machine::Controller(machine) => apply_controller(machine, at, payload, out),
+            Machine::Controller(machine) => {
+                command(payload, Tag::Controller, |command| Reply::Controller(machine.apply(at, command, out)))
+            }
+            Machine::Coordinator(machine) => {
+                command(payload, Tag::Coordinator, |command| Reply::Coordinator(machine.apply(at, command)))
+            }
         }
     }
 }
 
-fn apply_controller(machine: &mut ControllerMachine, at: At, payload: &Payload, out: &mut Out) -> Reply {
+/// Applies the command that an entry of a controller or coordinator carries.
+fn command<C: DeserializeOwned>(payload: &Payload, own: Tag, apply: impl FnOnce(C) -> Reply) -> Reply {
     let header = match payload.header() {
         Ok(header) => header,
         Err(error) => return Reply::Dead(error.into()),
     };
     match (header.tag, payload.body.as_slice()) {
         (Tag::Blank | Tag::Membership, _) => Reply::None,
-        (Tag::Controller, [body]) => match codec::decode(body, model::limits::ENTRY_BYTES_MAX) {
-            Ok(command) => Reply::Controller(machine.apply(at, command, out)),
+        (tag, [body]) if tag == own => match codec::decode(body, model::limits::ENTRY_BYTES_MAX) {
+            Ok(command) => apply(command),
             Err(_) => Reply::Dead(DeadReason::Body),
         },
-        (Tag::Controller, _) => Reply::Dead(DeadReason::Body),
+        (tag, _) if tag == own => Reply::Dead(DeadReason::Body),
         (tag, _) => Reply::Dead(DeadReason::Foreign(tag as u8)),
     }
 }
@@ -485,10 +513,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     /// All or nothing: the machine, what is applied, the checkpoint itself and the purge of the log below it are one change.
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Bytes) -> Result<(), io::Error> {
-        let partition = matches!(self.published.read().machine, Machine::Partition(_));
-        let state = match partition {
-            true => self.install_partition(meta, &snapshot).await?,
-            false => self.install_controller(meta, snapshot).await?,
+        let kind = self.published.kind();
+        let state = match kind {
+            Kind::Partition => self.install_partition(meta, &snapshot).await?,
+            Kind::Controller | Kind::Coordinator => self.install_whole(kind, meta, snapshot).await?,
         };
         self.published.seals().here = state.seal();
         *self.published.write() = state;
@@ -505,15 +533,21 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 }
 
 impl StateMachine {
-    async fn install_controller(&self, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<State> {
+    async fn install_whole(&self, kind: Kind, meta: &SnapshotMeta, snapshot: Bytes) -> io::Result<State> {
         let rows = self.snapshots.rows(meta, snapshot.clone());
-        let image = codec::decode(&snapshot, STATE_BYTES_MAX).map_err(|error| invalid("snapshot", error))?;
+        let read = |error| invalid("snapshot", error);
+        let machine = match kind {
+            Kind::Coordinator => Machine::Coordinator(codec::decode(&snapshot, STATE_BYTES_MAX).map_err(read)?),
+            _ => {
+                let image = codec::decode(&snapshot, STATE_BYTES_MAX).map_err(read)?;
+                Machine::Controller(Box::new(ControllerMachine::restore(image)))
+            }
+        };
         let (done, wait) = awaited();
         self.snapshots.writer.put(rows, done);
         wait.await?;
-        let machine = Machine::Controller(Box::new(ControllerMachine::restore(image)));
         let (last, members) = (meta.last_log_id, meta.last_membership.clone());
-        Ok(State { machine, last, members, checkpoints: Checkpoints::default() })
+        Ok(State { last, members, ..State::new(machine) })
     }
 
     async fn install_partition(&self, meta: &SnapshotMeta, snapshot: &Bytes) -> io::Result<State> {
