@@ -401,6 +401,7 @@ impl Group {
             return Ok(());
         }
         self.roused().await?;
+        self.rest().hands_over(now.term);
         self.inner.raft.trigger().transfer_leader(target).await.map_err(|fatal| self.stopped(fatal))?;
         let taken = status.wait_for(|new| new.term > now.term && new.leader.is_some() && !new.is_leader);
         match tokio::time::timeout(TRANSFER_DEADLINE, taken).await {

@@ -56,6 +56,8 @@ struct Inner {
     /// The last entry that has arrived from a leader.
     seen: Option<Position>,
     alarmed: Option<Instant>,
+    /// The term in which this leader handed its place over: it is silent from then on, so the others must not sleep for it.
+    handed_over: Option<u64>,
 }
 
 #[derive(Default)]
@@ -154,6 +156,16 @@ impl Rest {
     pub(crate) fn refreshed(&self) {
         let mut inner = self.inner();
         inner.stale &= !matches!(inner.state, State::Awake);
+    }
+
+    /// The leader of `term` hands its place over.
+    pub(crate) fn hands_over(&self, term: u64) {
+        self.inner().handed_over = Some(term);
+    }
+
+    /// Whether the leader of `term` has handed its place over, and nobody has taken it yet.
+    pub(crate) fn has_handed_over(&self, term: u64) -> bool {
+        self.inner().handed_over == Some(term)
     }
 
     /// Whether the leader's last entry is `last` for as long as `after`.

@@ -66,6 +66,9 @@ impl Groups {
         if !group.status().borrow().quorum_contact && group.rest().alarms() {
             others.iter().for_each(|other| drop(tokio::spawn(self.tell(group, other.replica, Call::Wake))));
         }
+        if group.rest().has_handed_over(standing.term) {
+            return;
+        }
         let lives = |node| around.boot(node, true);
         let Some((pact, eyes)) = quiesce::offer(group.replica(), &standing, &others, lives) else { return };
         if group.rest().is_idle(pact.last, after) && group.rest().ask(group.raft(), pact) {
