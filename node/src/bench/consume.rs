@@ -20,9 +20,18 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs it.
 pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Result<Report> {
-    let mut flow = produce::start(load, load.pace.rate, target, topics, &Arc::default())?;
+    let written = Arc::new(Meter::default());
+    written.start();
+    let mut flow = produce::start(load, load.pace.rate, target, topics, &written)?;
+    // The time counts from the first acknowledgement on: a busy machine may need all of it to get there.
+    let filled = async {
+        while written.is_empty() {
+            sleep(RETRY_PAUSE).await;
+        }
+        sleep(Duration::from_secs(load.pace.seconds)).await;
+    };
     tokio::select! {
-        () = sleep(Duration::from_secs(load.pace.seconds)) => {}
+        () = filled => {}
         error = flow.failure() => return Err(error),
     }
     flow.stop().await;

@@ -59,6 +59,11 @@ impl Meter {
         self.state().counting = true;
     }
 
+    /// Whether nothing was counted since the start.
+    pub fn is_empty(&self) -> bool {
+        self.state().total.records == 0
+    }
+
     /// Counts no more, and gives what was counted.
     pub fn stop(&self) -> (Counts, Vec<Interval>) {
         let mut state = self.state();
