@@ -161,7 +161,13 @@ impl<'a> Pass<'a> {
             }
             let before = bytes_of(&chunk.batches);
             let now_ms = self.broker.0.clock.wall_ms();
-            let batches: Vec<_> = chunk.batches.iter().filter_map(|batch| self.thin(batch, now_ms)).collect();
+            let mut batches = Vec::new();
+            for batch in &chunk.batches {
+                match self.thin(batch, now_ms) {
+                    Ok(left) => batches.extend(left),
+                    Err(why) => return Ok(Outcome::Abandoned(why)),
+                }
+            }
             let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
             let from = chunk.batches.first().map_or(chunk.from, |first| chunk.from.min(first.base_offset));
             let moves = Relocation { after, from, to: chunk.to, batches };
@@ -218,9 +224,10 @@ impl<'a> Pass<'a> {
         record.key.as_ref().is_some_and(|key| self.keys.is_newest(key, record.offset)) && !expired
     }
 
-    /// What is left of a batch. One that cannot be read stays whole: nothing is dropped on doubt.
-    fn thin(&self, batch: &LiveBatch, now_ms: i64) -> Option<MovedBatch> {
-        let (view, _) = view(batch)?;
+    /// What is left of a batch. One whose records cannot be read stays whole, and one that is no batch ends the pass: nothing is
+    /// dropped on doubt.
+    fn thin(&self, batch: &LiveBatch, now_ms: i64) -> Result<Option<MovedBatch>, String> {
+        let (view, _) = view(batch).ok_or_else(|| format!("what is at offset {} is no batch", batch.base_offset))?;
         let place = (batch.base_offset, batch.leader_epoch);
         let mut tombstones = false;
         let thinned = view.thin(place, RECORDS_BYTES_MAX, |record| {
@@ -229,7 +236,8 @@ impl<'a> Pass<'a> {
             keeps
         });
         let bytes = match thinned {
-            Ok(bytes) => bytes?,
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
             Err(error) => {
                 let (group, offset) = (self.local.group().0, batch.base_offset);
                 tracing::warn!(group, offset, %error, "a batch is kept that cannot be read");
@@ -240,7 +248,7 @@ impl<'a> Pass<'a> {
             NO_HORIZON if tombstones => now_ms.saturating_add(self.rules.tombstone_ms),
             known => known,
         };
-        Some(MovedBatch { bytes, horizon_ms })
+        Ok(Some(MovedBatch { bytes, horizon_ms }))
     }
 
     async fn pace(&self, bytes: usize) {
