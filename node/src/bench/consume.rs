@@ -37,15 +37,16 @@ pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Resu
     flow.stop().await;
     let ends = ends(&Client::new(&target.bootstrap), topics).await?;
     let meter = Arc::new(Meter::default());
-    let mut readers = JoinSet::new();
-    for _ in 0..load.pace.consumers {
-        let client = Client::new(&target.bootstrap);
-        for group in groups(&client, topics).await? {
-            let (ends, size) = (ends.clone(), load.shape.record_size.0);
-            readers.spawn(drain(client.clone(), group, ends, size, meter.clone()));
-        }
-    }
+    // Nobody reads before the meter counts: the sample that it begins with takes its time.
     let until = async {
+        let mut readers = JoinSet::new();
+        for _ in 0..load.pace.consumers {
+            let client = Client::new(&target.bootstrap);
+            for group in groups(&client, topics).await? {
+                let (ends, size) = (ends.clone(), load.shape.record_size.0);
+                readers.spawn(drain(client.clone(), group, ends, size, meter.clone()));
+            }
+        }
         while let Some(reader) = readers.join_next().await {
             reader??;
         }
