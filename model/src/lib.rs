@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assign;
+pub mod balance;
 pub mod command;
 pub mod compaction;
 pub mod config;

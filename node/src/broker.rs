@@ -6,6 +6,7 @@ mod auto_create;
 mod compact;
 mod control;
 mod error;
+mod leadership;
 mod locate;
 mod offsets;
 mod read;
@@ -28,8 +29,10 @@ use crate::peer::Peers;
 use crate::router::{AppendBudget, Router};
 use crate::seams::Clock;
 
+pub use crate::peer::questions::{Member, Quorum};
 pub use auto_create::{TokenBucket, random_topic_id};
 pub use error::{Error, Leader};
+pub use leadership::Unmoved;
 pub use read::bytes_of;
 pub use types::*;
 pub use wake::Wake;

@@ -9,6 +9,7 @@ pub mod link;
 pub mod listener;
 pub mod messages;
 mod proof;
+pub mod questions;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -73,6 +74,14 @@ impl Peers {
             head: command,
             body: Vec::new(),
         };
+        let answer = self.pair(to).control.request(request);
+        Box::pin(async move { answer.await.map(|frame| frame.head) })
+    }
+
+    /// Sends an encoded [`questions::Question`] to `to`.
+    pub fn ask(&self, to: NodeId, question: Bytes) -> BoxFuture<'static, Result<Bytes, Failure>> {
+        let (service, body) = (Service::Ask, Vec::new());
+        let request = Frame { kind: Kind::Request, service, id: 0, group: 0, head: question, body };
         let answer = self.pair(to).control.request(request);
         Box::pin(async move { answer.await.map(|frame| frame.head) })
     }

@@ -10,6 +10,7 @@ use crate::broker::Broker;
 use crate::peer::hello::Hello;
 use crate::peer::listener::Services;
 use crate::peer::messages::{Heartbeat, Visit, Visited};
+use crate::peer::questions::{Answered, Question};
 use crate::router::{PeerState, Router};
 
 /// The services of one node.
@@ -39,6 +40,11 @@ impl Services for NodeServices {
     fn control(&self, _from: NodeId, command: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
         let broker = self.broker.clone();
         async move { broker.serve_control(command).await }.boxed()
+    }
+
+    fn ask(&self, _from: NodeId, question: Question) -> BoxFuture<'static, Result<Answered, String>> {
+        let broker = self.broker.clone();
+        async move { broker.serve_question(question).await }.boxed()
     }
 
     fn heartbeat(&self, from: NodeId, heartbeat: Heartbeat) {

@@ -37,6 +37,11 @@ impl Broker {
         Ok(local)
     }
 
+    /// Whether somebody leads a partition.
+    pub fn is_led(&self, partition: PartitionRef) -> bool {
+        self.group(partition).is_ok_and(|group| self.leader(group).node.is_some())
+    }
+
     /// Who leads `group`: from this node's own raft, else from the leaders' heartbeats.
     pub fn leader(&self, group: GroupId) -> Leader {
         let found = self.0.router.leader(group);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use model::command::Payload;
 use model::machine::{DeadReason, Reply};
+use model::producer::Producer;
 use model::record::LiveBatch;
 use raft::ProposeError;
 use wire::kafka::Batch;
@@ -43,6 +44,16 @@ impl Broker {
             Position::MaxTimestamp => self.max_timestamp(&local).await,
             Position::Timestamp(timestamp) => self.first_from(&local, timestamp).await,
         }
+    }
+
+    /// The idempotent producers that a partition led here remembers.
+    ///
+    /// # Errors
+    /// Not the leader.
+    pub fn producers(&self, partition: PartitionRef) -> Result<Vec<Producer>, Error> {
+        let local = self.led(partition, None)?;
+        let producers = local.raft().partition(|machine| machine.producers().iter().cloned().collect());
+        producers.ok_or(Error::UnknownPartition)
     }
 
     async fn confirm(&self, partition: PartitionRef, local: &LocalPartition) -> Result<(), Error> {

@@ -38,6 +38,8 @@ pub enum Service {
     Heartbeat,
     /// Founding and joining.
     Bootstrap,
+    /// A question about the rafts of a member.
+    Ask,
 }
 
 /// One frame.
@@ -116,7 +118,7 @@ fn kind(byte: u8) -> io::Result<Kind> {
 }
 
 fn service(byte: u8) -> io::Result<Service> {
-    [Service::Raft, Service::Control, Service::Heartbeat, Service::Bootstrap]
+    [Service::Raft, Service::Control, Service::Heartbeat, Service::Bootstrap, Service::Ask]
         .into_iter()
         .find(|service| *service as u8 == byte)
         .ok_or_else(|| bad("unknown service"))

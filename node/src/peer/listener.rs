@@ -18,6 +18,7 @@ use super::directory::Directory;
 use super::frame::{FRAME_BYTES_MAX, Frame, Kind, Service, Slices, VISITOR_FRAME_BYTES_MAX, read_length, read_rest};
 use super::hello::{self, Hello, Lane};
 use super::messages::{Heartbeat, Visit, Visited};
+use super::questions::{Answered, Question};
 use crate::metrics::{ListenerLabel, Metrics};
 use crate::seams::{Listener, Stop, Stream};
 
@@ -41,6 +42,8 @@ pub trait Services: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<raft::Frame, String>>;
     /// An encoded controller command for the leader, and its encoded outcome.
     fn control(&self, from: NodeId, command: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+    /// A question of a member, and its answer.
+    fn ask(&self, from: NodeId, question: Question) -> BoxFuture<'static, Result<Answered, String>>;
     /// A node lives.
     fn heartbeat(&self, from: NodeId, heartbeat: Heartbeat);
     /// Somebody asks to found or to join.
@@ -200,6 +203,10 @@ impl Server {
             (Service::Control, Kind::Request) if member => {
                 let done = services.control(from, frame.head);
                 Box::pin(async move { done.await.map(|answer| (answer, Vec::new())) })
+            }
+            (Service::Ask, Kind::Request) if member => {
+                let done = services.ask(from, Question::decode(&frame.head)?);
+                Box::pin(async move { done.await.map(|answer| (answer.encode(), Vec::new())) })
             }
             (Service::Heartbeat, Kind::Notice) if member => {
                 let heartbeat = Heartbeat::decode(&frame.head)?;

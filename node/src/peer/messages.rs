@@ -98,7 +98,7 @@ pub struct Joined {
     pub members: Vec<Member>,
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8], max: usize) -> io::Result<T> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], max: usize) -> io::Result<T> {
     storage::codec::decode(bytes, max).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
 }
 

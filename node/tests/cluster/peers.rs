@@ -12,6 +12,7 @@ use node::peer::directory::{Directory, Member};
 use node::peer::hello::{FORMAT, Hello};
 use node::peer::listener::{self, Server, Services};
 use node::peer::messages::{Heartbeat, Visit, Visited};
+use node::peer::questions::{Answered, Question};
 use node::seams::{Net, Stop, Stopper, TcpNet};
 use raft::{Frame, Lane, Transport, TransportError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,6 +38,9 @@ impl Services for Echo {
     }
     fn control(&self, _: NodeId, command: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
         Box::pin(async move { Ok(command) })
+    }
+    fn ask(&self, _: NodeId, _: Question) -> BoxFuture<'static, Result<Answered, String>> {
+        Box::pin(async { Ok(Answered::HandedOver) })
     }
     fn heartbeat(&self, _: NodeId, _: Heartbeat) {}
     fn visit(&self, _: Hello, _: Visit) -> BoxFuture<'static, Result<Visited, String>> {

@@ -5,6 +5,8 @@ use wire::kafka::messages::create_topics::CreatableTopic;
 use wire::kafka::messages::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
 use wire::kafka::messages::delete_topics::DeleteTopicState;
 use wire::kafka::messages::describe_configs::DescribeConfigsResource;
+use wire::kafka::messages::describe_producers::TopicRequest;
+use wire::kafka::messages::describe_quorum;
 use wire::kafka::messages::fetch::{FetchPartition, FetchTopic};
 use wire::kafka::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use wire::kafka::messages::metadata::MetadataRequestTopic;
@@ -129,6 +131,10 @@ fn admin_request(api: ApiKey, version: i16, made: &mut i32) -> AnyRequest {
                 ..Default::default()
             })
         }
+        // One node leads everything, so that nothing is told of any partition.
+        ApiKey::ElectLeaders => {
+            AnyRequest::ElectLeaders(messages::ElectLeadersRequest { timeout_ms, ..Default::default() })
+        }
         other => panic!("{other:?} changes nothing"),
     }
 }
@@ -158,6 +164,16 @@ fn describe_request(api: ApiKey, version: i16, id: Uuid) -> AnyRequest {
             AnyRequest::DescribeLogDirs(messages::DescribeLogDirsRequest { topics: None, ..Default::default() })
         }
         ApiKey::ListConfigResources => AnyRequest::ListConfigResources(messages::ListConfigResourcesRequest::default()),
+        ApiKey::DescribeQuorum => {
+            let partitions = vec![describe_quorum::request::PartitionData::default()];
+            let topic_name = Str::from_static("__cluster_metadata");
+            let topics = vec![describe_quorum::request::TopicData { topic_name, partitions, ..Default::default() }];
+            AnyRequest::DescribeQuorum(messages::DescribeQuorumRequest { topics, ..Default::default() })
+        }
+        ApiKey::DescribeProducers => {
+            let topics = vec![TopicRequest { name: name(), partition_indexes: vec![0, 1], ..Default::default() }];
+            AnyRequest::DescribeProducers(messages::DescribeProducersRequest { topics, ..Default::default() })
+        }
         other => panic!("{other:?} describes nothing"),
     }
 }
@@ -175,6 +191,7 @@ fn request(api: &Api, version: i16, id: Uuid, made: &mut i32) -> AnyRequest {
         | ApiKey::CreatePartitions
         | ApiKey::DescribeConfigs
         | ApiKey::AlterConfigs
+        | ApiKey::ElectLeaders
         | ApiKey::IncrementalAlterConfigs => admin_request(api.key, version, made),
         _ => describe_request(api.key, version, id),
     }
@@ -207,6 +224,16 @@ fn codes(response: &AnyResponse) -> Vec<i16> {
             partitions.chain(r.topics.iter().map(|t| t.error_code)).chain([r.error_code]).collect()
         }
         AnyResponse::ApiVersions(r) => vec![r.error_code],
+        AnyResponse::ElectLeaders(r) => {
+            let results = r.replica_election_results.iter().flat_map(|t| &t.partition_result).map(|p| p.error_code);
+            results.chain([r.error_code]).collect()
+        }
+        AnyResponse::DescribeQuorum(r) => {
+            r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).chain([r.error_code]).collect()
+        }
+        AnyResponse::DescribeProducers(r) => {
+            r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).collect()
+        }
         AnyResponse::DescribeCluster(r) => vec![r.error_code],
         AnyResponse::DescribeTopicPartitions(r) => r.topics.iter().map(|t| t.error_code).collect(),
         AnyResponse::DescribeLogDirs(r) => r.results.iter().map(|d| d.error_code).chain([r.error_code]).collect(),

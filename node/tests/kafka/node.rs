@@ -24,7 +24,7 @@ const READY: Duration = Duration::from_secs(20);
 /// A running node; crashes when dropped.
 pub struct Node {
     pub kafka: SocketAddr,
-    _running: node::Node,
+    running: node::Node,
 }
 
 /// The simulated disk as every folder's engine.
@@ -62,7 +62,7 @@ pub async fn start_with(change: impl FnOnce(&mut Config)) -> Node {
     let seams = Seams { net: Arc::new(TcpNet), clock: Arc::new(SystemClock::new()), engine };
     let running = node::Node::start(config, seams).await.expect("a node that starts");
     until("a member", || async { running.broker().readiness().ready.then_some(()) }).await;
-    Node { kafka: running.addresses().kafka, _running: running }
+    Node { kafka: running.addresses().kafka, running }
 }
 
 /// Three nodes that know each other; returns once all are ready.
@@ -106,6 +106,10 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl F
 }
 
 impl Node {
+    pub fn broker(&self) -> &node::broker::Broker {
+        self.running.broker()
+    }
+
     pub async fn client(&self) -> Client {
         Client::connect(self.kafka).await
     }

@@ -20,8 +20,11 @@ func plainRequests() map[int16]plain {
 		33:             {plainAlterConfigs, alterConfigsCodes},
 		35:             {plainLogDirs, logDirsCodes},
 		37:             {plainCreatePartitions, createPartitionsCodes},
+		43:             {plainElectLeaders, electLeadersCodes},
 		44:             {plainIncrementalAlter, incrementalAlterCodes},
+		55:             {plainDescribeQuorum, describeQuorumCodes},
 		60:             {plainDescribeCluster, describeClusterCodes},
+		61:             {plainDescribeProducers, describeProducersCodes},
 		74:             {plainListConfigResources, listConfigResourcesCodes},
 		75:             {plainDescribeTopicPartitions, describeTopicPartitionsCodes},
 	}
@@ -199,6 +202,44 @@ func plainListConfigResources(*wire, int16) kmsg.Request {
 
 func listConfigResourcesCodes(response kmsg.Response) []int16 {
 	return []int16{response.(*kmsg.ListConfigResourcesResponse).ErrorCode}
+}
+
+// Of all partitions only those are told that an election changed, or could not.
+func plainElectLeaders(_ *wire, _ int16) kmsg.Request {
+	request := kmsg.NewPtrElectLeadersRequest()
+	request.TimeoutMillis = 10000
+	return request
+}
+
+func electLeadersCodes(response kmsg.Response) []int16 {
+	return []int16{response.(*kmsg.ElectLeadersResponse).ErrorCode}
+}
+
+func plainDescribeQuorum(_ *wire, _ int16) kmsg.Request {
+	topic := kmsg.NewDescribeQuorumRequestTopic()
+	topic.Topic = "__cluster_metadata"
+	topic.Partitions = append(topic.Partitions, kmsg.NewDescribeQuorumRequestTopicPartition())
+	request := kmsg.NewPtrDescribeQuorumRequest()
+	request.Topics = append(request.Topics, topic)
+	return request
+}
+
+func describeQuorumCodes(response kmsg.Response) []int16 {
+	got := response.(*kmsg.DescribeQuorumResponse)
+	return []int16{got.ErrorCode, got.Topics[0].Partitions[0].ErrorCode}
+}
+
+func plainDescribeProducers(w *wire, _ int16) kmsg.Request {
+	topic := kmsg.NewDescribeProducersRequestTopic()
+	topic.Topic = w.topic
+	topic.Partitions = []int32{0}
+	request := kmsg.NewPtrDescribeProducersRequest()
+	request.Topics = append(request.Topics, topic)
+	return request
+}
+
+func describeProducersCodes(response kmsg.Response) []int16 {
+	return []int16{response.(*kmsg.DescribeProducersResponse).Topics[0].Partitions[0].ErrorCode}
 }
 
 func plainDescribeTopicPartitions(w *wire, _ int16) kmsg.Request {

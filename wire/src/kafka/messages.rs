@@ -222,8 +222,11 @@ messages! {
     AlterConfigs, alter_configs, alter_configs_request::AlterConfigsRequestData as AlterConfigsRequest, alter_configs_response::AlterConfigsResponseData as AlterConfigsResponse;
     DescribeLogDirs, describe_log_dirs, describe_log_dirs_request::DescribeLogDirsRequestData as DescribeLogDirsRequest, describe_log_dirs_response::DescribeLogDirsResponseData as DescribeLogDirsResponse;
     CreatePartitions, create_partitions, create_partitions_request::CreatePartitionsRequestData as CreatePartitionsRequest, create_partitions_response::CreatePartitionsResponseData as CreatePartitionsResponse;
+    ElectLeaders, elect_leaders, elect_leaders_request::ElectLeadersRequestData as ElectLeadersRequest, elect_leaders_response::ElectLeadersResponseData as ElectLeadersResponse;
     IncrementalAlterConfigs, incremental_alter_configs, incremental_alter_configs_request::IncrementalAlterConfigsRequestData as IncrementalAlterConfigsRequest, incremental_alter_configs_response::IncrementalAlterConfigsResponseData as IncrementalAlterConfigsResponse;
+    DescribeQuorum, describe_quorum, describe_quorum_request::DescribeQuorumRequestData as DescribeQuorumRequest, describe_quorum_response::DescribeQuorumResponseData as DescribeQuorumResponse;
     DescribeCluster, describe_cluster, describe_cluster_request::DescribeClusterRequestData as DescribeClusterRequest, describe_cluster_response::DescribeClusterResponseData as DescribeClusterResponse;
+    DescribeProducers, describe_producers, describe_producers_request::DescribeProducersRequestData as DescribeProducersRequest, describe_producers_response::DescribeProducersResponseData as DescribeProducersResponse;
     ListConfigResources, list_config_resources, list_config_resources_request::ListConfigResourcesRequestData as ListConfigResourcesRequest, list_config_resources_response::ListConfigResourcesResponseData as ListConfigResourcesResponse;
     DescribeTopicPartitions, describe_topic_partitions, describe_topic_partitions_request::DescribeTopicPartitionsRequestData as DescribeTopicPartitionsRequest, describe_topic_partitions_response::DescribeTopicPartitionsResponseData as DescribeTopicPartitionsResponse;
 }

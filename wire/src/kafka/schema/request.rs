@@ -191,6 +191,17 @@ const CREATE_PARTITIONS: &[Field] = &[
     field("validate only", BOOL),
 ];
 
+const ELECT_LEADERS: &[Field] = &[
+    field("election type", I8).since(1),
+    field("topics", array_of![field("topic", STR), field("partitions", I32_ARRAY)]).nullable(0),
+    field("timeout", I32),
+];
+
+const DESCRIBE_QUORUM: &[Field] =
+    &[field("topics", array_of![field("topic", STR), field("partitions", array_of![field("partition", I32)])])];
+
+const DESCRIBE_PRODUCERS: &[Field] = &[field("topics", array_of![field("topic", STR), field("partitions", I32_ARRAY)])];
+
 const DESCRIBE_CLUSTER: &[Field] = &[
     field("include cluster operations", BOOL),
     field("endpoint type", I8).since(1),
@@ -223,7 +234,10 @@ pub(crate) const fn of(api: ApiKey) -> &'static [Field] {
         ApiKey::DescribeLogDirs => DESCRIBE_LOG_DIRS,
         ApiKey::CreatePartitions => CREATE_PARTITIONS,
         ApiKey::IncrementalAlterConfigs => INCREMENTAL_ALTER_CONFIGS,
+        ApiKey::ElectLeaders => ELECT_LEADERS,
+        ApiKey::DescribeQuorum => DESCRIBE_QUORUM,
         ApiKey::DescribeCluster => DESCRIBE_CLUSTER,
+        ApiKey::DescribeProducers => DESCRIBE_PRODUCERS,
         ApiKey::ListConfigResources => LIST_CONFIG_RESOURCES,
         ApiKey::DescribeTopicPartitions => DESCRIBE_TOPIC_PARTITIONS,
     }

@@ -268,6 +268,84 @@ const DESCRIBE_LOG_DIRS: &[Field] = &[
 
 const CREATE_PARTITIONS: &[Field] = &[THROTTLE, field("results", array_of![field("topic", STR), ERROR, MESSAGE])];
 
+const ELECT_LEADERS: &[Field] = &[
+    THROTTLE,
+    ERROR.since(1),
+    field(
+        "topics",
+        array_of![field("topic", STR), field("partitions", array_of![field("partition", I32), ERROR, MESSAGE])],
+    ),
+];
+
+const QUORUM_REPLICAS: Kind = array_of![
+    field("replica id", I32),
+    field("replica directory id", UUID).since(2),
+    field("log end offset", I64),
+    field("last fetch", I64).since(1),
+    field("last caught up", I64).since(1),
+];
+
+const DESCRIBE_QUORUM: &[Field] = &[
+    ERROR,
+    MESSAGE.since(2),
+    field(
+        "topics",
+        array_of![
+            field("topic", STR),
+            field(
+                "partitions",
+                array_of![
+                    field("partition", I32),
+                    ERROR,
+                    MESSAGE.since(2),
+                    field("leader id", I32),
+                    field("leader epoch", I32),
+                    field("high watermark", I64),
+                    field("voters", QUORUM_REPLICAS),
+                    field("observers", QUORUM_REPLICAS),
+                ]
+            ),
+        ],
+    ),
+    field(
+        "nodes",
+        array_of![
+            field("node id", I32),
+            field("listeners", array_of![field("name", STR), field("host", STR), field("port", I16)]),
+        ],
+    )
+    .since(2),
+];
+
+const DESCRIBE_PRODUCERS: &[Field] = &[
+    THROTTLE,
+    field(
+        "topics",
+        array_of![
+            field("topic", STR),
+            field(
+                "partitions",
+                array_of![
+                    field("partition", I32),
+                    ERROR,
+                    MESSAGE,
+                    field(
+                        "producers",
+                        array_of![
+                            field("producer id", I64),
+                            field("producer epoch", I32),
+                            field("last sequence", I32),
+                            field("last timestamp", I64),
+                            field("coordinator epoch", I32),
+                            field("transaction start offset", I64),
+                        ]
+                    ),
+                ]
+            ),
+        ],
+    ),
+];
+
 const DESCRIBE_CLUSTER: &[Field] = &[
     THROTTLE,
     ERROR,
@@ -337,7 +415,10 @@ pub(crate) const fn of(api: ApiKey) -> &'static [Field] {
         ApiKey::DescribeLogDirs => DESCRIBE_LOG_DIRS,
         ApiKey::CreatePartitions => CREATE_PARTITIONS,
         ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs => ALTER_CONFIGS,
+        ApiKey::ElectLeaders => ELECT_LEADERS,
+        ApiKey::DescribeQuorum => DESCRIBE_QUORUM,
         ApiKey::DescribeCluster => DESCRIBE_CLUSTER,
+        ApiKey::DescribeProducers => DESCRIBE_PRODUCERS,
         ApiKey::ListConfigResources => LIST_CONFIG_RESOURCES,
         ApiKey::DescribeTopicPartitions => DESCRIBE_TOPIC_PARTITIONS,
     }
