@@ -10,8 +10,8 @@ pub const TOPICS_MAX: usize = 20_000;
 pub const DELETED_TOPICS_KEPT: usize = 256;
 /// Partitions of one topic: one controller entry must describe them all.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
-/// Replicas on one node. A sleeping Raft group costs about 30 KiB of memory: 8,000 are 240 MiB.
-pub const REPLICAS_PER_NODE_MAX: usize = 8_000;
+/// Replicas on one node; `limits.partitions_max` is what an operator allows. A sleeping replica costs about 140 KB of memory: 2.8 GB.
+pub const REPLICAS_PER_NODE_MAX: usize = 20_000;
 /// Topics that one auto-creation entry may make, so that a Metadata request with 10,000 names stays cheap.
 pub const AUTO_CREATED_PER_ENTRY_MAX: usize = 64;
 /// Default partitions of a topic created without a count (reference/kafka.md section 2.2).

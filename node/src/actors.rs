@@ -29,7 +29,7 @@ const STOP: Duration = Duration::from_secs(10);
 const DESTROYED: &str = "destroyed";
 
 /// Rafts of partitions that open at a time: thousands of elections at once time each other out, in order they take seconds.
-pub const OPENINGS: usize = 64;
+pub const OPENINGS: usize = 256;
 
 /// What every actor needs.
 pub struct Context {

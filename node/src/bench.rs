@@ -6,6 +6,7 @@ mod cluster;
 mod consume;
 mod disk;
 mod e2e;
+mod failover;
 mod flow;
 mod histogram;
 mod idle;
@@ -51,6 +52,8 @@ enum Verb {
     E2e(Load),
     /// What partitions cost that nobody uses
     Idle(Load),
+    /// Kill the node that leads most, again and again, and time until its partitions acknowledge
+    Failover(failover::Options),
     /// Append and sync, again and again
     #[command(hide = true)]
     Disk(disk::Disk),
@@ -61,10 +64,11 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let load = match &options.verb {
         Verb::Disk(disk) => return disk::run(disk),
         Verb::Produce(load) | Verb::Consume(load) | Verb::E2e(load) | Verb::Idle(load) => load,
+        Verb::Failover(failover) => &failover.load,
     };
-    let target = Target::open(&load.place, &options.bootstrap.bootstrap).await?;
+    let mut target = Target::open(&load.place, &options.bootstrap.bootstrap).await?;
     let outcome = tokio::select! {
-        outcome = Box::pin(measure(&options.verb, load, &target)) => outcome,
+        outcome = Box::pin(measure(&options.verb, load, &mut target)) => outcome,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     target.close().await;
@@ -76,7 +80,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn measure(verb: &Verb, load: &Load, target: &Target) -> anyhow::Result<Report> {
+async fn measure(verb: &Verb, load: &Load, target: &mut Target) -> anyhow::Result<Report> {
     let client = Client::new(&target.bootstrap);
     if matches!(verb, Verb::Idle(_)) {
         return idle::run(load, target, &client).await;
@@ -85,6 +89,7 @@ async fn measure(verb: &Verb, load: &Load, target: &Target) -> anyhow::Result<Re
     let outcome = match verb {
         Verb::Consume(_) => consume::run(load, target, &topics).await,
         Verb::E2e(_) => e2e::run(load, target, &topics).await,
+        Verb::Failover(options) => failover::run(options, target, &topics).await,
         _ => produce::run(load, target, &topics).await,
     };
     remove(&client, &topics).await;

@@ -167,6 +167,7 @@ impl Group {
 
     fn propose_now(&self, payloads: Vec<Payload>) -> BoxFuture<'static, Vec<Result<Proposed, ProposeError>>> {
         let count = payloads.len();
+        self.inner.rest.proposes();
         let sending = self.inner.raft.client_write_many(payloads.into_iter().map(Data));
         let results = match unconstrained(sending).now_or_never() {
             Some(Ok(results)) => results,

@@ -14,6 +14,7 @@ use model::{GroupId, NodeId, ReplicaId};
 use openraft::raft::{AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use storage::{Reader, Writer};
 use tokio::task::unconstrained;
+use tokio::time::Instant;
 
 use crate::log_store::{LogStore, awaited, failed};
 use crate::network::Network;
@@ -40,6 +41,7 @@ struct Inner {
     open: Mutex<BTreeMap<GroupId, Slot>>,
     around: RwLock<Arc<Around>>,
     restless: Arc<Restless>,
+    woken: Mutex<BTreeMap<GroupId, Instant>>,
 }
 
 /// A group that is open, or reserved while it opens or closes.
@@ -83,6 +85,7 @@ impl Groups {
             open: Mutex::default(),
             around: RwLock::default(),
             restless: Arc::default(),
+            woken: Mutex::default(),
         };
         Groups { inner: Arc::new(inner) }
     }
@@ -318,9 +321,24 @@ impl Groups {
         &self.inner.restless
     }
 
+    /// Who was woken lately because something happened to a node, and when.
+    pub(crate) fn woken(&self) -> MutexGuard<'_, BTreeMap<GroupId, Instant>> {
+        self.inner.woken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The open partitions.
     pub(crate) fn partitions(&self) -> BTreeSet<GroupId> {
         self.inner.open().keys().copied().filter(|group| group.is_partition()).collect()
+    }
+
+    /// How many they are.
+    pub(crate) fn partition_count(&self) -> usize {
+        self.inner.open().range(GroupId::FIRST_PARTITION..).count()
+    }
+
+    /// Whether a group is open, or opens or closes.
+    pub(crate) fn is_reserved(&self, group: GroupId) -> bool {
+        self.inner.open().contains_key(&group)
     }
 
     /// What was around this node when it was last looked.

@@ -14,6 +14,8 @@ use crate::types::{Position, Raft};
 
 /// Who woke stays awake for so long at least: a round of heartbeats, and no hot loop where somebody refuses to sleep.
 const AWAKE_MIN: Duration = Duration::from_millis(500);
+/// How long a leader stays awake that nobody asks for anything.
+const UNUSED: Duration = Duration::from_millis(200);
 /// A leader without a quorum tells the others to be awake so often.
 const ALARM: Duration = Duration::from_secs(1);
 
@@ -50,6 +52,8 @@ struct Inner {
     state: State,
     /// A leader's last entry, and since when there is no newer one.
     idle: Option<(Position, Instant)>,
+    /// Something was proposed in the term of that entry.
+    used: bool,
     /// The lease of a leader that slept is over: its next entry needs a round of heartbeats first.
     stale: bool,
     woken: Option<Instant>,
@@ -168,14 +172,25 @@ impl Rest {
         self.inner().handed_over == Some(term)
     }
 
-    /// Whether the leader's last entry is `last` for as long as `after`.
+    /// The leader is asked for an entry.
+    pub(crate) fn proposes(&self) {
+        self.inner().used = true;
+    }
+
+    /// Whether the leader's last entry is `last` for as long as `after`. Nobody needs to be waited for who has not asked for anything
+    /// in this term: thousands that were elected at once go to sleep again at once.
     pub(crate) fn is_idle(&self, last: Position, after: Duration) -> bool {
         let mut inner = self.inner();
         let since = match inner.idle {
             Some((seen, since)) if seen == last => since,
-            _ => Instant::now(),
+            Some((seen, _)) if seen.term == last.term => Instant::now(),
+            _ => {
+                inner.used = false;
+                Instant::now()
+            }
         };
         inner.idle = Some((last, since));
+        let after = if inner.used { after } else { after.min(UNUSED) };
         let rested = inner.woken.is_none_or(|woken| woken.elapsed() >= AWAKE_MIN);
         matches!(inner.state, State::Awake) && rested && since.elapsed() >= after
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use model::ReplicaId;
 use model::planted::{self, Bug};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::groups::Groups;
 use crate::quiesce::{self, Around, Eyes, Member, Pact};
@@ -21,8 +21,11 @@ use crate::{Group, Lane};
 const SETTLE: Duration = Duration::from_millis(50);
 /// The others answer within this or everybody wakes. With `SETTLE` and a heartbeat's interval less than a lease.
 const ASK_DEADLINE: Duration = Duration::from_millis(250);
-/// Sleepers woken at one look because something happened to a node, so that its death does not wake thousands at once.
-const WAKES_PER_LOOK: usize = 128;
+/// Sleepers woken because something happened to a node that have not gone to sleep again: with thousands awake at once the beats of
+/// the nodes come too late, which wakes everybody, for ever.
+const WOKEN_MAX: usize = 512;
+/// One that stays awake for so long has another reason to, and keeps nobody from waking any more.
+const WOKEN: Duration = Duration::from_secs(5);
 
 impl Groups {
     /// Looks at every partition, with what is `around` this node now: wakes who has to wake, lets the idle ones fall asleep. Call it
@@ -31,22 +34,26 @@ impl Groups {
         let Some(after) = self.options().quiesce_after else { return 0 };
         let (around, changed) = self.look_around(around);
         let restless = self.restless().take();
-        let open = self.partitions();
-        let (mut asleep, mut wakes) = (open.len(), 0);
-        for id in if changed { &open } else { &restless } {
-            let Some(group) = self.get(*id) else {
+        let looked_at = if changed { self.partitions() } else { restless };
+        let (mut asleep, mut woken) = (self.partition_count(), self.woken());
+        woken.retain(|_, at| at.elapsed() < WOKEN);
+        for id in looked_at {
+            let Some(group) = self.get(id) else {
                 // It opens or closes, or is gone.
-                if open.contains(id) {
-                    self.restless().insert(*id);
+                if self.is_reserved(id) {
+                    self.restless().insert(id);
                 }
                 continue;
             };
             let turn = |leader| quiesce::turn(group.id(), group.replica(), leader, &group.status().borrow().voters);
             match group.rest().sleeps(group.replica(), &around, turn) {
-                Sleeps::Well => continue,
+                Sleeps::Well => {
+                    woken.remove(&id);
+                    continue;
+                }
                 Sleeps::No => self.look_awake(&group, after, &around),
-                Sleeps::Up if wakes < WAKES_PER_LOOK => {
-                    wakes += 1;
+                Sleeps::Up if woken.len() < WOKEN_MAX => {
+                    woken.insert(id, Instant::now());
                     group.wake();
                 }
                 Sleeps::Up | Sleeps::Badly => {}

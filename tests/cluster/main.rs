@@ -2,6 +2,7 @@
 //! Needs root and `ip`; says so and passes where the kernel or the user cannot make a namespace.
 
 mod compaction;
+mod many;
 mod namespaces;
 mod reconnects;
 mod retention;

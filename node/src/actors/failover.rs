@@ -17,6 +17,11 @@ use crate::router::Router;
 const LOOK: Duration = Duration::from_millis(50);
 /// One raft is not urged again before this: voters refuse until the lease of the dead leader is over.
 const URGE: Duration = Duration::from_millis(100);
+/// From the death of a leader until its lease is over: nobody gets votes before. The lease counts from the last entry or group
+/// heartbeat, the death from the last heartbeat of the node, after which it counts as dead.
+const LEASE_LEFT: Duration = Duration::from_millis(500);
+/// Then every living voter has its turn for so long: one whose log is shorter than another's asks in vain.
+const TURN: Duration = Duration::from_millis(250);
 /// Rafts urged at one look, so that the death of a node with thousands of leaders does not stop the others.
 const URGED_PER_LOOK: usize = 128;
 /// Handing over all leaderships takes no longer.
@@ -24,11 +29,11 @@ const LEAVE: Duration = Duration::from_millis(700);
 
 /// Looks after the rafts for ever.
 pub async fn run(router: Arc<Router>) {
-    let mut urged: BTreeMap<GroupId, Instant> = BTreeMap::new();
+    let mut orphans: BTreeMap<GroupId, Orphan> = BTreeMap::new();
     loop {
         sleep(LOOK).await;
         if !router.has_dead() {
-            urged.clear();
+            orphans.clear();
             continue;
         }
         let mut left = URGED_PER_LOOK;
@@ -37,13 +42,16 @@ pub async fn run(router: Arc<Router>) {
             let noticed = !(planted::is(Bug::DeathUnnoticed) && raft.is_asleep());
             let orphaned = noticed && status.leader.is_some_and(|leader| !router.is_alive(leader));
             if !orphaned {
-                urged.remove(&raft.id());
-            } else if left > 0
-                && candidate(&router, raft.id(), &status) == Some(router.node())
-                && urged.get(&raft.id()).is_none_or(|at| at.elapsed() >= URGE)
+                orphans.remove(&raft.id());
+                continue;
+            }
+            let orphan = orphans.entry(raft.id()).or_insert(Orphan { since: Instant::now(), urged: None });
+            if left > 0
+                && candidate(&router, raft.id(), &status, orphan.turn()) == Some(router.node())
+                && orphan.urged.is_none_or(|at| at.elapsed() >= URGE)
             {
                 left -= 1;
-                urged.insert(raft.id(), Instant::now());
+                orphan.urged = Some(Instant::now());
                 if let Err(error) = raft.elect().await {
                     tracing::debug!(group = raft.id().0, %error, "no campaign");
                 }
@@ -52,11 +60,23 @@ pub async fn run(router: Arc<Router>) {
     }
 }
 
+/// A raft whose leader's node is dead.
+struct Orphan {
+    since: Instant,
+    urged: Option<Instant>,
+}
+
+impl Orphan {
+    fn turn(&self) -> usize {
+        (self.since.elapsed().saturating_sub(LEASE_LEFT).as_millis() / TURN.as_millis()) as usize
+    }
+}
+
 /// Hands every leadership of this node to a living voter, as far as that succeeds in time.
 pub async fn leave(router: &Router) {
     let handing = rafts(router).into_iter().filter_map(|raft| {
         let status = raft.status_now();
-        let to = candidate(router, raft.id(), &status).filter(|_| status.is_leader)?;
+        let to = candidate(router, raft.id(), &status, 0).filter(|_| status.is_leader)?;
         Some(async move {
             if let Err(error) = raft.transfer_leader(to).await {
                 tracing::debug!(group = raft.id().0, %error, "the leadership was not handed over");
@@ -72,8 +92,8 @@ fn rafts(router: &Router) -> Vec<raft::Group> {
 }
 
 /// The living voter, other than the leader, whose turn it is: leaders of one dead node spread over the others.
-fn candidate(router: &Router, group: GroupId, status: &raft::Status) -> Option<NodeId> {
+fn candidate(router: &Router, group: GroupId, status: &raft::Status, turn: usize) -> Option<NodeId> {
     let voters = status.voters.iter().map(|replica| replica.node());
     let living: Vec<NodeId> = voters.filter(|node| Some(*node) != status.leader && router.is_alive(*node)).collect();
-    living.get(group.0 as usize % living.len().max(1)).copied()
+    living.get((group.0 as usize + turn) % living.len().max(1)).copied()
 }

@@ -8,9 +8,8 @@ use model::planted::{self, Bug};
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::{Kind, ProposeError};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Context;
 use super::entries::{answer, pack};
@@ -27,8 +26,14 @@ const PROPOSALS_EASY: usize = 1;
 /// A proposal undecided for so long gives its bytes back, so that a raft without a quorum does not starve the others.
 const BUDGET_HELD_MAX: Duration = Duration::from_secs(5);
 
-/// A raft that knows no leader so long after it opened waits for something else than the processor: the next may open.
+/// A raft without a living quorum that knows no leader so long after it opened waits for something else than the processor: the
+/// next may open.
 const OPENING: Duration = Duration::from_millis(300);
+/// One with a living quorum has its turn for so long at most. Were it less than an election takes on a busy machine, thousands of
+/// elections would run at once and time each other out for ever.
+const ELECTING: Duration = Duration::from_secs(10);
+/// One that is elected goes to sleep within so long if nobody uses it; the awake ones are what a node can have only so many of.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// One replica to run.
 #[derive(Clone)]
@@ -155,7 +160,7 @@ impl Partition {
         if let Ok(raft) = &opened
             && self.context.router.leader(group).node.is_none()
         {
-            tokio::spawn(until_elected(raft.status(), raft.mark().term, turn));
+            tokio::spawn(until_settled(self.context.router.clone(), raft.clone(), turn));
         }
         opened.inspect_err(|error| {
             let Placement { topic, index, .. } = &assignment.placement;
@@ -254,10 +259,23 @@ impl Partition {
     }
 }
 
-/// Keeps the turn of a raft that opened until it has a leader of a new term, or should have one.
-async fn until_elected(mut status: watch::Receiver<raft::Status>, opened: u64, turn: impl Send) {
-    let elected = status.wait_for(|status| status.is_leader || status.leader.is_some() && status.term > opened);
-    let _or_not = timeout(OPENING, elected).await.is_ok();
+/// Keeps the turn of a raft that opened until it has a leader of a new term and has gone to sleep again, or cannot.
+async fn until_settled(router: Arc<Router>, raft: raft::Group, turn: impl Send) {
+    let (mut status, opened, started) = (raft.status(), raft.mark().term, Instant::now());
+    let led = |status: &raft::Status| status.is_leader || status.leader.is_some() && status.term > opened;
+    let quorum_lives = |status: &raft::Status| {
+        let living = status.voters.iter().filter(|voter| router.is_alive(voter.node())).count();
+        living * 2 > status.voters.len()
+    };
+    while timeout(OPENING, status.wait_for(led)).await.is_err() {
+        if started.elapsed() >= ELECTING || !quorum_lives(&status.borrow()) {
+            return drop(turn);
+        }
+    }
+    let elected = Instant::now();
+    while !raft.is_asleep() && elected.elapsed() < SETTLING {
+        sleep(SETTLING / 10).await;
+    }
     drop(turn);
 }
 

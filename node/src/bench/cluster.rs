@@ -76,6 +76,11 @@ impl Target {
         Ok(Self { bootstrap: bootstrap.to_owned(), disk: place.disk.clone(), nodes, own: None })
     }
 
+    /// The nodes of a throw-away cluster.
+    pub fn fleet(&mut self) -> Option<&mut Fleet> {
+        self.own.as_mut().map(|(fleet, _)| fleet)
+    }
+
     /// How many processes are looked at.
     pub fn nodes(&self) -> usize {
         self.nodes.len()

@@ -58,7 +58,7 @@ impl Sink {
     fn settle(&self, job: Job, outcome: Result<(), Error>, now: Instant) {
         match outcome {
             Ok(()) => {
-                self.meter.count(self.worth.0, self.worth.1, Some(now.saturating_duration_since(job.intended)));
+                self.meter.acknowledge(self.worth, job, now);
                 self.slots.add_permits(1);
             }
             Err(error) if error.passes() => self.redo(job),

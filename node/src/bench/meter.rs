@@ -1,12 +1,15 @@
 //! What is counted while a load runs: records, bytes and latencies in all, and the same for each second.
 //! Invariant: nothing counts before `start` nor after `stop`, so warm-up and what is on its way at the end are left out.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::histogram::Histogram;
+use super::lane::Job;
 use super::report::round;
 
 /// Shared by all tasks of a load.
@@ -19,6 +22,14 @@ struct State {
     total: Counts,
     interval: Counts,
     intervals: Vec<Interval>,
+    expected: Option<Expected>,
+}
+
+/// Places that have yet to acknowledge something that was due after a moment.
+struct Expected {
+    since: Instant,
+    missing: BTreeSet<usize>,
+    times: Vec<Duration>,
 }
 
 /// Sums.
@@ -71,20 +82,32 @@ impl Meter {
         (std::mem::take(&mut state.total), std::mem::take(&mut state.intervals))
     }
 
+    /// Looks out for a request of each of these places that was due after `since`.
+    pub fn expect(&self, since: Instant, missing: BTreeSet<usize>) {
+        self.state().expected = Some(Expected { since, missing, times: Vec::new() });
+    }
+
+    /// Once all of them were acknowledged: how long after that moment each was.
+    pub fn all_back(&self) -> Option<Vec<Duration>> {
+        let mut state = self.state();
+        state.expected.take_if(|expected| expected.missing.is_empty()).map(|expected| expected.times)
+    }
+
+    /// Counts an acknowledged request.
+    pub fn acknowledge(&self, (records, bytes): (u64, u64), job: Job, now: Instant) {
+        let mut state = self.state();
+        if let Some(Expected { since, missing, times }) = &mut state.expected
+            && job.intended >= *since
+            && missing.remove(&job.place)
+        {
+            times.push(now - *since);
+        }
+        state.count(records, bytes, Some(now.saturating_duration_since(job.intended)));
+    }
+
     /// Counts `records` of `bytes` in all; a latency counts once a call.
     pub fn count(&self, records: u64, bytes: u64, latency: Option<Duration>) {
-        let mut state = self.state();
-        if !state.counting {
-            return;
-        }
-        let State { total, interval, .. } = &mut *state;
-        for counts in [total, interval] {
-            counts.records += records;
-            counts.bytes += bytes;
-            if let Some(latency) = latency {
-                counts.latency.record(latency, 1);
-            }
-        }
+        self.state().count(records, bytes, latency);
     }
 
     /// Ends an interval `at` after the start that took `long`.
@@ -102,6 +125,21 @@ impl Meter {
         state.intervals.push(interval);
         (state.interval.records, state.interval.bytes) = (0, 0);
         state.interval.latency.clear();
+    }
+}
+
+impl State {
+    fn count(&mut self, records: u64, bytes: u64, latency: Option<Duration>) {
+        if !self.counting {
+            return;
+        }
+        for counts in [&mut self.total, &mut self.interval] {
+            counts.records += records;
+            counts.bytes += bytes;
+            if let Some(latency) = latency {
+                counts.latency.record(latency, 1);
+            }
+        }
     }
 }
 
@@ -125,5 +163,22 @@ mod tests {
         assert_eq!((intervals[0].records_per_s, intervals[0].max_ms), (2.0, 1.0));
         meter.count(4, 40, None);
         assert_eq!(meter.stop().0.records, 0);
+    }
+
+    #[test]
+    fn places_are_back_with_what_was_due_after_the_moment() {
+        let (meter, zero) = (Meter::default(), Instant::now());
+        let acknowledge = |place, intended: u32, now: u32| {
+            meter.acknowledge((1, 10), Job { place, intended: zero + intended * MS }, zero + now * MS);
+        };
+        meter.expect(zero + 5 * MS, BTreeSet::from([1, 2]));
+        acknowledge(1, 4, 6);
+        acknowledge(2, 5, 8);
+        acknowledge(2, 6, 9);
+        acknowledge(3, 6, 9);
+        assert_eq!(meter.all_back(), None, "what was due before says nothing");
+        acknowledge(1, 7, 15);
+        assert_eq!(meter.all_back(), Some(vec![3 * MS, 10 * MS]));
+        assert_eq!(meter.all_back(), None);
     }
 }

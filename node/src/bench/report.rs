@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::cluster::{Target, Window};
 use super::disk::Speed;
+use super::failover::Failover;
 use super::histogram::Histogram;
 use super::idle::Idle;
 use super::load::Load;
@@ -42,6 +43,9 @@ pub struct Report {
     /// idle: what the partitions cost.
     #[serde(flatten)]
     pub idle: Option<Idle>,
+    /// failover: how long partitions stood still.
+    #[serde(flatten)]
+    pub failover: Option<Failover>,
     /// The disk alone, before and after in the same run.
     #[serde(flatten)]
     pub disk: Option<Speed>,
@@ -196,14 +200,15 @@ impl Report {
     /// For people.
     pub fn table(&self) -> String {
         let mut rows = vec![("bench", self.bench.to_owned())];
-        match self.idle {
-            Some(Idle { partitions, ready_s, cpu_percent, kib_per_partition }) => rows.extend([
-                ("partitions", format!("{partitions}, all with a leader after {ready_s} s")),
-                ("idle", format!("{cpu_percent}% of a core, {kib_per_partition} KiB a partition, all nodes")),
-            ]),
-            None => {
-                rows.push(("throughput", format!("{} MB/s, {} records/s", self.mb_per_s, self.records_per_s)));
-            }
+        if let Some(Idle { partitions, ready_s, cpu_percent, kib_per_partition }) = self.idle {
+            rows.push(("partitions", format!("{partitions}, all with a leader after {ready_s} s")));
+            rows.push(("idle", format!("{cpu_percent}% of a core, {kib_per_partition} KiB a partition, all nodes")));
+        } else if let Some(Failover { rounds, led_min, partition_p50_ms, round_p50_ms, round_p99_ms }) = self.failover {
+            rows.push(("kills", format!("{rounds}, each of a node that led {led_min} partitions or more")));
+            rows.push(("partition", format!("p50 {partition_p50_ms} ms from the kill to the next acknowledgement")));
+            rows.push(("slowest", format!("p50 {round_p50_ms} ms, p99 {round_p99_ms} ms of the rounds")));
+        } else {
+            rows.push(("throughput", format!("{} MB/s, {} records/s", self.mb_per_s, self.records_per_s)));
         }
         if let Some(Latency { p50_ms, p99_ms, p999_ms, max_ms }) = self.latency {
             rows.push(("latency", format!("p50 {p50_ms} ms, p99 {p99_ms} ms, p99.9 {p999_ms} ms, max {max_ms} ms")));

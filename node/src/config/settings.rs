@@ -36,7 +36,7 @@ impl Default for Settings {
             insecure: false,
             auto_create: AutoCreate::default(),
         };
-        Self { node, log_format: LogFormat::Human, log_level: "info,openraft=warn".to_owned(), workers: 2 }
+        Self { node, log_format: LogFormat::Human, log_level: "info,openraft=error".to_owned(), workers: 2 }
     }
 }
 
