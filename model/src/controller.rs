@@ -9,6 +9,7 @@ pub mod nodes;
 pub mod partitions;
 mod placement;
 pub mod producer_ids;
+pub mod replicas;
 pub mod topics;
 
 use std::sync::Arc;
@@ -19,11 +20,12 @@ use crate::check;
 use crate::machine::{At, Effect, Out};
 pub use configs::{AlterConfigs, ConfigOp, ConfigResource, IncrementalAlterConfigs, IncrementalChange, OpKind};
 pub use describe::{Described, Source, Synonym};
-pub use image::{Image, Node, Partition, Snapshot, Topic};
+pub use image::{Image, Node, Snapshot, Topic};
 pub use nodes::{Endpoint, Registration};
 pub use partitions::{CreatePartitions, MorePartitions};
 pub use placement::{Placing, Terms};
 pub use producer_ids::{AllocateProducerIds, ProducerIdBlock};
+pub use replicas::{AlterReplicas, Partition, ReplicaChange, ReportReplicas, Wanted};
 pub use topics::{CreateTopics, CreatedTopic, DeleteTopics, DeletedTopic, NewTopic, TopicRef};
 
 /// What may be asked of the controller. Variants are only ever added at the end: their order is on disk.
@@ -59,6 +61,8 @@ pub enum Command {
         /// The command.
         what: Placing,
     },
+    /// The leader of a partition tells who its members are.
+    ReportReplicas(ReportReplicas),
 }
 
 /// What the proposer is told.
@@ -75,13 +79,13 @@ pub struct Reply {
 pub enum Outcome {
     /// Of Found: the name the cluster has.
     Cluster(String),
-    /// Of RegisterNode and UpdateNode: the node's epoch (the version in which it was first registered).
+    /// Of RegisterNode, UpdateNode and ReplaceStore: the node's epoch (the version in which it was first registered).
     Node(Result<u64, Error>),
     /// Of CreateTopics.
     Created(Vec<Result<CreatedTopic, Error>>),
     /// Of DeleteTopics.
     Deleted(Vec<Result<DeletedTopic, Error>>),
-    /// Of CreatePartitions, AlterConfigs and IncrementalAlterConfigs.
+    /// Of CreatePartitions, AlterConfigs, IncrementalAlterConfigs, AlterReplicas and ReportReplicas.
     Each(Vec<Result<(), Error>>),
     /// Of AllocateProducerIds.
     ProducerIds(Result<ProducerIdBlock, Error>),
@@ -127,6 +131,10 @@ pub enum Code {
     PolicyViolation = 44,
     /// TOPIC_DELETION_DISABLED.
     TopicDeletionDisabled = 73,
+    /// NO_REASSIGNMENT_IN_PROGRESS.
+    NoReassignmentInProgress = 85,
+    /// INVALID_UPDATE_VERSION: the placement has changed since.
+    InvalidUpdateVersion = 95,
     /// UNKNOWN_TOPIC_ID.
     UnknownTopicId = 100,
     /// DUPLICATE_BROKER_REGISTRATION: the node id belongs to another data folder.
@@ -196,6 +204,7 @@ impl Command {
         match self {
             Command::CreateTopics(create) => Command::Place { terms, what: Placing::CreateTopics(create) },
             Command::CreatePartitions(create) => Command::Place { terms, what: Placing::CreatePartitions(create) },
+            Command::Place { terms: _, what } => Command::Place { terms, what },
             other => other,
         }
     }
@@ -232,6 +241,7 @@ impl Image {
             Command::DeleteTopics(delete) => any_ok(self.delete_topics(delete), Outcome::Deleted),
             Command::AlterConfigs(alter) => any_ok(self.alter_configs(alter), Outcome::Each),
             Command::IncrementalAlterConfigs(alter) => any_ok(self.incremental_alter_configs(alter), Outcome::Each),
+            Command::ReportReplicas(report) => (self.report_replicas(&report), Outcome::Each(vec![Ok(())])),
             Command::AllocateProducerIds(allocate) => {
                 let block = self.allocate_producer_ids(allocate);
                 (block.is_ok(), Outcome::ProducerIds(block))
@@ -243,6 +253,8 @@ impl Image {
         match what {
             Placing::CreateTopics(create) => any_ok(self.create_topics(create, terms), Outcome::Created),
             Placing::CreatePartitions(create) => any_ok(self.create_partitions(create, terms), Outcome::Each),
+            Placing::ReplaceStore(registration) => self.replace_store(registration, terms),
+            Placing::AlterReplicas(alter) => any_ok(self.alter_replicas(alter, terms), Outcome::Each),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Bugs to plant, one at a time, to see whether the simulation finds them. Without the feature `planted` every `is` is a constant
 //! false and nothing is left of it; with it, `sim --planted NAME` chooses one bug for the whole process.
 //! Invariant: a hook is one expression at the place where the bug would really be made, and changes nothing by itself.
-//! Not here yet, for want of the feature: groups, changes of replicas.
+//! Not here yet, for want of the feature: groups.
 
 macro_rules! bugs {
     ($($name:ident = $text:literal,)*) => {
@@ -62,6 +62,10 @@ bugs! {
     PurgeBeforeMoved = "as soon as a compaction has begun, the log is purged as if all that lives had been moved",
     MoveKeepsOldest = "compaction keeps the oldest record of a key in place of the newest",
     CheckpointForgetsMoves = "the checkpoint that a new replica gets does not say how far compaction had come",
+    LearnerNotCaughtUp = "a new replica votes before it holds anything (openraft's add_learner returns early; etcd before learners)",
+    ChangeForgotten = "a change of replicas is attended to only by whoever led the partition when it was asked for (a stuck reassignment)",
+    WipedBeforeFinished = "a replica is wiped when its removal is asked for, not when it is finished",
+    ReplicaIdReused = "a replica that comes back to a node gets the id it had there before its disk was wiped (Raft ids are for ever)",
     LostWakeUp = "readers that wait are not told of new records (liveness)",
 }
 

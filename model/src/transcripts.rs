@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::command::Payload;
 use crate::controller::*;
-use crate::ids::{NodeId, StoreId, TopicId};
+use crate::ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 use crate::machine::{At, Out, Write};
 use crate::partition::{Checkpoint, Mark, MovedBatch, PartitionMachine, Place, Relocation, moved_batches};
 use crate::producer::{Producer, ProducerBatch};
@@ -256,6 +256,39 @@ fn new_topics(words: &Words<'_>, image: &Image) -> Vec<NewTopic> {
     named.enumerate().map(topic).collect()
 }
 
+fn node(text: &str) -> NodeId {
+    NodeId(text.parse().unwrap())
+}
+
+/// A command about replicas.
+fn replica_command(verb: &str, words: &Words<'_>) -> Command {
+    let plain = words.plain();
+    if verb == "report" {
+        let voter = |text: &str| {
+            let (on, revision) = text.split_once('.').unwrap();
+            ReplicaId::new(node(on), revision.parse().unwrap())
+        };
+        let voters = words.get("voters").unwrap().split(',').map(voter).collect();
+        let group = GroupId(plain[0].parse().unwrap());
+        return Command::ReportReplicas(ReportReplicas { group, revision: words.number("revision", 1), voters });
+    }
+    let nodes = |key| {
+        let list = words.get(key).unwrap_or_default();
+        list.split(',').filter(|one| !one.is_empty()).map(node).collect::<Vec<_>>()
+    };
+    let to = match verb {
+        "move" => Wanted::On(nodes("to")),
+        "renew" => Wanted::Renewed(NodeId(words.number("node", 0))),
+        _ => Wanted::Before,
+    };
+    let revision = words.get("revision").map(|revision| revision.parse().unwrap());
+    let index = PartitionIndex(words.number("p", 0));
+    let changes = vec![ReplicaChange { topic: plain[0].to_owned(), index, revision, to }];
+    let alter = AlterReplicas { changes, may_change_count: !plain.contains(&"same-count") };
+    let dead = nodes("dead").into_iter().collect();
+    Command::Place { terms: Terms { dead, ..Terms::default() }, what: Placing::AlterReplicas(alter) }
+}
+
 fn controller_command(line: &str, image: &Image) -> Command {
     let (verb, rest) = line.split_once(' ').unwrap();
     let words = Words::of(rest);
@@ -263,12 +296,22 @@ fn controller_command(line: &str, image: &Image) -> Command {
     let dry = plain.contains(&"dry");
     match verb {
         "found" => Command::Found { cluster_id: plain[0].to_owned(), founders: words.number("founders", 1) },
-        "register" => Command::RegisterNode(Registration {
-            id: NodeId(plain[0].parse().unwrap()),
-            store: StoreId(words.number("store", 0)),
-            listeners: BTreeMap::from([("kafka".to_owned(), Endpoint { host: String::new(), port: 9092 })]),
-            rack: words.get("rack").map(str::to_owned),
-        }),
+        "register" | "replace-store" => {
+            let registration = Registration {
+                id: node(plain[0]),
+                store: StoreId(words.number("store", 0)),
+                listeners: BTreeMap::from([("kafka".to_owned(), Endpoint { host: String::new(), port: 9092 })]),
+                rack: words.get("rack").map(str::to_owned),
+            };
+            let dead = words.get("dead").map(node).into_iter().collect();
+            match verb {
+                "register" => Command::RegisterNode(registration),
+                _ => Command::Place {
+                    terms: Terms { dead, ..Terms::default() },
+                    what: Placing::ReplaceStore(registration),
+                },
+            }
+        }
         "create" => Command::CreateTopics(CreateTopics {
             topics: new_topics(&words, image),
             validate_only: dry,
@@ -297,6 +340,7 @@ fn controller_command(line: &str, image: &Image) -> Command {
             let changes = vec![IncrementalChange { resource: resource(plain[0]), ops }];
             Command::IncrementalAlterConfigs(IncrementalAlterConfigs { changes, validate_only: dry })
         }
+        "move" | "cancel" | "renew" | "report" => replica_command(verb, &words),
         "producer-ids" => Command::AllocateProducerIds(AllocateProducerIds {
             node: NodeId(plain[0].parse().unwrap()),
             count: words.number("count", crate::limits::PRODUCER_ID_BLOCK),
@@ -329,8 +373,22 @@ fn show(image: &Image, name: &str) -> Vec<String> {
     let Some(topic) = image.topic(name) else { return vec!["no such topic".to_owned()] };
     let mut trace = vec![format!("{} {:?}", topic.id, topic.configs)];
     trace.extend(topic.partitions.iter().enumerate().map(|(index, partition)| {
-        let replicas: Vec<String> = partition.replicas.iter().map(NodeId::to_string).collect();
-        format!("{index}: group {} revision {} on {}", partition.group, partition.revision, replicas.join(","))
+        let list = |replicas: Vec<ReplicaId>| replicas.iter().map(ReplicaId::to_string).collect::<Vec<_>>().join(",");
+        let placed = |revision| partition.replicas.iter().all(|replica| replica.revision() == revision);
+        let all = match placed(1) {
+            true => partition.nodes().iter().map(NodeId::to_string).collect::<Vec<_>>().join(","),
+            false => list(partition.replicas.clone()),
+        };
+        let mut line = format!("{index}: group {} revision {} on {all}", partition.group, partition.revision);
+        for (what, some) in [("adding", &partition.adding), ("removing", &partition.removing)] {
+            if !some.is_empty() {
+                line += &format!(" {what} {}", list(some.iter().copied().collect()));
+            }
+        }
+        if partition.is_changing && partition.adding.is_empty() && partition.removing.is_empty() {
+            line += " changing";
+        }
+        line
     }));
     trace
 }

@@ -10,6 +10,7 @@ mod leadership;
 mod locate;
 mod offsets;
 mod read;
+mod replicas;
 mod scan;
 mod types;
 mod view;

@@ -119,6 +119,8 @@ pub struct Raft {
     pub replica_lag_max: Duration,
     /// A partition that took no entry for so long falls asleep: its raft neither ticks nor beats. Zero: never.
     pub quiesce_after: Duration,
+    /// Bytes a second that this node sends to replicas that catch up before they vote, all together; 0: no limit.
+    pub catch_up_bytes_per_second: u64,
 }
 
 /// Topics made by a client's first use. How many partitions they get is the cluster's `num.partitions`.
@@ -167,6 +169,7 @@ impl Default for Raft {
             node_dead_after: Duration::from_millis(500),
             replica_lag_max: Duration::from_secs(30),
             quiesce_after: Duration::from_secs(3),
+            catch_up_bytes_per_second: 0,
         }
     }
 }

@@ -132,6 +132,7 @@ impl Router {
 
     /// A replica runs now.
     pub fn insert(&self, partition: Arc<LocalPartition>) {
+        lock_mut(&self.quarantined).remove(&partition.group());
         lock_mut(&self.local).insert(partition.group(), partition);
         self.changed();
     }

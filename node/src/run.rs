@@ -124,8 +124,11 @@ impl Node {
         let directory = Arc::new(directory.with_disk(engine.clone()).with_secret(config.raft.secret.clone()));
         identity.cluster.into_iter().for_each(|cluster| directory.set_cluster(cluster));
         let peers = Arc::new(Peers::new(directory, seams.net.clone(), peers_stop.clone()));
-        let quiesce_after = Some(config.raft.quiesce_after).filter(|after| !after.is_zero());
-        let options = raft::Options { quiesce_after, ..Default::default() };
+        let options = raft::Options {
+            quiesce_after: Some(config.raft.quiesce_after).filter(|after| !after.is_zero()),
+            catch_up_bytes_per_second: config.raft.catch_up_bytes_per_second,
+            ..raft::Options::default()
+        };
         let groups = raft::Groups::new(options, writer, reader.clone(), peers.clone());
         let router = Arc::new(Router::new(node, config.raft.node_dead_after));
         let budget = Arc::new(AppendBudget::new(config.limits.append_bytes));
@@ -265,6 +268,10 @@ impl Start {
         background.spawn(self.bootstrap.clone().refresh_addresses());
         let (broker, stop) = (self.broker.clone(), self.stop.clone());
         background.spawn(async move { broker.create_wished(stop).await });
+        let broker = self.broker.clone();
+        background.spawn(async move { broker.change_replicas().await });
+        let broker = self.broker.clone();
+        background.spawn(async move { broker.renew_replicas().await });
         let serve = admin::serve(self.broker.clone(), listeners.admin, self.stop.clone());
         serving.spawn(async move { note("admin", serve.await) });
         let serve = kafka::serve(self.broker.clone(), listeners.kafka, self.stop.clone());

@@ -19,6 +19,14 @@ pub enum Error {
         /// What contradicts what.
         reason: String,
     },
+    /// This node had a later replica of the group: who asks for an earlier one knows less than the disk.
+    #[error("group {group} has replica {by} here already")]
+    Superseded {
+        /// The group.
+        group: GroupId,
+        /// The replica whose data is here.
+        by: ReplicaId,
+    },
     /// Storage failed. The group acknowledges nothing any more.
     #[error("group {group} stopped: {reason}")]
     Stopped {

@@ -21,6 +21,7 @@ use storage::{Reader, Writer};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, unconstrained};
 
+use crate::change::CAUGHT_UP_BYTES;
 use crate::quiesce::{Member, Standing};
 use crate::rest::Rest;
 use crate::settings::ELECTION_MAX;
@@ -29,8 +30,6 @@ use crate::status::{self, Mark, Metrics, Status};
 use crate::types::{Data, LogId, Raft, TypeConfig};
 use crate::{Error, Kind, ProposeError, verdict};
 
-/// A learner is caught up when no more than this many bytes are missing.
-const CAUGHT_UP_BYTES: usize = 1 << 20;
 /// How often a learner's progress is looked at.
 const CATCH_UP_TICK: Duration = Duration::from_millis(50);
 /// How long a transfer may take before it is reported as failed; the group elects a leader in any case.
@@ -330,20 +329,21 @@ impl Group {
     /// Whether at most 1 MiB of entries is missing on `replica`, counted in bytes. Asks the leader's own view.
     ///
     /// # Errors
-    /// `NotLeader` when this replica cannot know; `Stopped` when the log cannot be read.
-    pub async fn is_caught_up(&self, replica: ReplicaId) -> Result<bool, Error> {
+    /// `NotLeader` when this replica cannot know.
+    pub fn is_caught_up(&self, replica: ReplicaId) -> Result<bool, Error> {
         let metrics = self.metrics();
         if !metrics.status.is_leader {
             return Err(Error::NotLeader { leader: metrics.status.leader });
         }
         let Some(last) = metrics.last else { return Ok(true) };
-        let Some(matched) = metrics.matched.get(&replica).copied().flatten() else { return Ok(false) };
-        if matched >= last {
-            return Ok(true);
-        }
-        let missing = self.inner.reader.entries(self.inner.group, matched + 1, last + 1, CAUGHT_UP_BYTES).await;
-        let missing = missing.map_err(|error| self.stopped(error))?;
-        Ok(missing.last().is_some_and(|entry| entry.index == last))
+        let matched = metrics.matched.get(&replica).copied().flatten();
+        Ok(matched.is_some_and(|matched| self.bytes_between(matched, last) <= CAUGHT_UP_BYTES))
+    }
+
+    /// Bytes of the entries behind `after`, up to and including `upto`.
+    pub(crate) fn bytes_between(&self, after: u64, upto: u64) -> u64 {
+        let upto_bytes = |index| self.inner.reader.group_bytes_upto(self.inner.group, index);
+        upto_bytes(upto).saturating_sub(upto_bytes(after))
     }
 
     /// Waits until `replica` is caught up.
@@ -352,7 +352,7 @@ impl Group {
     /// `Timeout` after `deadline`, else as [`Group::is_caught_up`].
     pub async fn caught_up(&self, replica: ReplicaId, deadline: Duration) -> Result<(), Error> {
         let until = tokio::time::Instant::now() + deadline;
-        while !self.is_caught_up(replica).await? {
+        while !self.is_caught_up(replica)? {
             if tokio::time::Instant::now() >= until {
                 return Err(Error::Timeout { what: "catching up", replica });
             }

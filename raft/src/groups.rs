@@ -22,10 +22,11 @@ use crate::quiesce::Around;
 use crate::rest::{Rest, Restless};
 use crate::settings;
 use crate::snapshot;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{Published, StateMachine};
+use crate::throttle::Throttle;
 use crate::types::{Ballot, LogId, Raft, Snapshot};
 use crate::wire::{Answer, Call, Candidacy, Refusal, Request};
-use crate::{Error, Frame, Group, Kind, Options, Transport, verdict};
+use crate::{Error, Frame, Group, Kind, Options, Transport, owner, verdict};
 
 /// The groups of one node. Clones share them.
 #[derive(Clone)]
@@ -38,6 +39,7 @@ struct Inner {
     writer: Writer,
     reader: Reader,
     transport: Arc<dyn Transport>,
+    throttle: Arc<Throttle>,
     open: Mutex<BTreeMap<GroupId, Slot>>,
     around: RwLock<Arc<Around>>,
     restless: Arc<Restless>,
@@ -77,11 +79,13 @@ impl Inner {
 impl Groups {
     /// Hosts groups on one store and one transport.
     pub fn new(options: Options, writer: Writer, reader: Reader, transport: Arc<dyn Transport>) -> Self {
+        let throttle = Arc::new(Throttle::new(options.catch_up_bytes_per_second));
         let inner = Inner {
             options,
             writer,
             reader,
             transport,
+            throttle,
             open: Mutex::default(),
             around: RwLock::default(),
             restless: Arc::default(),
@@ -92,10 +96,10 @@ impl Groups {
 
     /// Opens a replica with what is on disk, or empty. `founders` are the replicas of a group that may be new: each of
     /// them writes the same first entry into a log never used, and the first campaigns at once, so that a new group has
-    /// a leader within a round trip; only replicas of revision 1.
+    /// a leader within a round trip; only replicas of revision 1. What an earlier replica of this node left is destroyed first.
     ///
     /// # Errors
-    /// `AlreadyOpen`; `Quarantined` when the disk contradicts itself; `Stopped` when it cannot be read, or has failed.
+    /// `AlreadyOpen`; `Superseded` when this node had a later replica; `Quarantined` when the disk contradicts itself; `Stopped` when it cannot be read, or has failed.
     pub async fn open(
         &self,
         group: GroupId,
@@ -105,7 +109,8 @@ impl Groups {
     ) -> Result<Group, Error> {
         let mut reservation = self.reserve(group)?;
         self.settled(group).await?;
-        let Inner { options, writer, reader, transport, .. } = &*self.inner;
+        let Inner { options, writer, reader, .. } = &*self.inner;
+        owner::claim(writer, reader, group, replica).await?;
         let quarantined = |error: io::Error| match error.kind() {
             io::ErrorKind::InvalidData => Error::Quarantined { group, reason: error.to_string() },
             _ => Error::Stopped { group, reason: error.to_string() },
@@ -136,8 +141,7 @@ impl Groups {
         }
         let config = settings::config(kind).map_err(|error| stopped(&error))?;
         let rest = Arc::new(Rest::new(group, self.inner.restless.clone()));
-        let (transport, seen) = (transport.clone(), published.clone());
-        let network = Network { transport, group, replica, published: seen, rest: rest.clone() };
+        let network = self.network((group, replica), &published, &rest);
         let raft = Raft::new(replica, config, network, log, machine).await.map_err(|error| stopped(&error))?;
         if campaigns && let Err(error) = raft.initialize(founders.into_iter().collect::<BTreeSet<_>>()).await {
             tracing::info!(%group, %error, "the group is founded already");
@@ -146,6 +150,20 @@ impl Groups {
         let opened = Group::new((group, kind, replica), raft, stores, (published, rest));
         reservation.becomes = Some(opened.clone());
         Ok(opened)
+    }
+
+    fn network(&self, (group, replica): (GroupId, ReplicaId), published: &Arc<Published>, rest: &Arc<Rest>) -> Network {
+        let (transport, throttle) = (self.inner.transport.clone(), self.inner.throttle.clone());
+        Network { transport, group, replica, published: published.clone(), rest: rest.clone(), throttle }
+    }
+
+    /// The groups that the disk holds something of, open or not, and as which replica. May block on the device.
+    ///
+    /// # Errors
+    /// `Stopped` when it cannot be read.
+    pub fn on_disk(&self) -> Result<Vec<(GroupId, ReplicaId)>, Error> {
+        let group = GroupId::CONTROLLER;
+        owner::all(&self.inner.reader).map_err(|error| Error::Stopped { group, reason: error.to_string() })
     }
 
     fn reserve(&self, group: GroupId) -> Result<Reservation<'_>, Error> {
@@ -194,18 +212,20 @@ impl Groups {
     }
 
     /// Stops a replica, if it is open, and removes its log and tables. Afterwards the node may hold the group again
-    /// under a new replica id only.
+    /// under a new replica id only. What belongs to a later replica than `replica` stays.
     ///
     /// # Errors
     /// `AlreadyOpen` while it opens or closes; `Stopped` when storage has failed.
-    pub async fn destroy(&self, group: GroupId) -> Result<(), Error> {
+    pub async fn destroy(&self, group: GroupId, replica: ReplicaId) -> Result<(), Error> {
+        if self.get(group).is_some_and(|open| open.replica().revision() > replica.revision()) {
+            return Ok(());
+        }
         let _reservation = match self.shut_down(group).await {
             Err(Error::NotOpen(_)) => self.reserve(group)?,
             other => other?,
         };
-        let (done, wait) = awaited();
-        self.inner.writer.destroy(group, done);
-        wait.await.map_err(|error| Error::Stopped { group, reason: error.to_string() })
+        self.settled(group).await?;
+        owner::destroy(&self.inner.writer, &self.inner.reader, group, replica).await
     }
 
     async fn shut_down(&self, group: GroupId) -> Result<Reservation<'_>, Error> {

@@ -3,12 +3,14 @@
 //! Must never name a socket, an address or a client protocol.
 #![forbid(unsafe_code)]
 
+mod change;
 mod checkpoint;
 mod error;
 mod group;
 mod groups;
 mod log_store;
 mod network;
+mod owner;
 mod purge;
 mod quiesce;
 mod rest;
@@ -17,6 +19,7 @@ mod sleep;
 mod snapshot;
 mod state_machine;
 mod status;
+mod throttle;
 mod transport;
 mod types;
 mod verdict;
@@ -30,9 +33,11 @@ use std::time::Duration;
 
 use model::{Effect, GroupId};
 
+pub use change::{Goal, Step};
 pub use error::{Error, ProposeError};
 pub use group::{Group, Proposed};
 pub use groups::Groups;
+pub use owner::owner;
 pub use purge::Space;
 pub use quiesce::{Around, Neighbour};
 pub use status::{Mark, Metrics, Status, purged_index, voted_term};
@@ -60,4 +65,6 @@ pub struct Options {
     pub effects: Option<Effects>,
     /// A partition without a new entry for so long falls asleep; `None` keeps all awake.
     pub quiesce_after: Option<Duration>,
+    /// Bytes a second that this node sends to replicas that do not vote yet; 0: no limit.
+    pub catch_up_bytes_per_second: u64,
 }

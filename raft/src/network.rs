@@ -22,6 +22,7 @@ use openraft::raft::{
 use crate::rest::Rest;
 use crate::settings::{FRAMES_IN_FLIGHT, RPC_DEADLINE, SNAPSHOT_DEADLINE};
 use crate::state_machine::Published;
+use crate::throttle::Throttle;
 use crate::types::{Ballot, LogId, Position, SetMembers, Snapshot, TypeConfig, Vote};
 use crate::wire::{self, Answer, Call, Candidacy, Refusal, Request};
 use crate::{Lane, Transport, TransportError};
@@ -40,6 +41,7 @@ pub(crate) struct Network {
     pub(crate) replica: ReplicaId,
     pub(crate) published: Arc<Published>,
     pub(crate) rest: Arc<Rest>,
+    pub(crate) throttle: Arc<Throttle>,
 }
 
 /// The way to one other replica.
@@ -52,6 +54,7 @@ pub(crate) struct Peer {
     appends: Lane,
     published: Arc<Published>,
     rest: Arc<Rest>,
+    throttle: Arc<Throttle>,
 }
 
 impl Network {
@@ -64,6 +67,7 @@ impl Network {
             appends,
             published: self.published.clone(),
             rest: self.rest.clone(),
+            throttle: self.throttle.clone(),
         }
     }
 }
@@ -170,7 +174,13 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
-        let answers = input.map(|request| self.append(request)).buffered(FRAMES_IN_FLIGHT);
+        let paced = input.then(|request| async {
+            if self.throttle.is_on() && !self.published.is_voter(self.to) {
+                self.throttle.pass(wire::entry_bytes(&request)).await;
+            }
+            request
+        });
+        let answers = paced.map(|request| self.append(request)).buffered(FRAMES_IN_FLIGHT).boxed();
         let until_failure = futures::stream::unfold(Some(answers), |answers| async move {
             let mut answers = answers?;
             let answer = answers.next().await?;

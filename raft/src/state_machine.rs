@@ -16,7 +16,7 @@ use model::machine::{DeadReason, WriteKind};
 use model::partition::{Checkpoint, Mark, PartitionMachine};
 use model::planted::{self, Bug};
 use model::retention::Segment;
-use model::{At, Effect, GroupId, Out, Reply, Write};
+use model::{At, Effect, GroupId, Out, ReplicaId, Reply, Write};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -224,6 +224,15 @@ impl Published {
     /// What was found against this replica.
     pub(crate) fn verdict(&self) -> Option<String> {
         self.seals().verdict.clone()
+    }
+
+    /// Whether `replica` votes, by what is applied here. A first replica does until it is known that it does not: its group
+    /// may be new.
+    pub(crate) fn is_voter(&self, replica: ReplicaId) -> bool {
+        let state = self.read();
+        let members = state.members.membership();
+        let is_stranger = members.nodes().all(|(id, ())| *id != replica);
+        members.voter_ids().any(|voter| voter == replica) || (is_stranger && replica.revision() == 1)
     }
 
     /// Last applied log id.

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Frame;
 use crate::quiesce::Pact;
-use crate::types::{Ballot, Entry, LogId, Position, SetMembers, TypeConfig, from_payload, invalid, log_id, to_payload};
+use crate::types::{
+    Ballot, Entry, EntryPayload, LogId, Position, SetMembers, TypeConfig, from_payload, invalid, log_id, to_payload,
+};
 
 /// Bytes that the head of a frame may have: 512 entry heads are about 8 KiB.
 const HEAD_BYTES_MAX: usize = 1 << 20;
@@ -128,6 +130,15 @@ impl Answer {
 
 fn position(id: &Option<LogId>) -> Option<Position> {
     id.as_ref().map(Position::from)
+}
+
+/// Bytes of the entries of an append.
+pub(crate) fn entry_bytes(request: &AppendEntriesRequest<TypeConfig>) -> usize {
+    let bytes = |entry: &Entry| match &entry.payload {
+        EntryPayload::Normal(data) => data.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    request.entries.iter().map(bytes).sum()
 }
 
 /// The head of an append and the slices of its entries.

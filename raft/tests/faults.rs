@@ -164,7 +164,7 @@ async fn a_replica_with_other_bytes_stops_for_good_instead_of_serving_them() {
         let Err(Error::Quarantined { reason, .. }) = opened else { panic!("{opened:?}") };
         assert!(reason.contains("differs from its leader's"), "{reason}");
     }
-    cluster.nodes[&3].destroy(GROUP).await.unwrap();
+    cluster.nodes[&3].destroy(GROUP, ANY).await.unwrap();
     cluster.nodes[&3].open(GROUP, Kind::Partition, replica(3), None).await.expect("nothing is left of it");
 }
 

@@ -44,7 +44,7 @@ async fn one_becomes_three_becomes_four_and_the_leader_leaves() {
     third.change_voters((2..=4).map(replica).collect()).await.unwrap();
     write(&third, "without 1").await.unwrap();
     want.push("without 1".to_owned());
-    cluster.nodes[&1].destroy(GROUP).await.unwrap();
+    cluster.nodes[&1].destroy(GROUP, ANY).await.unwrap();
     assert!(cluster.nodes[&1].get(GROUP).is_none());
     assert_eq!(cluster.disks[&1].durable_last(GROUP), None);
     cluster.converge().await;
@@ -67,13 +67,13 @@ async fn a_learner_is_not_caught_up_before_it_has_the_bytes() {
     cluster.nodes[&2].open(GROUP, Kind::Partition, replica(2), None).await.unwrap();
     cluster.cut(1, 2);
     leader.add_learner(replica(2)).await.unwrap();
-    assert!(!leader.is_caught_up(replica(2)).await.unwrap(), "4 MB are missing");
+    assert!(!leader.is_caught_up(replica(2)).unwrap(), "4 MB are missing");
     let late = leader.caught_up(replica(2), Duration::from_millis(300)).await.unwrap_err();
     assert!(matches!(late, Error::Timeout { .. }), "{late:?}");
     cluster.heal();
     leader.caught_up(replica(2), PATIENCE).await.unwrap();
     assert!(leader.metrics().matched[&replica(2)] > Some(14));
-    assert_eq!(cluster.group(2).is_caught_up(replica(1)).await, Err(Error::NotLeader { leader: Some(NodeId(1)) }));
+    assert_eq!(cluster.group(2).is_caught_up(replica(1)), Err(Error::NotLeader { leader: Some(NodeId(1)) }));
     leader.remove_learner(replica(2)).await.unwrap();
     assert_eq!(leader.status_now().learners, BTreeSet::new());
 }

@@ -18,6 +18,7 @@ pub mod orphans_wake;
 pub mod produced_once;
 pub mod read_stays;
 pub mod ready;
+pub mod replicas_as_wanted;
 pub mod replicas_identical;
 #[cfg(test)]
 pub mod sample;

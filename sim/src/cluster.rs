@@ -204,7 +204,8 @@ fn config(id: u32) -> Config {
             compaction_bytes_per_second: COMPACTION_RATE,
             ..Storage::default()
         },
-        raft: Raft { quiesce_after: QUIESCE_AFTER, ..Raft::default() },
+        // So slow that faults meet replicas that catch up.
+        raft: Raft { quiesce_after: QUIESCE_AFTER, catch_up_bytes_per_second: 256 << 10, ..Raft::default() },
         insecure: true,
         auto_create: AutoCreate::default(),
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::GroupId;
+use model::{GroupId, ReplicaId};
 use node::config;
 use node::seams::EngineFactory;
 use rand::rngs::SmallRng;
@@ -115,6 +115,19 @@ impl Disks {
     /// The last entry that `node` has durably purged.
     pub fn purged(&self, node: u32, group: GroupId) -> Option<u64> {
         raft::purged_index(&self.disk(node)?.durable_row(group, RowKind::Purged)?).ok()
+    }
+
+    /// Whether the disk of its node durably holds anything of `replica` of `group`.
+    pub fn holds_replica(&self, replica: ReplicaId, group: GroupId) -> bool {
+        let node = replica.node().0;
+        let row = self.disk(node).and_then(|disk| disk.durable_row(group, RowKind::Local));
+        row.is_some_and(|row| raft::owner(&row).ok() == Some(replica)) && self.holds(node, group)
+    }
+
+    /// Whether the disk of `node` durably holds anything of `group`.
+    pub fn holds(&self, node: u32, group: GroupId) -> bool {
+        let purged = || self.disk(node).is_some_and(|disk| disk.durable_row(group, RowKind::Purged).is_some());
+        self.disk(node).is_some_and(|disk| disk.durable_last(group).is_some()) || purged()
     }
 
     /// The last entry that `node` has purged, synced or not.

@@ -65,6 +65,8 @@ pub enum Fault {
     RaftEnds { node: u32, nth: u32 },
     /// The leader of a group hands over: 0 is the controller, n the nth partition (33).
     Transfer { group: u32, to: u32 },
+    /// The replicas of the `nth` partition shall be on these nodes; on none: on those of before the change under way (30, 31).
+    Move { nth: u32, to: Vec<u32> },
     /// A node that was no founder starts and joins (30, 32).
     Join { node: u32 },
 }

@@ -111,7 +111,7 @@ impl Lookout {
                 if mark.stopped {
                     self.stops(at, view.node, &group, history);
                 }
-                self.log(view.node, group.id(), &group.metrics(), history);
+                self.log(view.node, &group, history);
             }
         }
         self.tell_acknowledged(at, history);
@@ -201,14 +201,18 @@ impl Lookout {
     }
 
     /// Sees the end of a log go back, or leap to a checkpoint.
-    fn log(&mut self, node: u32, group: GroupId, metrics: &raft::Metrics, history: &mut History) {
+    fn log(&mut self, node: u32, group: &Group, history: &mut History) {
+        let metrics = group.metrics();
         let now = metrics.last.unwrap_or_default();
-        let Some(before) = self.last.insert((node, group), now) else { return };
+        let Some(before) = self.last.insert((node, group.id()), now) else { return };
         if now < before {
             history.count("log cut back to a leader's");
         }
         if metrics.purged.is_some_and(|purged| purged > before) {
             history.count("snapshot installed");
+            if !metrics.status.voters.contains(&group.replica()) {
+                history.count("learner installed a snapshot");
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use crate::checker::leader_per_term::{self, LeaderPerTerm};
 use crate::checker::log_start_allowed;
 use crate::checker::members_intersect::MembersIntersect;
 use crate::checker::orphans_wake::OrphansWake;
+use crate::checker::replicas_as_wanted::{self, Led, ReplicasAsWanted};
 use crate::checker::sleepers_agree::{Sleeper, SleepersAgree};
 use crate::checker::works_after_healing::{self, Replicas};
 use crate::checker::{metadata_linearizable, minority_bounded, replicas_identical};
@@ -31,6 +32,8 @@ use crate::workload::{LEDGER, LEDGER_BYTES};
 
 /// How often replicas are compared that have nothing new to tell.
 const ROUND: Duration = Duration::from_millis(10);
+/// How often replicas and disks are compared with what is wanted.
+const REPLICAS: Duration = Duration::from_millis(100);
 /// How often what must be settled later is written down.
 const SURVEY: Duration = Duration::from_secs(1);
 /// What was committed so many surveys ago is applied and synced everywhere, unless something is broken.
@@ -60,6 +63,8 @@ pub struct Probe {
     sights: BTreeMap<(u32, GroupId), Sight>,
     leaders: LeaderPerTerm,
     members: MembersIntersect,
+    replicas: ReplicasAsWanted,
+    next_replicas: Duration,
     committed: CommittedStays,
     sleepers: SleepersAgree,
     orphans: OrphansWake,
@@ -110,6 +115,10 @@ impl Probe {
         }
         if round {
             self.look_sleepers(at, views, history);
+        }
+        if at >= self.next_replicas {
+            self.next_replicas = at + REPLICAS;
+            self.look_replicas(at, views, disks, history);
         }
         if self.surveys.back().is_none_or(|last| at >= last.at + SURVEY) {
             self.survey(at, views);
@@ -168,8 +177,28 @@ impl Probe {
         for words in minority_bounded::check(&self.faults, history) {
             history.violate(at, format!("L3 MinorityBounded: {words}"));
         }
+        if let Some(image) = newest_image(views) {
+            let nodes = views.iter().map(|view| view.node).filter(|node| !self.damaged.contains(node));
+            let nodes: Vec<u32> = nodes.collect();
+            let holders = |group| nodes.iter().copied().filter(|node| disks.holds(*node, group)).collect();
+            for words in replicas_as_wanted::settled(&image, &led(views), holders) {
+                history.violate(at, format!("S16 ReplicasAsWanted: {words}"));
+            }
+        }
         look_bounded(at, views, history);
         describe_topics(at, views, history);
+    }
+
+    /// Follows the changes of replicas.
+    fn look_replicas(&mut self, at: Duration, views: &[View], disks: &Disks, history: &mut History) {
+        let Some(image) = newest_image(views) else { return };
+        let damaged = &self.damaged;
+        let holds = |replica: ReplicaId, group| {
+            (!damaged.contains(&replica.node().0)).then(|| disks.holds_replica(replica, group))
+        };
+        let (violations, news) = self.replicas.look(&image, &led(views), holds);
+        violations.into_iter().for_each(|words| history.violate(at, format!("S16 ReplicasAsWanted: {words}")));
+        news.into_iter().for_each(|news| history.count(news.name()));
     }
 
     /// Writes down what must be settled a few seconds from now.
@@ -195,11 +224,17 @@ impl Probe {
         let mut groups: BTreeMap<GroupId, Replicas> = BTreeMap::new();
         for (group, nodes) in placed(views) {
             let due = settled.committed.get(&group).copied().unwrap_or(0);
-            let placed = nodes.into_iter().filter(well).collect();
+            let since = settled.placed.get(&group);
+            let stays = |node: &u32| well(node) && since.is_none_or(|since| since.contains(node));
+            let placed = nodes.into_iter().filter(stays).collect();
             groups.insert(group, Replicas { placed, running: BTreeMap::new(), due });
         }
         for view in views.iter().filter(|view| well(&view.node)) {
             for group in view.broker.iter().flat_map(|broker| broker.rafts()) {
+                let is_new = |since: &BTreeSet<u32>| !since.contains(&view.node);
+                if settled.placed.get(&group.id()).is_some_and(is_new) {
+                    continue;
+                }
                 let now = (group.mark(), *group.applied().borrow());
                 groups.entry(group.id()).or_default().running.insert(view.node, now);
             }
@@ -378,6 +413,18 @@ fn describe_topics(at: Duration, views: &[View], history: &mut History) {
     }
 }
 
+/// The groups as those see them that lead in the newest terms.
+fn led(views: &[View]) -> BTreeMap<GroupId, Led> {
+    let mut led: BTreeMap<GroupId, Led> = BTreeMap::new();
+    for group in views.iter().filter_map(|view| view.broker.as_ref()).flat_map(|broker| broker.rafts()) {
+        let mark = group.mark();
+        if mark.is_leader && led.get(&group.id()).is_none_or(|known| known.term < mark.term) {
+            led.insert(group.id(), Led { term: mark.term, voters: group.metrics().voter_sets });
+        }
+    }
+    led
+}
+
 fn newest_image(views: &[View]) -> Option<Arc<Image>> {
     let brokers = views.iter().filter_map(|view| view.broker.as_ref());
     brokers.map(|broker| broker.image()).max_by_key(|image| image.version)
@@ -388,7 +435,7 @@ fn placed(views: &[View]) -> BTreeMap<GroupId, BTreeSet<u32>> {
     let Some(image) = newest_image(views) else { return BTreeMap::new() };
     let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
     let mut placed: BTreeMap<GroupId, BTreeSet<u32>> =
-        partitions.map(|partition| (partition.group, partition.replicas.iter().map(|node| node.0).collect())).collect();
+        partitions.map(|partition| (partition.group, partition.nodes().iter().map(|node| node.0).collect())).collect();
     let controllers = views.iter().filter_map(|view| view.broker.as_ref()).flat_map(|broker| broker.rafts());
     let members = controllers
         .filter(|group| group.id() == GroupId::CONTROLLER)

@@ -67,6 +67,12 @@ impl Schedule {
         self.acts.iter().find_map(|act| act.fault.damages())
     }
 
+    /// The node that stays damaged: an empty disk is filled again from the peers.
+    pub fn beyond_repair(&self) -> Option<u32> {
+        let stays = |act: &&Act| !matches!(act.fault, Fault::DiskLoss { .. });
+        self.acts.iter().filter(stays).find_map(|act| act.fault.damages())
+    }
+
     /// When the last act is over and only the cluster is left to recover.
     pub fn healed(&self) -> Duration {
         let ends = self.acts.iter().map(|act| act.until_ms.unwrap_or(act.at_ms));

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use model::controller::{AlterReplicas, Command, Placing, ReplicaChange, Terms, Wanted};
 use model::{GroupId, NodeId};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -194,6 +195,7 @@ impl World {
             Fault::Panic { node, nth } => self.panic(node, nth),
             Fault::RaftEnds { node, nth } => self.end_raft(node, nth),
             Fault::Transfer { group, to } => self.transfer(group, to),
+            Fault::Move { nth, ref to } => self.move_replicas(nth, to),
             _ => self.disturb(fault) || self.damage(fault),
         }
     }
@@ -280,6 +282,28 @@ impl World {
         leader.is_some_and(|(node, raft)| {
             self.machine(node).spawn(async move {
                 let _taken_or_not = raft.transfer_leader(NodeId(to)).await;
+            })
+        })
+    }
+
+    /// Asks for a change of replicas through any node that runs; nobody waits for it.
+    fn move_replicas(&mut self, nth: u32, to: &[u32]) -> bool {
+        let Some(group) = self.nth_group(nth) else { return false };
+        let up = self.views().into_iter().filter(|view| view.state == State::Up);
+        let asked = up.filter_map(|view| Some((view.node, view.broker?))).find_map(|(node, broker)| {
+            let image = broker.image();
+            let (topic, index) = image.partition_of_group(group)?;
+            let to = match to {
+                [] => Wanted::Before,
+                nodes => Wanted::On(nodes.iter().copied().map(NodeId).collect()),
+            };
+            let change = ReplicaChange { topic: topic.name.clone(), index, revision: None, to };
+            Some((node, broker, change))
+        });
+        asked.is_some_and(|(node, broker, change)| {
+            let what = Placing::AlterReplicas(AlterReplicas { changes: vec![change], may_change_count: true });
+            self.machine(node).spawn(async move {
+                let _done_or_not = broker.control(Command::Place { terms: Terms::default(), what }).await;
             })
         })
     }

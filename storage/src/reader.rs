@@ -121,6 +121,15 @@ impl Reader {
         self.engine.get(Table::Meta, &keys::meta(kind, group, &[]))
     }
 
+    /// The rows of a kind that has one row per group, of all groups. Blocks on the device.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn every_row(&self, kind: RowKind) -> Result<Vec<(GroupId, Bytes)>, Error> {
+        let found = scan_all(self.engine.as_ref(), keys::meta(kind, GroupId(0), &[]), keys::kind_end(kind))?;
+        found.into_iter().map(|(key, value)| Ok((keys::parse_meta(&key)?.0, value))).collect()
+    }
+
     /// One row by its suffix. Blocks on the device.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
-//! Damaged files: one node is killed, a byte in one of its files flips or the file loses its second half, and it starts again. It must say so, and either not start or keep the damaged replicas out; the two others serve everything.
-//! Then the medium is whole again. Rebuilding such a replica from its peers under a new id does not exist yet.
+//! Damaged files: one node is killed, a byte in one of its files flips or the file loses its second half, and it starts again. It must
+//! say so, and either not start, or keep the damaged replicas out and rebuild them from their peers; the two others serve everything.
+//! Then the medium is whole again.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -16,6 +17,8 @@ use crate::{power, turn};
 
 const NOTICED_WITHIN: Duration = Duration::from_secs(5);
 const HEALED_WITHIN: Duration = Duration::from_secs(5);
+/// In words of a node that met damage.
+const DAMAGE_SAID: &str = "corrupt store";
 /// Inside the first record of a write-ahead log.
 const FIRST_RECORD: u64 = 40;
 
@@ -48,6 +51,8 @@ const ALL: [Damage; 6] = [
 enum Outcome {
     Refused,
     Quarantined,
+    /// What was damaged was quarantined, and is replaced.
+    Rebuilt,
     /// The node is ready: nothing that it needs is damaged.
     NotMet,
 }
@@ -81,7 +86,7 @@ fn an_old_copy_of_a_folder_is_refused_and_marked() {
     for start in ["the first start", "a later start"] {
         let from = world.servers.node(id).log_bytes();
         world.servers.start(id);
-        assert_eq!(noticed(&mut world, id), Outcome::Refused, "{start}");
+        assert_eq!(noticed(&mut world, id, from), Outcome::Refused, "{start}");
         let said = world.servers.node(id).said(from);
         assert!(said.contains("it is an old copy of itself"), "{start}: {said}");
         world.servers.node(id).kill();
@@ -122,10 +127,10 @@ fn strike(world: &mut World, damage: Damage) -> (Outcome, String) {
     hurt(&path, damage);
     let from = world.servers.node(id).log_bytes();
     world.servers.start(id);
-    let outcome = noticed(world, id);
+    let outcome = noticed(world, id, from);
     if outcome != Outcome::NotMet {
         let said = world.servers.node(id).said(from);
-        assert!(said.contains("corrupt store"), "node {id} {outcome:?} without saying why: {said}");
+        assert!(said.contains(DAMAGE_SAID), "node {id} {outcome:?} without saying why: {said}");
         world.check_cargo();
         let probed = world.probe();
         assert!(probed.status.success(), "the two others do not serve: {probed:?}");
@@ -138,8 +143,8 @@ fn strike(world: &mut World, damage: Damage) -> (Outcome, String) {
     (outcome, format!("{} of node {id} {}: {outcome:?}", damage.file, if damage.cut { "cut" } else { "flipped" }))
 }
 
-/// Waits until the node ends, or is ready, or is neither for the whole time.
-fn noticed(world: &mut World, id: u32) -> Outcome {
+/// Waits until the node ends, or is ready, or is neither for the whole time. Its log is read from a place on.
+fn noticed(world: &mut World, id: u32, from: u64) -> Outcome {
     let started = Instant::now();
     while started.elapsed() < NOTICED_WITHIN {
         let node = world.servers.node(id);
@@ -148,7 +153,7 @@ fn noticed(world: &mut World, id: u32) -> Outcome {
             return Outcome::Refused;
         }
         if matches!(http::get(node.admin(), "/readyz"), Some((200, _))) {
-            return Outcome::NotMet;
+            return if node.said(from).contains(DAMAGE_SAID) { Outcome::Rebuilt } else { Outcome::NotMet };
         }
         sleep(Duration::from_millis(20));
     }

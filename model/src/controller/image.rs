@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::controller::{CreatedTopic, Endpoint};
-use crate::ids::{GroupId, NodeId, PartitionIndex, StoreId, TopicId};
+use crate::controller::{CreatedTopic, Endpoint, Partition};
+use crate::ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 use crate::limits;
 use crate::planted::{self, Bug};
 
@@ -28,6 +28,15 @@ pub struct Node {
     pub rack: Option<String>,
     /// Version of the image in which it was first registered: Kafka's broker epoch.
     pub epoch: u64,
+    /// How many data folders it has had, this one included: the revision of its replica in the controller's own group.
+    pub incarnation: u32,
+}
+
+impl Node {
+    /// Its replica in the controller's group.
+    pub fn controller(&self) -> ReplicaId {
+        ReplicaId::new(self.id, self.incarnation)
+    }
 }
 
 /// One topic.
@@ -41,17 +50,6 @@ pub struct Topic {
     pub configs: Configs,
     /// By partition index.
     pub partitions: Vec<Partition>,
-}
-
-/// Placement of one partition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Partition {
-    /// Its Raft group.
-    pub group: GroupId,
-    /// Placement revision, from 1.
-    pub revision: u32,
-    /// Nodes that hold it; the first is the preferred leader.
-    pub replicas: Vec<NodeId>,
 }
 
 /// Groups of one topic that were given out together: `count` groups from the key, for partitions from `first`.
@@ -135,7 +133,7 @@ impl Default for Image {
 
 impl From<&Topic> for CreatedTopic {
     fn from(topic: &Topic) -> Self {
-        let replication = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+        let replication = topic.partitions.first().map_or(0, |partition| partition.wanted().count());
         CreatedTopic {
             name: topic.name.clone(),
             id: topic.id,
@@ -184,7 +182,7 @@ impl Image {
                 let first = block.first as usize;
                 let placed = topic.partitions.iter().enumerate().skip(first).take(block.count as usize);
                 placed
-                    .filter(move |(_, partition)| partition.replicas.contains(&node))
+                    .filter(move |(_, partition)| partition.is_on(node))
                     .map(move |(index, partition)| (topic, PartitionIndex(index as i32), partition))
             },
         )

@@ -1,5 +1,6 @@
 //! RegisterNode, UpdateNode and the founding of the cluster.
-//! Invariant: a node id belongs to one data folder, and a data folder to one node id, for ever.
+//! Invariant: a node id belongs to one data folder, and a data folder to one node id. A lost one is replaced by an empty one only
+//! when its node is dead and no partition loses its majority; it never comes back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::controller::{Code, Error, Image, Node, Outcome};
+use crate::controller::placement::Terms;
+use crate::controller::{Code, Error, Image, Node, Outcome, Topic};
 use crate::ids::{NodeId, StoreId};
 use crate::limits;
 use crate::planted::{self, Bug};
@@ -76,6 +78,51 @@ impl Image {
         (changed, Outcome::Node(result.map(|(_, epoch)| epoch)))
     }
 
+    /// A registered node whose data folder is lost comes back with an empty one: it gets new replicas for all it had.
+    pub(super) fn replace_store(&mut self, registration: Registration, terms: &Terms) -> (bool, Outcome) {
+        let result = self.try_replace(registration, terms);
+        (result.is_ok(), Outcome::Node(result))
+    }
+
+    fn try_replace(&mut self, registration: Registration, terms: &Terms) -> Result<u64, Error> {
+        registration.validate()?;
+        let (id, store) = (registration.id, registration.store);
+        let refuse = |message: String| Err(Error::new(Code::DuplicateRegistration, message));
+        let Some(known) = self.nodes.get(&id).cloned() else {
+            return Err(Error::new(Code::NodeNotRegistered, format!("node {id} is not registered")));
+        };
+        if known.store == store {
+            return Ok(known.epoch);
+        }
+        if let Some(other) = self.nodes.values().find(|node| node.store == store) {
+            return refuse(format!("store {store} belongs to node {}: was the data folder copied?", other.id));
+        }
+        if !terms.dead.contains(&id) {
+            return refuse(format!("node {id} runs with store {}: every node needs its own id", known.store));
+        }
+        let on_it = |topic: &&Arc<Topic>| topic.partitions.iter().any(|partition| partition.is_on(id));
+        let topics: Vec<Arc<Topic>> = self.topics.values().filter(on_it).cloned().collect();
+        for topic in &topics {
+            if let Some(index) = topic.partitions.iter().position(|p| p.is_on(id) && !p.outlives(id)) {
+                return refuse(format!(
+                    "without its data folder partition {index} of topic '{}' has no majority",
+                    topic.name
+                ));
+            }
+        }
+        for topic in topics {
+            let mut changed = Topic::clone(&topic);
+            for partition in &mut changed.partitions {
+                partition.renew(id);
+            }
+            self.put_topic(changed);
+        }
+        let Registration { id, store, listeners, rack } = registration;
+        let (epoch, incarnation) = (self.version + 1, known.incarnation + 1);
+        self.nodes.insert(id, Arc::new(Node { id, store, listeners, rack, epoch, incarnation }));
+        Ok(epoch)
+    }
+
     fn try_register(&mut self, registration: Registration) -> Result<(bool, u64), Error> {
         registration.validate()?;
         let Registration { id, store, listeners, rack } = registration;
@@ -93,7 +140,8 @@ impl Image {
             return Err(Error::new(Code::PolicyViolation, format!("the cluster has {} nodes", limits::NODES_MAX)));
         }
         let epoch = known.map_or(self.version + 1, |known| known.epoch);
-        let node = Node { id, store, listeners, rack, epoch };
+        let incarnation = known.map_or(1, |known| known.incarnation);
+        let node = Node { id, store, listeners, rack, epoch, incarnation };
         if known.is_some_and(|known| **known == node) {
             return Ok((false, epoch));
         }

@@ -38,7 +38,7 @@ impl Image {
         let topic = self.topic(&more.topic).ok_or_else(|| unknown_topic(&more.topic))?.clone();
         let known = topic.partitions.len();
         let added = check_growth(known as i32, more.count)?;
-        let replication = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
+        let replication = topic.partitions.first().map_or(1, |partition| partition.wanted().count());
         let placed = match &more.assignments {
             None => {
                 let mut draft = loads.clone();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::controller::{Code, CreatePartitions, CreateTopics, Error, Image, Node};
+use crate::controller::{AlterReplicas, Code, CreatePartitions, CreateTopics, Error, Image, Node, Registration};
 use crate::ids::NodeId;
 use crate::limits;
 
@@ -33,6 +33,10 @@ pub enum Placing {
     CreateTopics(CreateTopics),
     /// Kafka's CreatePartitions.
     CreatePartitions(CreatePartitions),
+    /// Kafka's AlterPartitionReassignments.
+    AlterReplicas(AlterReplicas),
+    /// A node has lost its data folder and comes back with an empty one.
+    ReplaceStore(Registration),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -58,7 +62,7 @@ impl Loads {
         let replicas_max = limits::REPLICAS_PER_NODE_MAX.min(terms.replicas_per_node_max as usize);
         let mut loads = Loads { nodes, replicas_max };
         for partition in image.topics.values().flat_map(|topic| &topic.partitions) {
-            loads.add(&partition.replicas);
+            loads.add(&partition.nodes());
         }
         loads
     }
@@ -160,6 +164,26 @@ impl Loads {
             return refuse("All nodes of a partition in the manual partition assignment are dead.".to_owned());
         }
         Ok(())
+    }
+
+    /// Checks the nodes that the replicas of a partition shall move to, which are on `known` nodes now.
+    pub(super) fn check_wanted(&self, nodes: &[NodeId], known: &[NodeId]) -> Result<(), Error> {
+        let refuse = |message: String| Err(Error::new(Code::InvalidReplicaAssignment, message));
+        let old = |node: &NodeId| known.contains(node);
+        let movable = Loads { nodes: self.nodes.clone(), replicas_max: usize::MAX };
+        movable.check_manual(nodes, nodes.len())?;
+        if let Some(dead) = nodes.iter().find(|node| !old(node) && self.is_dead(**node)) {
+            return refuse(format!("The node {dead} is dead and cannot receive a replica."));
+        }
+        let living = nodes.iter().filter(|node| !self.is_dead(**node)).count();
+        if living <= nodes.len() / 2 {
+            return refuse(format!("Only {living} of the {} wanted nodes are alive, no majority.", nodes.len()));
+        }
+        let is_full = |node: &NodeId| self.nodes.get(node).is_some_and(|load| load.replicas >= self.replicas_max);
+        match nodes.iter().any(|node| !old(node) && is_full(node)) {
+            true => Err(self.full()),
+            false => Ok(()),
+        }
     }
 
     fn full(&self) -> Error {

@@ -121,8 +121,8 @@ fn replicas_and_leaders_are_balanced_and_racks_are_used() {
     let racks = |node: &NodeId| image.nodes[node].rack.clone();
     let mut leaders = BTreeMap::new();
     for partition in &image.topic("t").unwrap().partitions {
-        assert_eq!(partition.replicas.iter().map(racks).collect::<BTreeSet<_>>().len(), 3, "{partition:?}");
-        *leaders.entry(partition.replicas[0]).or_insert(0) += 1;
+        assert_eq!(partition.nodes().iter().map(racks).collect::<BTreeSet<_>>().len(), 3, "{partition:?}");
+        *leaders.entry(partition.nodes()[0]).or_insert(0) += 1;
     }
     let (least, most) = (leaders.values().min().unwrap(), leaders.values().max().unwrap());
     assert!(most - least <= 1, "{leaders:?}");
@@ -162,7 +162,7 @@ fn counts_and_assignments_are_checked_as_kafka_does() {
         assert_eq!(machine, before);
     }
     assert_eq!(created(&apply(&mut machine, create(vec![manual(&[(0, &[3, 1]), (1, &[2, 3])])]))), [None]);
-    assert_eq!(machine.image().topic("m").unwrap().partitions[0].replicas, [NodeId(3), NodeId(1)]);
+    assert_eq!(machine.image().topic("m").unwrap().partitions[0].nodes(), [NodeId(3), NodeId(1)]);
 }
 
 fn without(dead: &[u32], command: Command) -> Command {
@@ -176,7 +176,7 @@ fn dead_nodes_get_replicas_only_when_the_living_do_not_suffice_and_never_lead() 
     let replicas_of = |machine: &ControllerMachine, name: &str| -> Vec<Vec<u32>> {
         let image = machine.image();
         let partitions = &image.topic(name).unwrap().partitions;
-        partitions.iter().map(|partition| partition.replicas.iter().map(|node| node.0).collect()).collect()
+        partitions.iter().map(|partition| partition.nodes().iter().map(|node| node.0).collect()).collect()
     };
     let reply = apply(&mut machine, without(&[2, 4], create(vec![asked("three", 1, 3)])));
     assert_eq!(created(&reply), [None]);
@@ -408,7 +408,10 @@ fn sound(image: &Image, groups: &mut BTreeMap<GroupId, (TopicId, i32)>) -> Resul
             prop_assert_eq!(by_group, Some((topic, PartitionIndex(index as i32))));
             let distinct: BTreeSet<_> = partition.replicas.iter().collect();
             prop_assert_eq!(distinct.len(), partition.replicas.len());
-            prop_assert!(!distinct.is_empty() && distinct.iter().all(|node| image.nodes.contains_key(node)));
+            prop_assert!(partition.replicas.iter().all(|replica| replica.revision() <= partition.revision));
+            prop_assert!(partition.wanted().count() > 0 && partition.before().count() > 0);
+            let distinct: BTreeSet<_> = partition.nodes().into_iter().collect();
+            prop_assert!(distinct.iter().all(|node| image.nodes.contains_key(node)));
         }
     }
     let living = image.topics.values().flat_map(|topic| &topic.partitions).count();
@@ -416,7 +419,7 @@ fn sound(image: &Image, groups: &mut BTreeMap<GroupId, (TopicId, i32)>) -> Resul
     prop_assert_eq!(found, living, "groups of deleted topics are found no more");
     prop_assert_eq!(image.partition_of_group(image.next_group), None);
     for node in image.nodes.keys() {
-        let held = image.topics.values().flat_map(|t| &t.partitions).filter(|p| p.replicas.contains(node)).count();
+        let held = image.topics.values().flat_map(|t| &t.partitions).filter(|p| p.is_on(*node)).count();
         prop_assert_eq!(image.groups_of_node(*node).count(), held);
     }
     Ok(())

@@ -153,7 +153,7 @@ impl Image {
         let replication = placed.first().map_or(0, Vec::len) as i16;
         let partitions = self.number(placed, 0)?;
         if !new.assignments.is_empty() {
-            partitions.iter().for_each(|partition| creation.loads.add(&partition.replicas));
+            partitions.iter().for_each(|partition| creation.loads.add(&partition.nodes()));
         }
         if let Some(key) = collision_key(&new.name) {
             creation.collisions.insert(key, new.name.clone());
@@ -213,7 +213,7 @@ impl Image {
         let numbered: Vec<Partition> = placed
             .into_iter()
             .enumerate()
-            .map(|(place, replicas)| Partition { group: GroupId(first.0 + place as u32), revision: 1, replicas })
+            .map(|(place, replicas)| Partition::new(GroupId(first.0 + place as u32), &replicas))
             .collect();
         let given = numbered.last().map_or(first.0, |last| last.group.0 + 1);
         check!(given == self.next_group.0, GroupNeverReused, "after {known}: {given} and {}", self.next_group);

@@ -1,17 +1,18 @@
 //! The controller actor: runs this node's replica of the controller's raft and publishes its image.
 //! On the leader it also takes registered nodes in: as learners first, then as voters while there are few.
 //! Never decides metadata: that is `model::controller`.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::controller::Image;
 use model::{GroupId, NodeId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use raft::Kind;
+use raft::{Goal, Kind, Step};
 use tokio::task::JoinSet;
 
 use super::{Context, ControllerStart};
+use crate::router::Router;
 
 /// Voters that the controller grows to by itself.
 const VOTERS: usize = 3;
@@ -33,6 +34,8 @@ pub struct Controller {
 /// The running replica.
 pub struct State {
     group: raft::Group,
+    /// What was committed at the last look.
+    committed: u64,
     /// End with the actor, however it ends.
     watches: JoinSet<()>,
 }
@@ -50,7 +53,7 @@ impl Actor for Controller {
         watches.spawn(publish(&group, &self.context));
         watches.spawn(tick(myself));
         self.context.router.set_controller(Some(group.clone()));
-        Ok(State { group, watches })
+        Ok(State { group, committed: 0, watches })
     }
 
     async fn handle(
@@ -62,7 +65,7 @@ impl Actor for Controller {
         let Message::Recruit = message;
         super::check_runs(&state.group)?;
         if state.group.status_now().leads()
-            && let Err(error) = recruit(&state.group).await
+            && let Err(error) = recruit(&state.group, &self.context.router, &mut state.committed).await
         {
             tracing::info!(%error, "the controller's members did not change");
         }
@@ -109,24 +112,74 @@ fn publish(group: &raft::Group, context: &Arc<Context>) -> impl Future<Output = 
     }
 }
 
-/// Takes one step: a registered stranger becomes a learner, or a learner that caught up becomes a voter.
-async fn recruit(group: &raft::Group) -> Result<(), raft::Error> {
-    let status = group.status_now();
-    let members: BTreeSet<NodeId> =
-        status.voters.iter().chain(&status.learners).map(|replica| replica.node()).collect();
+/// Who should be a member: every registered node, with the replica of its present data folder. Those who vote go on, learners
+/// that have caught up are added while there are few.
+fn goal(image: &Image, status: &raft::Status, is_caught_up: impl Fn(ReplicaId) -> bool) -> Goal {
+    let present: BTreeMap<NodeId, ReplicaId> = image.nodes.values().map(|node| (node.id, node.controller())).collect();
+    let now = |voter: &ReplicaId| present.get(&voter.node()).copied().unwrap_or(*voter);
+    let mut voters: BTreeSet<ReplicaId> = status.voters.iter().map(now).collect();
+    let ripe = status.learners.iter().filter(|learner| present.get(&learner.node()) == Some(learner));
+    let ripe: Vec<ReplicaId> = ripe.copied().filter(|learner| !voters.contains(learner)).collect();
+    let free = VOTERS.saturating_sub(voters.len());
+    voters.extend(ripe.into_iter().filter(|learner| is_caught_up(*learner)).take(free.min(1)));
+    let learners = present.into_values().filter(|replica| !voters.contains(replica)).collect();
+    Goal { voters, learners }
+}
+
+/// Takes one step towards the members that there should be.
+async fn recruit(group: &raft::Group, router: &Router, committed: &mut u64) -> Result<(), raft::Error> {
     let image = group.image().unwrap_or_default();
-    if let Some(stranger) = image.nodes.keys().find(|node| !members.contains(node)) {
-        tracing::info!(node = stranger.0, "the controller takes a node in as a learner");
-        return group.add_learner(ReplicaId::new(*stranger, 1)).await;
+    let goal = goal(&image, &group.status_now(), |replica| group.is_caught_up(replica).unwrap_or(false));
+    let step = group.plan(&goal, *committed, |node| router.is_alive(node))?;
+    *committed = group.metrics().committed.unwrap_or(0);
+    if !matches!(step, Step::Done | Step::Wait(_)) {
+        tracing::info!(?step, "the controller's members change");
     }
-    if status.voters.len() >= VOTERS {
-        return Ok(());
+    group.take(step).await
+}
+
+#[cfg(test)]
+mod tests {
+    use model::StoreId;
+    use model::controller::Node;
+
+    use super::*;
+
+    fn image(incarnations: &[u32]) -> Image {
+        let node = |(id, incarnation): (u32, &u32)| {
+            let (id, store, incarnation) = (NodeId(id), StoreId(u64::from(id)), *incarnation);
+            let node = Node { id, store, listeners: BTreeMap::new(), rack: None, epoch: 1, incarnation };
+            (id, Arc::new(node))
+        };
+        let mut image = Image::default();
+        image.nodes = (1..).zip(incarnations).map(node).collect();
+        image
     }
-    for learner in &status.learners {
-        if group.is_caught_up(*learner).await? {
-            tracing::info!(node = learner.node().0, "the controller takes a learner in as a voter");
-            return group.change_voters(status.voters.iter().chain([learner]).copied().collect()).await;
-        }
+
+    fn replicas(ids: &[(u32, u32)]) -> BTreeSet<ReplicaId> {
+        ids.iter().map(|(node, incarnation)| ReplicaId::new(NodeId(*node), *incarnation)).collect()
     }
-    Ok(())
+
+    /// (Node, incarnation) of those who vote, and of those who do not.
+    type Members<'a> = (&'a [(u32, u32)], &'a [(u32, u32)]);
+
+    fn check(incarnations: &[u32], (voters, learners): Members<'_>, goal_is: Members<'_>) {
+        let status = raft::Status { voters: replicas(voters), learners: replicas(learners), ..raft::Status::default() };
+        let found = goal(&image(incarnations), &status, |replica| replica.node() != NodeId(9));
+        assert_eq!((found.voters, found.learners), (replicas(goal_is.0), replicas(goal_is.1)));
+    }
+
+    #[test]
+    fn every_node_is_a_member_and_the_first_vote() {
+        check(&[], (&[(1, 1), (2, 1)], &[]), (&[(1, 1), (2, 1)], &[]));
+        check(&[1, 1, 1, 1], (&[(1, 1)], &[]), (&[(1, 1)], &[(2, 1), (3, 1), (4, 1)]));
+        check(&[1, 1, 1], (&[(1, 1)], &[(2, 1), (3, 1)]), (&[(1, 1), (2, 1)], &[(3, 1)]));
+        check(&[1, 1, 1, 1], (&[(1, 1), (2, 1), (3, 1)], &[(4, 1)]), (&[(1, 1), (2, 1), (3, 1)], &[(4, 1)]));
+    }
+
+    #[test]
+    fn a_node_with_a_new_folder_is_another_member() {
+        check(&[1, 2, 1], (&[(1, 1), (2, 1), (3, 1)], &[]), (&[(1, 1), (2, 2), (3, 1)], &[]));
+        check(&[1, 1, 1, 2], (&[(1, 1), (2, 1), (3, 1)], &[(4, 1)]), (&[(1, 1), (2, 1), (3, 1)], &[(4, 2)]));
+    }
 }

@@ -44,8 +44,8 @@ pub struct Assignment {
     pub group: GroupId,
     /// This node's replica.
     pub replica: ReplicaId,
-    /// All replicas of the first placement; the first is the preferred leader and founds the group.
-    pub founders: Vec<ReplicaId>,
+    /// All replicas of the first placement, while the group may be new; the first is the preferred leader and founds it.
+    pub founders: Option<Vec<ReplicaId>>,
 }
 
 /// What the actor is told.
@@ -60,7 +60,7 @@ pub enum Message {
     Role,
     /// Fail, to show that only this partition restarts (tests and fault drills).
     Panic,
-    /// The topic is gone: destroy the replica and its data.
+    /// The topic is gone, or the replica was taken away: destroy it and its data.
     Destroy,
 }
 
@@ -131,8 +131,9 @@ impl Actor for Partition {
             }
             Message::Panic => panic!("a partition was told to fail"),
             Message::Destroy => {
-                self.leave(state, "the topic was deleted");
-                self.context.groups.destroy(state.local.group()).await?;
+                self.leave(state, "the replica was taken away from this node");
+                let raft = state.local.raft();
+                self.context.groups.destroy(raft.id(), raft.replica()).await?;
                 self.context.metrics.raft.forget(state.local.group());
                 myself.stop(Some(super::DESTROYED.to_owned()));
             }
@@ -154,7 +155,7 @@ impl Partition {
         let turn = self.context.openings.clone().acquire_owned().await;
         let group = assignment.group;
         let _not_open = self.context.groups.close(group).await;
-        let founders = Some(assignment.founders.clone());
+        let founders = assignment.founders.clone();
         let opened = self.context.groups.open(group, Kind::Partition, assignment.replica, founders).await;
         // One that somebody leads already needs no election.
         if let Ok(raft) = &opened

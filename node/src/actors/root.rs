@@ -1,11 +1,12 @@
 //! The root actor: keeps the controller actor and exactly the partition actors that the image places on this node.
 //! Owns their inboxes, which outlive a failed actor, so that nothing that waits is lost by its restart.
 //! Invariant: one failure restarts one actor, after a pause that grows with failures in a row.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::controller::Image;
+use model::planted::{self, Bug};
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ pub enum Message {
     Image(Arc<Image>),
     /// The pause after a failure is over.
     Restart(GroupId),
+    /// What a replica whose actor failed had on disk is gone.
+    Destroyed(GroupId, ReplicaId),
     /// An actor failed before it ran.
     NotStarted(ActorId),
     /// Make this partition's actor fail.
@@ -42,6 +45,9 @@ pub struct Root {
 /// The children.
 pub struct State {
     controller: ControllerStart,
+    image: Arc<Image>,
+    /// What the disk held at the start and nobody has asked for yet.
+    strays: BTreeMap<GroupId, ReplicaId>,
     partitions: BTreeMap<GroupId, Child>,
     running: BTreeMap<ActorId, GroupId>,
     failures: BTreeMap<GroupId, u32>,
@@ -55,6 +61,12 @@ struct Child {
     ending: bool,
 }
 
+impl Child {
+    fn new(assignment: Assignment) -> Self {
+        Child { assignment, inbox: Arc::default(), actor: None, started: Instant::now(), ending: false }
+    }
+}
+
 impl Actor for Root {
     type Msg = Message;
     type State = State;
@@ -66,7 +78,9 @@ impl Actor for Root {
         controller: ControllerStart,
     ) -> Result<State, ActorProcessingErr> {
         let (partitions, running, failures) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut state = State { controller, partitions, running, failures };
+        let on_disk = self.context.groups.on_disk()?;
+        let strays = on_disk.into_iter().filter(|(group, _)| group.is_partition()).collect();
+        let mut state = State { controller, image: Arc::default(), strays, partitions, running, failures };
         self.start_controller(&myself, &mut state).await?;
         Ok(state)
     }
@@ -78,7 +92,15 @@ impl Actor for Root {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Image(image) => self.follow(&myself, &image, state),
+            Message::Image(image) => {
+                state.image = image;
+                self.follow(&myself, state);
+                self.sweep(state);
+            }
+            Message::Destroyed(group, replica) => {
+                state.partitions.retain(|of, child| *of != group || child.assignment.replica != replica);
+                self.follow(&myself, state);
+            }
             Message::Restart(GroupId::CONTROLLER) => {
                 if let Err(error) = self.start_controller(&myself, state).await {
                     tracing::error!(%error, "the controller's replica cannot be opened");
@@ -131,26 +153,30 @@ impl Root {
         Ok(())
     }
 
-    /// Starts what is placed here and does not run, ends what runs and is placed here no longer.
-    fn follow(&self, myself: &ActorRef<Message>, image: &Image, state: &mut State) {
-        let mut gone: BTreeMap<GroupId, ()> = state.partitions.keys().map(|group| (*group, ())).collect();
+    /// Starts what is placed here and does not run, ends what runs and is placed here no longer. A replica that takes the
+    /// place of an earlier one on this node is started when that one is gone.
+    fn follow(&self, myself: &ActorRef<Message>, state: &mut State) {
+        let image = state.image.clone();
+        let mut gone: BTreeSet<GroupId> = state.partitions.keys().copied().collect();
         for (topic, index, partition) in image.groups_of_node(self.context.node) {
-            if gone.remove(&partition.group).is_some() {
+            let Some(replica) = partition.replica_on(self.context.node) else { continue };
+            if planted::is(Bug::WipedBeforeFinished) && partition.removing.contains(&replica) {
                 continue;
             }
-            let replica = |node| ReplicaId::new(node, partition.revision);
-            let assignment = Assignment {
-                placement: Placement { topic: topic.name.as_str().into(), id: topic.id, index },
-                group: partition.group,
-                replica: replica(self.context.node),
-                founders: partition.replicas.iter().copied().map(replica).collect(),
-            };
-            let child =
-                Child { assignment, inbox: Arc::default(), actor: None, started: Instant::now(), ending: false };
-            state.partitions.insert(partition.group, child);
-            self.start_partition(myself, partition.group, state);
+            state.strays.remove(&partition.group);
+            match state.partitions.get(&partition.group) {
+                Some(child) if child.assignment.replica == replica => drop(gone.remove(&partition.group)),
+                Some(_earlier) => {}
+                None => {
+                    let placement = Placement { topic: topic.name.as_str().into(), id: topic.id, index };
+                    let (group, founders) = (partition.group, partition.founders());
+                    let child = Child::new(Assignment { placement, group, replica, founders });
+                    state.partitions.insert(group, child);
+                    self.start_partition(myself, group, state);
+                }
+            }
         }
-        for group in gone.into_keys() {
+        for group in gone {
             let Some(child) = state.partitions.get_mut(&group).filter(|child| !child.ending) else { continue };
             child.ending = true;
             if let Some(actor) = &child.actor {
@@ -159,16 +185,38 @@ impl Root {
         }
     }
 
+    /// Removes what the disk holds of replicas that were taken away while this node was down. An image that is older than such a
+    /// replica says nothing about it.
+    fn sweep(&self, state: &mut State) {
+        let image = state.image.clone();
+        let is_over = |group: GroupId, replica: ReplicaId| match image.partition_of_group(group) {
+            None => group < image.next_group,
+            Some((topic, index)) => {
+                topic.partition(index).is_some_and(|partition| replica.revision() <= partition.revision)
+            }
+        };
+        let over = |(group, replica): (&GroupId, &ReplicaId)| is_over(*group, *replica).then_some((*group, *replica));
+        for (group, replica) in state.strays.iter().filter_map(over).collect::<Vec<_>>() {
+            state.strays.remove(&group);
+            tracing::info!(group = group.0, %replica, "removing what is left of a replica that was taken away");
+            let groups = self.context.groups.clone();
+            tokio::spawn(async move { destroy(&groups, group, replica).await });
+        }
+    }
+
     fn start_partition(&self, myself: &ActorRef<Message>, group: GroupId, state: &mut State) {
         let Some(child) = state.partitions.get_mut(&group) else { return };
+        if child.actor.is_some() {
+            return;
+        }
+        if child.ending {
+            return self.destroy(myself, group, child.assignment.replica);
+        }
         let failures = state.failures.get(&group).unwrap_or(&0);
         let name = format!("n{}/b{}/p{group}/{failures}", self.context.node, self.context.boot);
         let actor = Partition { context: self.context.clone(), inbox: child.inbox.clone() };
         match ActorRuntime::spawn_linked_instant(Some(name), actor, child.assignment.clone(), myself.get_cell()) {
             Ok((actor, started)) => {
-                if child.ending {
-                    let _ended = actor.cast(PartitionMessage::Destroy);
-                }
                 state.running.insert(actor.get_id(), group);
                 let (root, id) = (myself.clone(), actor.get_id());
                 tokio::spawn(async move {
@@ -190,11 +238,11 @@ impl Root {
         let Some(group) = state.running.remove(&id) else { return };
         if reason == DESTROYED {
             state.partitions.remove(&group);
-            return;
+            return self.follow(myself, state);
         }
-        if state.partitions.get(&group).is_some_and(|child| child.ending) {
-            state.partitions.remove(&group);
-            self.destroy(group);
+        if let Some(child) = state.partitions.get_mut(&group).filter(|child| child.ending) {
+            child.actor = None;
+            self.destroy(myself, group, child.assignment.replica);
             return;
         }
         if let Some(child) = state.partitions.get_mut(&group) {
@@ -209,14 +257,13 @@ impl Root {
     }
 
     /// Removes what a replica has on disk whose actor failed before it could: it may be quarantined.
-    fn destroy(&self, group: GroupId) {
-        let context = self.context.clone();
+    fn destroy(&self, myself: &ActorRef<Message>, group: GroupId, replica: ReplicaId) {
+        let (context, root) = (self.context.clone(), myself.clone());
         tokio::spawn(async move {
-            if let Err(error) = context.groups.destroy(group).await {
-                tracing::error!(group = group.0, %error, "what a deleted topic left on disk stays there");
-            }
+            destroy(&context.groups, group, replica).await;
             context.router.remove(group);
             context.metrics.raft.forget(group);
+            let _stopping = root.cast(Message::Destroyed(group, replica));
         });
     }
 
@@ -226,5 +273,11 @@ impl Root {
         *failures += 1;
         self.context.metrics.raft.actor_restarts.inc();
         myself.send_after(pause.min(RESTART.1), move || Message::Restart(group));
+    }
+}
+
+async fn destroy(groups: &raft::Groups, group: GroupId, replica: ReplicaId) {
+    if let Err(error) = groups.destroy(group, replica).await {
+        tracing::error!(group = group.0, %replica, %error, "what a replica left on disk stays there");
     }
 }

@@ -62,7 +62,7 @@ fn view(broker: &Broker, topic: &Topic) -> TopicView {
             group: partition.group.0,
             leader: leader.node.map(|node| node.0),
             epoch: leader.epoch,
-            replicas: partition.replicas.iter().map(|replica| replica.0).collect(),
+            replicas: partition.nodes().iter().map(|node| node.0).collect(),
         }
     };
     TopicView {

@@ -1,8 +1,8 @@
 //! The called side of founding and joining: answers probes, takes part in a founding once, takes joiners in.
-use model::ReplicaId;
-use model::controller::{Command, Outcome, Registration};
+use model::controller::{self, Code, Command, Outcome, Placing, Registration, Terms};
 
 use super::{Bootstrap, Roster};
+use crate::broker::Broker;
 use crate::peer::hello::Hello;
 use crate::peer::messages::{Founding, Joined, Joining, Seen, Visit, Visited};
 
@@ -61,15 +61,28 @@ impl Bootstrap {
             return Err("a node can register itself only".to_owned());
         }
         let node = registration.id;
-        let reply = broker.control(Command::RegisterNode(registration)).await.map_err(|error| error.to_string())?;
-        match reply.outcome {
-            Outcome::Node(Ok(_)) => {}
-            Outcome::Node(Err(refusal)) => return Ok(Visited::Never(refusal.to_string())),
-            other => return Err(format!("unexpected outcome {other:?}")),
+        let what = Placing::ReplaceStore(registration.clone());
+        let mut refusal = register(broker, Command::RegisterNode(registration)).await?;
+        // A folder that asks to join has never been part of anything: what the node had is lost.
+        if refusal.as_ref().is_some_and(|refusal| refusal.code == Code::DuplicateRegistration) {
+            refusal = register(broker, Command::Place { terms: Terms::default(), what }).await?;
         }
-        tracing::info!(node = node.0, "a node joins");
+        if let Some(refusal) = refusal {
+            return Ok(Visited::Never(refusal.to_string()));
+        }
+        let registered = broker.image().nodes.get(&node).map(|node| node.controller());
+        let replica = registered.ok_or("the registration is not here yet")?;
+        tracing::info!(node = node.0, %replica, "a node joins");
         self.directory().learn([joining.me]);
         let members = self.directory().members();
-        Ok(Visited::Joined(Joined { cluster, replica: ReplicaId::new(node, 1), members }))
+        Ok(Visited::Joined(Joined { cluster, replica, members }))
+    }
+}
+
+/// What the controller refuses it for, if it does.
+async fn register(broker: &Broker, command: Command) -> Result<Option<controller::Error>, String> {
+    match broker.control(command).await.map_err(|error| error.to_string())?.outcome {
+        Outcome::Node(registered) => Ok(registered.err()),
+        other => Err(format!("unexpected outcome {other:?}")),
     }
 }

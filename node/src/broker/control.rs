@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::command::{Payload, Tag};
-use model::controller::{self, AllocateProducerIds, Command, Image, Outcome, Terms};
+use model::controller::{self, AllocateProducerIds, Command, Image, Outcome, Placing, Terms};
 use model::machine::Reply;
 use model::planted::{self, Bug};
 use model::{GroupId, limits};
@@ -146,7 +146,9 @@ fn may_repeat(command: &Command) -> bool {
         | Command::UpdateNode(_)
         | Command::CreateTopics(_)
         | Command::AlterConfigs(_)
-        | Command::AllocateProducerIds(_) => true,
+        | Command::AllocateProducerIds(_)
+        | Command::ReportReplicas(_)
+        | Command::Place { what: Placing::AlterReplicas(_) | Placing::ReplaceStore(_), .. } => true,
         Command::DeleteTopics(_)
         | Command::CreatePartitions(_)
         | Command::IncrementalAlterConfigs(_)

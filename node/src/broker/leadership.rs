@@ -50,8 +50,9 @@ impl Broker {
             let image = self.0.image.borrow();
             let topic = image.topic_by_id(partition.topic).ok_or(Unmoved::UnknownPartition)?;
             let placed = topic.partition(partition.index).ok_or(Unmoved::UnknownPartition)?;
-            let to = to.or(placed.replicas.first().copied()).ok_or(Unmoved::UnknownPartition)?;
-            if !placed.replicas.contains(&to) {
+            let preferred = || placed.wanted().next().map(ReplicaId::node);
+            let to = to.or_else(preferred).ok_or(Unmoved::UnknownPartition)?;
+            if !placed.wanted().any(|replica| replica.node() == to) {
                 return Err(Unmoved::Ineligible { node: to, why: "it has no replica" });
             }
             (placed.group, to)

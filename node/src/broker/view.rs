@@ -10,8 +10,8 @@ use model::{GroupId, NodeId, PartitionIndex, ReplicaId};
 use super::{Broker, DirEntry, GroupReport, ListenerKind, LogDir, NodeReport, PartitionReport, Readiness, Standing};
 
 /// What an operator does about a quarantined replica.
-const RECOVERY: &str = "it never takes part again, so keep the nodes of the other replicas running; to replace it, copy \
-    the topic to a new one and delete this one";
+const RECOVERY: &str =
+    "it is replaced by a new one from its peers once all of those are alive and in sync, so keep them running";
 
 impl ListenerKind {
     /// Its name in a registration.
@@ -119,7 +119,7 @@ impl Broker {
             last_index: 0,
             committed: 0,
             applied: 0,
-            voters: partition.replicas.clone(),
+            voters: partition.nodes(),
             learners: Vec::new(),
         };
         closed.map(report).collect()
@@ -214,7 +214,7 @@ impl Broker {
         let image = self.image();
         let under = image.groups_of_node(self.node_id()).filter(|(_, _, partition)| {
             let local = self.0.router.local(partition.group).filter(|local| local.role().is_leader);
-            let dead = || partition.replicas.iter().any(|node| !self.0.router.is_alive(*node));
+            let dead = || partition.nodes().iter().any(|node| !self.0.router.is_alive(*node));
             local.is_some_and(|local| !local.behind().is_empty() || dead())
         });
         i64::try_from(under.count()).unwrap_or(i64::MAX)

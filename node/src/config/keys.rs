@@ -74,6 +74,7 @@ keys! {
     "raft.node_dead_after" node.raft.node_dead_after: "a node silent for so long counts as dead";
     "raft.replica_lag_max" node.raft.replica_lag_max: "a replica not at the end of its leader's log for so long is not in sync";
     "raft.quiesce_after" node.raft.quiesce_after: "an idle partition stops its heartbeats after this; 0s = never";
+    "raft.catch_up_bytes_per_second" node.raft.catch_up_bytes_per_second as ByteSize: "sent to new replicas before they vote, all together; 0 = no limit";
     "log.format" log_format: "human or json";
     "log.level" log_level: "filter such as info or info,raft=debug; RUST_LOG wins";
     "runtime.workers" workers: "worker threads";

@@ -13,6 +13,7 @@ use crate::broker::PartitionRef;
 
 mod admission;
 pub(super) mod alter_configs;
+pub(super) mod alter_partition_reassignments;
 pub(super) mod api_versions;
 mod configs;
 mod control;
@@ -32,6 +33,7 @@ pub(super) mod incremental_alter_configs;
 pub(super) mod init_producer_id;
 pub(super) mod list_config_resources;
 pub(super) mod list_offsets;
+pub(super) mod list_partition_reassignments;
 pub(super) mod metadata;
 pub(super) mod offset_for_leader_epoch;
 pub(super) mod produce;

@@ -89,6 +89,8 @@ fn answer(api: ApiKey, call: Call, body: Bytes) -> Answer {
         ApiKey::ElectLeaders => typed(call, body, api::elect_leaders::answer),
         ApiKey::DescribeQuorum => typed(call, body, api::describe_quorum::answer),
         ApiKey::DescribeProducers => typed(call, body, api::describe_producers::answer),
+        ApiKey::AlterPartitionReassignments => typed(call, body, api::alter_partition_reassignments::answer),
+        ApiKey::ListPartitionReassignments => typed(call, body, api::list_partition_reassignments::answer),
         ApiKey::DescribeCluster => typed(call, body, api::describe_cluster::answer),
         ApiKey::DescribeTopicPartitions => typed(call, body, api::describe_topic_partitions::answer),
         ApiKey::DescribeLogDirs => typed(call, body, api::describe_log_dirs::answer),

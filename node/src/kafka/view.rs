@@ -82,7 +82,7 @@ impl<L: Fn(GroupId) -> Leader> View<L> {
     /// The leader to name: living, and known. A single replica will lead, also before its first heartbeat says so.
     fn leader(&self, partition: &Partition, known: Leader) -> Option<NodeId> {
         let only = match partition.replicas.as_slice() {
-            [only] => Some(*only),
+            [only] => Some(only.node()),
             _ => None,
         };
         known.node.or(only).filter(|id| self.alive.contains(id))
@@ -92,9 +92,9 @@ impl<L: Fn(GroupId) -> Leader> View<L> {
         let known = (self.leader)(partition.group);
         let leader = self.leader(partition, known);
         let behind = (self.behind)(partition.group);
-        let numbers = |such: &dyn Fn(&NodeId) -> bool| -> Vec<i32> {
-            partition.replicas.iter().copied().filter(such).map(node).collect()
-        };
+        let nodes = partition.nodes();
+        let numbers =
+            |such: &dyn Fn(&NodeId) -> bool| -> Vec<i32> { nodes.iter().copied().filter(such).map(node).collect() };
         PartitionView {
             error: if leader.is_some() { ErrorCode::None } else { ErrorCode::LeaderNotAvailable },
             index,
@@ -113,7 +113,7 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use model::controller::{Command, ControllerMachine, CreateTopics, NewTopic, Registration};
-    use model::{At, Out, PartitionIndex, StoreId, TopicId};
+    use model::{At, Out, PartitionIndex, ReplicaId, StoreId, TopicId};
 
     /// Three nodes, of which `alive` live, and these topics of so many partitions; every group is led by its first
     /// replica in epoch 7.
@@ -138,7 +138,7 @@ pub(super) mod tests {
         let leaders = image.clone();
         let leader = move |group| {
             let placed = leaders.partition_of_group(group).and_then(|(topic, index)| topic.partition(index));
-            Leader { node: placed.map(|placed| placed.replicas[0]), epoch: 7 }
+            Leader { node: placed.map(|placed| placed.nodes()[0]), epoch: 7 }
         };
         let alive = alive.iter().map(|id| NodeId(*id)).collect();
         View { image, alive, leader, behind: Box::new(|_| BTreeSet::new()) }
@@ -180,10 +180,10 @@ pub(super) mod tests {
         let unheard = View { image, alive, leader: |_| Leader { node: None, epoch: NONE }, behind };
         let mut partition = unheard.image.topic("t").unwrap().partition(PartitionIndex(0)).unwrap().clone();
         assert_eq!(unheard.partition(0, &partition).error, ErrorCode::LeaderNotAvailable, "one of three will lead");
-        partition.replicas = vec![NodeId(2)];
+        partition.replicas = vec![ReplicaId::new(NodeId(2), 1)];
         let seen = unheard.partition(0, &partition);
         assert_eq!((seen.error, seen.leader, seen.epoch), (ErrorCode::None, 2, NONE));
-        partition.replicas = vec![NodeId(9)];
+        partition.replicas = vec![ReplicaId::new(NodeId(9), 1)];
         assert_eq!(unheard.partition(0, &partition).error, ErrorCode::LeaderNotAvailable, "a dead one does not");
     }
 

@@ -44,7 +44,9 @@ impl Lag {
             }
         }
         let late = |follower: &Follower| now.duration_since(follower.caught_up) > max;
-        self.followers.iter().filter(|(_, follower)| late(follower)).map(|(node, _)| *node).collect()
+        let late = self.followers.iter().filter(|(_, follower)| late(follower)).map(|(node, _)| *node);
+        // Who does not vote yet catches up.
+        late.chain(metrics.status.learners.iter().map(|learner| learner.node())).collect()
     }
 }
 

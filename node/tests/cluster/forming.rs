@@ -150,17 +150,51 @@ async fn one_node_grows_to_three_controller_voters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wiped_node_starts_no_raft_and_says_so() {
+async fn a_node_that_lost_its_disk_gets_new_replicas_of_all_it_had() {
     let mut world = World::new(3, 3);
     let mut nodes = world.found().await;
+    let partition = {
+        let brokers: Vec<_> = nodes.iter().map(|node| node.broker()).collect();
+        let partition = topic(&brokers, "kept", 1, 3).await[0];
+        for value in 0..10 {
+            append(&brokers, partition, &value.to_string()).await;
+        }
+        partition
+    };
+    nodes.remove(2).kill().await;
+    world.disks.insert(3, SimDisk::new(99));
+    let reborn = world.start(3).await;
+    ready(reborn.broker()).await;
+    let brokers = [nodes[0].broker(), nodes[1].broker(), reborn.broker()];
+    let placed =
+        |broker: &node::broker::Broker| broker.image().topic_by_id(partition.topic).unwrap().partitions[0].clone();
+    eventually("the change is finished", || brokers.iter().all(|broker| !placed(broker).is_changing)).await;
+    let group = placed(brokers[0]).group;
+    let mut members: Vec<_> = brokers.iter().flat_map(|broker| broker.rafts()).collect();
+    members.retain(|raft| raft.replica().node().0 == 3);
+    assert_eq!(members.len(), 2, "the controller's and the partition's");
+    assert!(members.iter().all(|raft| raft.replica().revision() == 2));
+    eventually("it votes", || members.iter().all(|raft| raft.status_now().voters.contains(&raft.replica()))).await;
+    nodes.remove(0).kill().await;
+    let brokers = [nodes[0].broker(), reborn.broker()];
+    append(&brokers, partition, "two of three").await;
+    assert_eq!(read_all(&brokers, partition).await.len(), 11);
+    assert!(world.disks[&3].durable_last(group).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_node_that_held_the_only_copy_starts_no_raft_and_says_so() {
+    let mut world = World::new(3, 3);
+    let mut nodes = world.found().await;
+    let brokers: Vec<_> = nodes.iter().map(|node| node.broker()).collect();
+    topic(&brokers, "single", 3, 1).await;
     nodes.remove(2).stop().await;
     world.disks.insert(3, SimDisk::new(99));
     let wiped = world.start(3).await;
-    let refused =
-        || matches!(&*wiped.broker().standing().borrow(), Standing::Refused(words) if words.contains("data folder"));
+    let refused = || matches!(&*wiped.broker().standing().borrow(), Standing::Refused(words) if words.contains("has no majority"));
     eventually("it is refused", refused).await;
     assert!(!wiped.broker().readiness().ready);
-    assert!(wiped.broker().readiness().reason.contains("node 3 is registered with store"));
+    assert!(wiped.broker().readiness().reason.contains("of topic 'single'"));
     assert!(wiped.broker().groups().is_empty());
     wiped.stop().await;
     for node in nodes {

@@ -3,6 +3,7 @@
 mod admin;
 mod forming;
 mod lag;
+mod moving;
 mod peers;
 mod quarantine;
 mod quiescence;

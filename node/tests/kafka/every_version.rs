@@ -1,5 +1,6 @@
 //! Every version of every API that is advertised answers, decodes to its last byte, and reports no error.
 use wire::kafka::messages::alter_configs::{AlterConfigsResource, AlterableConfig};
+use wire::kafka::messages::alter_partition_reassignments::{ReassignablePartition, ReassignableTopic};
 use wire::kafka::messages::create_partitions::CreatePartitionsTopic;
 use wire::kafka::messages::create_topics::CreatableTopic;
 use wire::kafka::messages::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -174,8 +175,19 @@ fn describe_request(api: ApiKey, version: i16, id: Uuid) -> AnyRequest {
             let topics = vec![TopicRequest { name: name(), partition_indexes: vec![0, 1], ..Default::default() }];
             AnyRequest::DescribeProducers(messages::DescribeProducersRequest { topics, ..Default::default() })
         }
+        ApiKey::ListPartitionReassignments => {
+            AnyRequest::ListPartitionReassignments(messages::ListPartitionReassignmentsRequest::default())
+        }
         other => panic!("{other:?} describes nothing"),
     }
+}
+
+/// Where it is already: nothing happens.
+fn reassign_request() -> AnyRequest {
+    let partition = ReassignablePartition { partition_index: 0, replicas: Some(vec![1]), ..Default::default() };
+    let topics = vec![ReassignableTopic { name: name(), partitions: vec![partition], ..Default::default() }];
+    let request = messages::AlterPartitionReassignmentsRequest { topics, timeout_ms: 10_000, ..Default::default() };
+    AnyRequest::AlterPartitionReassignments(request)
 }
 
 fn request(api: &Api, version: i16, id: Uuid, made: &mut i32) -> AnyRequest {
@@ -193,6 +205,7 @@ fn request(api: &Api, version: i16, id: Uuid, made: &mut i32) -> AnyRequest {
         | ApiKey::AlterConfigs
         | ApiKey::ElectLeaders
         | ApiKey::IncrementalAlterConfigs => admin_request(api.key, version, made),
+        ApiKey::AlterPartitionReassignments => reassign_request(),
         _ => describe_request(api.key, version, id),
     }
 }
@@ -216,6 +229,10 @@ fn codes(response: &AnyResponse) -> Vec<i16> {
         AnyResponse::CreateTopics(r) => r.topics.iter().map(|t| t.error_code).collect(),
         AnyResponse::DeleteTopics(r) => r.responses.iter().map(|t| t.error_code).collect(),
         AnyResponse::CreatePartitions(r) => r.results.iter().map(|t| t.error_code).collect(),
+        AnyResponse::AlterPartitionReassignments(r) => {
+            r.responses.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).chain([r.error_code]).collect()
+        }
+        AnyResponse::ListPartitionReassignments(r) => vec![r.error_code],
         AnyResponse::DescribeConfigs(r) => r.results.iter().map(|t| t.error_code).collect(),
         AnyResponse::AlterConfigs(r) => r.responses.iter().map(|t| t.error_code).collect(),
         AnyResponse::IncrementalAlterConfigs(r) => r.responses.iter().map(|t| t.error_code).collect(),

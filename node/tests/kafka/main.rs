@@ -7,4 +7,5 @@ mod fetch;
 mod metadata;
 mod node;
 mod produce;
+mod reassign;
 mod three;

@@ -18,6 +18,8 @@ use storage::engine::sim::SimDisk;
 use tokio::sync::{mpsc, oneshot};
 
 pub const GROUP: GroupId = GroupId(1024);
+/// Later than every replica.
+pub const ANY: ReplicaId = ReplicaId(u32::MAX as u64);
 pub const DELAY: Duration = Duration::from_millis(1);
 /// Partitions sleep only where somebody tends them.
 pub const QUIESCE_AFTER: Duration = Duration::from_millis(500);
@@ -132,12 +134,19 @@ pub struct Cluster {
     pub disks: BTreeMap<u32, SimDisk>,
     pub nodes: BTreeMap<u32, Groups>,
     pub kind: Kind,
+    options: Options,
 }
 
 impl Cluster {
     /// `nodes` nodes, a group founded on the first `founders` of them.
     pub async fn new(nodes: u32, founders: u32, kind: Kind) -> Self {
-        let mut cluster = Cluster { net: Net::default(), disks: BTreeMap::new(), nodes: BTreeMap::new(), kind };
+        Self::with_options(nodes, founders, kind, Options::default()).await
+    }
+
+    /// The same, hosted with these options.
+    pub async fn with_options(nodes: u32, founders: u32, kind: Kind, options: Options) -> Self {
+        let (disks, nodes_up) = (BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Cluster { net: Net::default(), disks, nodes: nodes_up, kind, options };
         for node in 1..=nodes {
             let disk = SimDisk::new(u64::from(node));
             disk.set_fsync(Duration::from_millis(1), Duration::from_millis(3));
@@ -160,7 +169,7 @@ impl Cluster {
             wires.incarnations
         };
         let link = Link { net: self.net.clone(), node: NodeId(node), incarnation };
-        let options = Options { quiesce_after: Some(QUIESCE_AFTER), ..Options::default() };
+        let options = Options { quiesce_after: Some(QUIESCE_AFTER), ..self.options.clone() };
         let groups = Groups::new(options, writer, reader, Arc::new(link));
         self.net.lock().unwrap().homes.insert(NodeId(node), (incarnation, groups.clone()));
         self.nodes.insert(node, groups);

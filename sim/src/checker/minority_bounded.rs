@@ -127,7 +127,7 @@ fn effect(fault: &Fault) -> Option<Effect> {
         | Fault::SyncError { node }
         | Fault::Panic { node, .. }
         | Fault::RaftEnds { node, .. } => Effect::Once(vec![*node]),
-        Fault::Backup { .. } | Fault::Transfer { .. } | Fault::Join { .. } => {
+        Fault::Backup { .. } | Fault::Transfer { .. } | Fault::Move { .. } | Fault::Join { .. } => {
             return None;
         }
     })

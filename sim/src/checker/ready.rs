@@ -1,5 +1,6 @@
 //! L1 EveryNodeReady: when nothing has been wrong for ten seconds, every node serves as `/readyz` says it: a member of the cluster
-//! and caught up on all that is placed on it. A node with lasting damage is excused from the blow on: it may be refused.
+//! and caught up on all that is placed on it. A node with lasting damage is excused: it may be refused;
+//! not one with a lost disk, which gets new replicas.
 
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ impl EveryNodeReady {
         calm.push((over, end));
         calm.retain(|(from, until)| *until >= *from + READY_WITHIN);
         calm.reverse();
-        Self { calm, damaged: schedule.damaged(), founders }
+        Self { calm, damaged: schedule.beyond_repair(), founders }
     }
 
     /// Looks; says so when all nodes are ready again, and what breaks if they are not in time.
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn strangers_and_the_damaged_are_excused() {
-        let faults = schedule(&[(6_000, Fault::Kill { node: 2 }), (6_500, Fault::DiskLoss { node: 2 })]);
+        let faults = schedule(&[(6_000, Fault::Kill { node: 2 }), (6_500, Fault::Truncate { node: 2 })]);
         let mut checker = EveryNodeReady::new(&faults, 3, Duration::from_secs(60));
         let mut history = History::default();
         let views = [down(2), down(4)];

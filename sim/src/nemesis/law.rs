@@ -2,6 +2,7 @@
 //! 1. At most one node of a run suffers lasting damage (a flipped bit, a cut-off log, a lost disk, an old copy).
 //! 2. It is down when it is struck, and from its fall on nothing else was wrong for [`UNDISTURBED_MS`]. By then whatever was ever
 //!    acknowledged is synced on both others, and both know every term in which the struck node can have voted.
+//!    No replicas move in such a run: what is acknowledged might be on the struck node and one more.
 //! 3. Once it got an old copy of its disk, nobody else restarts: the others remember how far it was, and only while they run.
 
 use crate::fault::Fault;
@@ -17,6 +18,9 @@ pub const UNDISTURBED_MS: u64 = 4_000;
 pub fn check(schedule: &Schedule) -> Result<(), String> {
     let blows: Vec<_> = schedule.acts.iter().filter_map(|act| Some((act, act.fault.damages()?))).collect();
     let Some((_, damaged)) = blows.first() else { return Ok(()) };
+    if let Some(moved) = schedule.acts.iter().find(|act| matches!(act.fault, Fault::Move { .. })) {
+        return Err(format!("replicas move in a run with damage: {moved:?}"));
+    }
     if let Some((blow, _)) = blows.iter().find(|(_, node)| node != damaged) {
         return Err(format!("a second node is damaged: {blow:?}"));
     }
@@ -72,6 +76,7 @@ mod tests {
             [lawful.clone(), vec![act(7_000, Some(8_100), Fault::Cut { from: 1, to: 3 })]].concat(),
             [lawful.clone(), vec![act(5_500, None, Fault::SyncError { node: 1 })]].concat(),
             [lawful, vec![act(13_000, None, Fault::DiskLoss { node: 1 })]].concat(),
+            vec![down.clone(), blow, act(20_000, None, Fault::Move { nth: 1, to: vec![1, 2, 3] })],
             vec![
                 down,
                 act(12_500, None, Fault::Restore { node: 2 }),

@@ -11,6 +11,8 @@ use crate::fault::Fault;
 const JOINER: u32 = 4;
 /// Partitions that a fault may name, counted from 1 in the order of the image; the workload makes at least as many.
 const PARTITIONS: u32 = 4;
+/// Partitions that may be moved: those that records are written to.
+const MOVED: u32 = 6;
 /// A copy of a disk is so old at least when its node falls: until then its peers heard of later writes.
 const AGE_MS_MIN: u64 = 500;
 const HOUR_MS: i64 = 3_600_000;
@@ -65,6 +67,9 @@ pub const DAMAGE: &[Scenario] = scenarios! {
 
 /// No client is heard, and all nodes stop in order and return, again and again.
 pub const IDLE: Scenario = Scenario { name: "an idle cluster restarts", cases: &[11], play: idle_restarts };
+
+/// Replicas move between the founders and a node that joins, whatever else happens.
+pub const MOVING: Scenario = Scenario { name: "replicas are moved about", cases: &[30, 31, 32], play: moving };
 
 fn isolate(stage: &mut Stage<'_>) {
     let node = stage.node();
@@ -221,6 +226,38 @@ fn join_cut(stage: &mut Stage<'_>) {
         if stage.rng.random_bool(0.7) {
             cut_pair(stage, (JOINER, node), at, until);
         }
+    }
+}
+
+/// Some partitions are moved again and again between all four nodes, while one of those, or another, is disturbed.
+fn moving(stage: &mut Stage<'_>) {
+    let mut at = stage.from_ms + stage.rng.random_range(100..1_500);
+    stage.once(at, Fault::Join { node: JOINER });
+    let moved = [stage.rng.random_range(1..=MOVED), stage.rng.random_range(1..=MOVED)];
+    at += 1_500;
+    while at + 1_000 < stage.until_ms {
+        let mut to: Vec<u32> = (1..=JOINER).collect();
+        to.shuffle(stage.rng);
+        to.truncate(match stage.rng.random_range(0..10) {
+            0 => 0,
+            1..=2 => 4,
+            _ => 3,
+        });
+        let nth = moved[stage.rng.random_range(0..moved.len())];
+        stage.once(at, Fault::Move { nth, to });
+        if stage.rng.random_bool(0.4) {
+            let (from, node) = (at + stage.rng.random_range(0..1_200), stage.rng.random_range(1..=JOINER));
+            let until = from + stage.rng.random_range(100..2_000);
+            let other = node % JOINER + 1;
+            match stage.rng.random_range(0..5) {
+                0 => stage.during(from, until, Fault::PowerLoss { node }),
+                1 => stage.during(from, until, Fault::Pause { node }),
+                2 => cut_pair(stage, (node, other), from, until),
+                3 => stage.during(from, until, Fault::DiskSlow { node, sync_ms: 200 }),
+                _ => stage.during(from, until, Fault::Kill { node }),
+            }
+        }
+        at += stage.rng.random_range(300..3_000);
     }
 }
 

@@ -130,6 +130,8 @@ apis! {
     CreatePartitions        = 37, 0..=3,  flexible 2,  advertised 0, false;
     ElectLeaders            = 43, 0..=2,  flexible 2,  advertised 0, false;
     IncrementalAlterConfigs = 44, 0..=1,  flexible 1,  advertised 0, false;
+    AlterPartitionReassignments = 45, 0..=1, flexible 0, advertised 0, false;
+    ListPartitionReassignments  = 46, 0..=0, flexible 0, advertised 0, false;
     DescribeQuorum          = 55, 0..=2,  flexible 0,  advertised 0, false;
     DescribeCluster         = 60, 0..=2,  flexible 0,  advertised 0, false;
     DescribeProducers       = 61, 0..=0,  flexible 0,  advertised 0, false;

@@ -202,6 +202,23 @@ const DESCRIBE_QUORUM: &[Field] =
 
 const DESCRIBE_PRODUCERS: &[Field] = &[field("topics", array_of![field("topic", STR), field("partitions", I32_ARRAY)])];
 
+const ALTER_PARTITION_REASSIGNMENTS: &[Field] = &[
+    field("timeout", I32),
+    field("allow replication factor change", BOOL).since(1),
+    field(
+        "topics",
+        array_of![
+            field("topic", STR),
+            field("partitions", array_of![field("partition", I32), field("replicas", I32_ARRAY).nullable(0)]),
+        ],
+    ),
+];
+
+const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
+    field("timeout", I32),
+    field("topics", array_of![field("topic", STR), field("partitions", I32_ARRAY)]).nullable(0),
+];
+
 const DESCRIBE_CLUSTER: &[Field] = &[
     field("include cluster operations", BOOL),
     field("endpoint type", I8).since(1),
@@ -236,6 +253,8 @@ pub(crate) const fn of(api: ApiKey) -> &'static [Field] {
         ApiKey::IncrementalAlterConfigs => INCREMENTAL_ALTER_CONFIGS,
         ApiKey::ElectLeaders => ELECT_LEADERS,
         ApiKey::DescribeQuorum => DESCRIBE_QUORUM,
+        ApiKey::AlterPartitionReassignments => ALTER_PARTITION_REASSIGNMENTS,
+        ApiKey::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS,
         ApiKey::DescribeCluster => DESCRIBE_CLUSTER,
         ApiKey::DescribeProducers => DESCRIBE_PRODUCERS,
         ApiKey::ListConfigResources => LIST_CONFIG_RESOURCES,

@@ -268,6 +268,38 @@ const DESCRIBE_LOG_DIRS: &[Field] = &[
 
 const CREATE_PARTITIONS: &[Field] = &[THROTTLE, field("results", array_of![field("topic", STR), ERROR, MESSAGE])];
 
+const ALTER_PARTITION_REASSIGNMENTS: &[Field] = &[
+    THROTTLE,
+    field("allow replication factor change", BOOL).since(1),
+    ERROR,
+    MESSAGE,
+    field(
+        "topics",
+        array_of![field("topic", STR), field("partitions", array_of![field("partition", I32), ERROR, MESSAGE])],
+    ),
+];
+
+const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
+    THROTTLE,
+    ERROR,
+    MESSAGE,
+    field(
+        "topics",
+        array_of![
+            field("topic", STR),
+            field(
+                "partitions",
+                array_of![
+                    field("partition", I32),
+                    field("replicas", I32_ARRAY),
+                    field("adding replicas", I32_ARRAY),
+                    field("removing replicas", I32_ARRAY),
+                ]
+            ),
+        ],
+    ),
+];
+
 const ELECT_LEADERS: &[Field] = &[
     THROTTLE,
     ERROR.since(1),
@@ -417,6 +449,8 @@ pub(crate) const fn of(api: ApiKey) -> &'static [Field] {
         ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs => ALTER_CONFIGS,
         ApiKey::ElectLeaders => ELECT_LEADERS,
         ApiKey::DescribeQuorum => DESCRIBE_QUORUM,
+        ApiKey::AlterPartitionReassignments => ALTER_PARTITION_REASSIGNMENTS,
+        ApiKey::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS,
         ApiKey::DescribeCluster => DESCRIBE_CLUSTER,
         ApiKey::DescribeProducers => DESCRIBE_PRODUCERS,
         ApiKey::ListConfigResources => LIST_CONFIG_RESOURCES,
