@@ -22,10 +22,10 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, unconstrained};
 
 use crate::change::CAUGHT_UP_BYTES;
+use crate::published::Published;
 use crate::quiesce::{Member, Standing};
 use crate::rest::Rest;
 use crate::settings::ELECTION_MAX;
-use crate::state_machine::Published;
 use crate::status::{self, Mark, Metrics, Status};
 use crate::types::{Data, LogId, Raft, TypeConfig};
 use crate::{Error, Kind, ProposeError, verdict};

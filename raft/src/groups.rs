@@ -18,11 +18,12 @@ use tokio::time::Instant;
 
 use crate::log_store::{LogStore, awaited, failed};
 use crate::network::Network;
+use crate::published::Published;
 use crate::quiesce::Around;
 use crate::rest::{Rest, Restless};
 use crate::settings;
 use crate::snapshot;
-use crate::state_machine::{Published, StateMachine};
+use crate::state_machine::StateMachine;
 use crate::throttle::Throttle;
 use crate::types::{Ballot, LogId, Raft, Snapshot};
 use crate::wire::{Answer, Call, Candidacy, Refusal, Request};

@@ -19,9 +19,9 @@ use openraft::raft::{
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use crate::published::Published;
 use crate::rest::Rest;
 use crate::settings::{FRAMES_IN_FLIGHT, RPC_DEADLINE, SNAPSHOT_DEADLINE};
-use crate::state_machine::Published;
 use crate::throttle::Throttle;
 use crate::types::{Ballot, LogId, Position, SetMembers, Snapshot, TypeConfig, Vote};
 use crate::wire::{self, Answer, Call, Candidacy, Refusal, Request};

@@ -11,7 +11,7 @@ use model::limits::SPARSE_BYTES;
 use model::retention::{Rules, Segment};
 
 use crate::Group;
-use crate::state_machine::Published;
+use crate::published::Published;
 use crate::types::Raft;
 
 /// How long a snapshot, which is a checkpoint written long ago, may take to become openraft's.

@@ -1,37 +1,31 @@
-//! openraft's state machine over `model`'s machines, and their applied state as others read it.
+//! openraft's state machine over `model`'s machines.
 //! Invariants: a run of entries is applied, its rows and the applied id are ONE put behind the log, then replies go out;
 //! a partition recovers from exactly its rows (or begins with a checkpoint), the others from a snapshot and the log.
 //! Must never panic on replicated bytes, never wait for a sync, never hold the lock across an await.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use model::command::{Payload, Tag};
-use model::controller::{ControllerMachine, Image};
-use model::coordinator::CoordinatorMachine;
-use model::machine::{DeadReason, WriteKind};
+use model::controller::ControllerMachine;
+use model::machine::WriteKind;
 use model::partition::{Checkpoint, Mark, PartitionMachine};
 use model::planted::{self, Bug};
-use model::retention::Segment;
-use model::{At, Effect, GroupId, Out, ReplicaId, Reply, Write};
+use model::{Effect, GroupId, Out, Reply, Write};
 use openraft::storage::{EntryResponder, RaftStateMachine};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use storage::{Reader, Row, RowKind, Writer, codec};
-use tokio::sync::{Notify, watch};
 
 use crate::checkpoint::{self, Checkpoints};
 use crate::log_store::{awaited, failed, purge_mark, unwatched};
-use crate::settings::SNAPSHOT_BYTES;
+use crate::machine::Machine;
+use crate::published::{Published, State};
 use crate::snapshot::{SnapshotBuilder, Snapshots, Source};
 use crate::types::{
     EntryPayload, LogId, Position, SMALL_BYTES_MAX, SetMembers, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
     invalid, to_payload,
 };
-use crate::wire::Seal;
 use crate::{Effects, Kind, verdict};
 
 /// Entries applied under one lock and stored in one batch.
@@ -42,208 +36,11 @@ const STATE_BYTES_MAX: usize = codec::LIMIT_MAX;
 const PARTITION_ROWS: [RowKind; 7] =
     [RowKind::State, RowKind::Sparse, RowKind::Epoch, RowKind::Dead, RowKind::Producer, RowKind::Moved, RowKind::Clean];
 
-/// The replicated machine of a group.
-#[derive(Debug)]
-pub(crate) enum Machine {
-    Partition(Box<PartitionMachine>),
-    Controller(Box<ControllerMachine>),
-    Coordinator(Box<CoordinatorMachine>),
-}
-
-/// A machine and what it has applied.
-#[derive(Debug)]
-struct State {
-    machine: Machine,
-    last: Option<LogId>,
-    members: StoredMembership,
-    /// Of a partition.
-    checkpoints: Checkpoints,
-}
-
-impl State {
-    /// Before the first entry.
-    fn new(machine: Machine) -> Self {
-        let (members, checkpoints) = (StoredMembership::default(), Checkpoints::default());
-        State { machine, last: None, members, checkpoints }
-    }
-
-    /// Takes the checkpoint that is due after an entry; gives its rows.
-    fn checkpoint(&mut self, group: GroupId, leader_ts: i64, reply: &Reply, out: &mut Out) -> Vec<Row> {
-        let Machine::Partition(machine) = &mut self.machine else { return Vec::new() };
-        let emptied = matches!(reply, Reply::LogStart(_)) && machine.log_start() == machine.next_offset();
-        if !self.checkpoints.is_due(machine, leader_ts, emptied) {
-            return Vec::new();
-        }
-        let checkpoint = machine.checkpoint(leader_ts, out);
-        self.checkpoints.add(group, &checkpoint, machine.state(), &self.members)
-    }
-
-    /// The checkpoint that the log can be purged to, if it is not purged so far.
-    fn purge_target(&self, purged: Option<u64>) -> Option<u64> {
-        match &self.machine {
-            Machine::Partition(machine) => self.checkpoints.target(machine, purged),
-            _ => None,
-        }
-    }
-
-    fn seal(&self) -> Option<Seal> {
-        match &self.machine {
-            Machine::Partition(machine) => {
-                let state = machine.state();
-                Some(Seal { index: state.applied_index, digest: state.digest })
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The applied state of a group, read by anybody, written by its state machine only.
-pub(crate) struct Published {
-    state: RwLock<State>,
-    index: watch::Sender<u64>,
-    seals: Mutex<Seals>,
-    bytes_since_snapshot: AtomicU64,
-    /// Told when a controller has applied enough bytes for a snapshot, and when the log of a partition can be purged.
-    pub(crate) snapshot_due: Notify,
-}
-
-/// A partition's digest here, and one that its leader has told for an entry not applied yet.
-#[derive(Debug, Default)]
-struct Seals {
-    here: Option<Seal>,
-    told: Option<Seal>,
-    verdict: Option<String>,
-}
-
-impl Seals {
-    /// Compares what can be compared. What is behind us can not be: the leader tells again soon.
-    fn check(&mut self) -> Option<String> {
-        let (here, told) = self.here.zip(self.told)?;
-        if here.index >= told.index {
-            self.told = None;
-        }
-        let differs = here.index == told.index && here.digest != told.digest && !planted::is(Bug::DigestIgnored);
-        differs.then(|| verdict::words(here, told))
-    }
-}
-
 /// The row behind every run: what the machine's rows are the state of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct AppliedRow {
     last: Option<Position>,
     members: SetMembers,
-}
-
-impl Published {
-    fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn kind(&self) -> Kind {
-        match &self.read().machine {
-            Machine::Partition(_) => Kind::Partition,
-            Machine::Controller(_) => Kind::Controller,
-            Machine::Coordinator(_) => Kind::Coordinator,
-        }
-    }
-
-    /// Reads the partition machine; `None` in a group of another kind.
-    pub(crate) fn partition<R>(&self, read: impl FnOnce(&PartitionMachine) -> R) -> Option<R> {
-        match &self.read().machine {
-            Machine::Partition(machine) => Some(read(machine)),
-            _ => None,
-        }
-    }
-
-    /// Reads the partition machine with the marks of its checkpoints, oldest first.
-    pub(crate) fn marked<R>(&self, read: impl FnOnce(&PartitionMachine, &Checkpoints) -> R) -> Option<R> {
-        let state = self.read();
-        match &state.machine {
-            Machine::Partition(machine) => Some(read(machine, &state.checkpoints)),
-            _ => None,
-        }
-    }
-
-    /// Says how far apart checkpoints should be.
-    pub(crate) fn set_segment(&self, segment: Segment) {
-        if self.read().checkpoints.segment != segment {
-            self.write().checkpoints.segment = segment;
-        }
-    }
-
-    /// The entry that the log can be purged to, if that is above `purged`.
-    pub(crate) fn purge_target(&self, purged: Option<u64>) -> Option<u64> {
-        self.read().purge_target(purged)
-    }
-
-    /// The controller's image; `None` in a group of another kind.
-    pub(crate) fn image(&self) -> Option<Arc<Image>> {
-        match &self.read().machine {
-            Machine::Controller(machine) => Some(machine.image()),
-            _ => None,
-        }
-    }
-
-    /// Reads the coordinator machine; `None` in a group of another kind.
-    pub(crate) fn coordinator<R>(&self, read: impl FnOnce(&CoordinatorMachine) -> R) -> Option<R> {
-        match &self.read().machine {
-            Machine::Coordinator(machine) => Some(read(machine)),
-            _ => None,
-        }
-    }
-
-    fn seals(&self) -> MutexGuard<'_, Seals> {
-        self.seals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The digest of a partition's log up to what is applied here.
-    pub(crate) fn seal(&self) -> Option<Seal> {
-        self.seals().here
-    }
-
-    /// Takes the leader's digest, to be compared now or once its entry is applied here. Gives a difference in words: equal
-    /// log ids with different bytes, so nothing may be acknowledged any more.
-    pub(crate) fn compare(&self, told: Option<Seal>) -> Option<String> {
-        let mut seals = self.seals();
-        seals.told = seals.told.or(told);
-        seals.check()
-    }
-
-    /// Notes what was found against this replica; false if something was before.
-    pub(crate) fn condemn(&self, words: &str) -> bool {
-        let mut seals = self.seals();
-        let is_first = seals.verdict.is_none();
-        seals.verdict.get_or_insert_with(|| words.to_owned());
-        is_first
-    }
-
-    /// What was found against this replica.
-    pub(crate) fn verdict(&self) -> Option<String> {
-        self.seals().verdict.clone()
-    }
-
-    /// Whether `replica` votes, by what is applied here. A first replica does until it is known that it does not: its group
-    /// may be new.
-    pub(crate) fn is_voter(&self, replica: ReplicaId) -> bool {
-        let state = self.read();
-        let members = state.members.membership();
-        let is_stranger = members.nodes().all(|(id, ())| *id != replica);
-        members.voter_ids().any(|voter| voter == replica) || (is_stranger && replica.revision() == 1)
-    }
-
-    /// Last applied log id.
-    pub(crate) fn last(&self) -> Option<LogId> {
-        self.read().last
-    }
-
-    /// Index of the last applied entry, and when it changes.
-    pub(crate) fn index(&self) -> watch::Receiver<u64> {
-        self.index.subscribe()
-    }
 }
 
 /// The state machine of one group.
@@ -270,17 +67,9 @@ impl StateMachine {
             Kind::Controller => State::new(Machine::Controller(Box::default())),
             Kind::Coordinator => State::new(Machine::Coordinator(Box::default())),
         };
-        let (index, _) = watch::channel(state.last.map_or(0, |id| id.index));
-        let seals = Seals { here: state.seal(), ..Seals::default() };
-        let published = Published {
-            state: RwLock::new(state),
-            index,
-            seals: Mutex::new(seals),
-            bytes_since_snapshot: AtomicU64::new(0),
-            snapshot_due: Notify::new(),
-        };
         let snapshots = Snapshots { group, writer, reader };
-        Ok(StateMachine { group, snapshots, published: Arc::new(published), effects })
+        let published = Arc::new(Published::new(state));
+        Ok(StateMachine { group, snapshots, published, effects })
     }
 
     pub(crate) fn published(&self) -> Arc<Published> {
@@ -313,7 +102,7 @@ impl StateMachine {
         if let Machine::Partition(_) = state.machine {
             self.store(&out.writes, rows, last, &state.members);
         } else {
-            self.count(bytes);
+            self.published.count(bytes);
         }
         let freed = |reply: &Reply| matches!(reply, Reply::LogStart(_) | Reply::Relocated(true));
         if (replies.iter().any(|(_, reply)| freed(reply)) || planted::is(Bug::PurgePastReader))
@@ -322,7 +111,7 @@ impl StateMachine {
             self.published.snapshot_due.notify_one();
         }
         drop(state);
-        self.published.index.send_replace(last.map_or(0, |id| id.index));
+        self.published.tell(last);
         for (responder, reply) in replies {
             if let Some(responder) = responder {
                 responder.send(reply);
@@ -385,13 +174,6 @@ impl StateMachine {
         Row { group: self.group, kind: RowKind::Applied, suffix: Bytes::new(), value: Some(codec::encode(&row)) }
     }
 
-    fn count(&self, bytes: u64) {
-        let before = self.published.bytes_since_snapshot.fetch_add(bytes, Ordering::Relaxed);
-        if before < SNAPSHOT_BYTES && before + bytes >= SNAPSHOT_BYTES {
-            self.published.snapshot_due.notify_one();
-        }
-    }
-
     /// The snapshot to be: of a partition the newest checkpoint that nobody can read below, if there is one.
     fn due(&self) -> Option<Source> {
         let mut state = self.published.write();
@@ -412,7 +194,7 @@ impl StateMachine {
             Machine::Coordinator(machine) => codec::encode(machine),
             Machine::Partition(machine) => codec::encode(&machine.clone().checkpoint(0, &mut Out::default())),
         };
-        self.published.bytes_since_snapshot.store(0, Ordering::Relaxed);
+        self.published.restart_count();
         Source::New(SnapshotMeta { last_log_id: state.last, last_membership: state.members.clone() }, data)
     }
 
@@ -425,40 +207,6 @@ impl StateMachine {
         }
         rows.extend(writes.iter().map(|write| self.row(write)));
         Ok(rows)
-    }
-}
-
-impl Machine {
-    /// Entry 0 is the founding membership, written by openraft before any leader: it means nothing to a machine.
-    fn apply(&mut self, id: LogId, leader_ts: i64, payload: &Payload, out: &mut Out) -> Reply {
-        let at = At { index: id.index, term: id.leader_id.term, leader_ts };
-        match self {
-            Machine::Partition(_) if id.index == 0 => Reply::None,
-            Machine::Partition(machine) => machine.apply(at, payload, out),
-            Machine::Controller(machine) => {
-                command(payload, Tag::Controller, |command| Reply::Controller(machine.apply(at, command, out)))
-            }
-            Machine::Coordinator(machine) => {
-                command(payload, Tag::Coordinator, |command| Reply::Coordinator(machine.apply(at, command)))
-            }
-        }
-    }
-}
-
-/// Applies the command that an entry of a controller or coordinator carries.
-fn command<C: DeserializeOwned>(payload: &Payload, own: Tag, apply: impl FnOnce(C) -> Reply) -> Reply {
-    let header = match payload.header() {
-        Ok(header) => header,
-        Err(error) => return Reply::Dead(error.into()),
-    };
-    match (header.tag, payload.body.as_slice()) {
-        (Tag::Blank | Tag::Membership, _) => Reply::None,
-        (tag, [body]) if tag == own => match codec::decode(body, model::limits::ENTRY_BYTES_MAX) {
-            Ok(command) => apply(command),
-            Err(_) => Reply::Dead(DeadReason::Body),
-        },
-        (tag, _) if tag == own => Reply::Dead(DeadReason::Body),
-        (tag, _) => Reply::Dead(DeadReason::Foreign(tag as u8)),
     }
 }
 
@@ -529,7 +277,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         self.published.seals().here = state.seal();
         *self.published.write() = state;
-        self.published.index.send_replace(meta.last_log_id.map_or(0, |id| id.index));
+        self.published.tell(meta.last_log_id);
         Ok(())
     }
 

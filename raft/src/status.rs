@@ -12,11 +12,11 @@ use openraft::{Instant as _, ServerState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::published::Published;
 use crate::purge;
 use crate::quiesce::{Member, Pact, Standing};
 use crate::rest::Rest;
 use crate::settings::QUORUM_CONTACT;
-use crate::state_machine::Published;
 use crate::types::{Ballot, LogId, Position, Raft, SMALL_BYTES_MAX, TypeConfig};
 
 /// How often a leader out of contact looks whether the quorum is back.
