@@ -7,6 +7,7 @@ mod leaders;
 mod risk;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +122,19 @@ pub struct Plan {
     pub after: BTreeMap<NodeId, Load>,
 }
 
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Changing => f.write_str("its replicas are being changed already"),
+            Why::NoMajority => f.write_str("too few of its replicas are in sync to change anything"),
+            Why::NoPlace(node) => {
+                write!(f, "no other node could take the replica on node {node} without a loss of racks")
+            }
+            Why::Down(node) => write!(f, "node {node} is down; its replica waits for it"),
+        }
+    }
+}
+
 impl Plan {
     /// Bytes to copy in all.
     pub fn bytes(&self) -> u64 {
@@ -132,10 +146,31 @@ impl Plan {
 pub fn plan(fleet: &Fleet) -> Plan {
     let mut draft = Draft::of(fleet);
     let before = draft.loads.clone();
-    draft.relocate_all();
+    draft.relocate_all(true);
     draft.level();
     draft.level_leaders();
     draft.into_plan(before)
+}
+
+/// Plans only what must leave the nodes that leave.
+pub fn plan_leaving(fleet: &Fleet) -> Plan {
+    let mut draft = Draft::of(fleet);
+    let before = draft.loads.clone();
+    draft.relocate_all(false);
+    draft.into_plan(before)
+}
+
+/// Other nodes for a move one of whose new nodes is lost; none if no node can take its place.
+pub fn replace(fleet: &Fleet, one: &Move, is_lost: impl Fn(NodeId) -> bool) -> Option<Vec<NodeId>> {
+    let place = fleet.pieces.iter().position(|piece| piece.topic == one.topic && piece.index == one.index)?;
+    let mut draft = Draft::of(fleet);
+    draft.fixed.clear();
+    draft.placed[place].clone_from(&one.to);
+    for lost in one.to.iter().copied().filter(|node| !one.from.contains(node) && is_lost(*node)) {
+        let to = draft.lightest(place, lost, 0)?;
+        draft.placed[place] = draft.replaced(place, lost, to);
+    }
+    Some(draft.placed[place].clone())
 }
 
 /// Plans only who shall lead, so that no byte is copied.
@@ -247,8 +282,8 @@ impl<'a> Draft<'a> {
         self.count(place, to, is_leader, 1);
     }
 
-    /// Moves away what is on nodes that leave, and onto more racks what could be on more, the heaviest first.
-    fn relocate_all(&mut self) {
+    /// Moves away what is on nodes that leave and, to `spread`, onto more racks what could be on more, the heaviest first.
+    fn relocate_all(&mut self, spread: bool) {
         let mut order: Vec<usize> = (0..self.placed.len()).filter(|place| !self.fixed.contains(place)).collect();
         order.sort_by_key(|place| (std::cmp::Reverse(self.fleet.pieces[*place].bytes), *place));
         for place in order {
@@ -261,7 +296,7 @@ impl<'a> Draft<'a> {
                     }
                 } else if !carrier.takes {
                     self.stay(place, Why::Down(from));
-                } else if let Some(to) = self.lightest(place, from, 1) {
+                } else if let Some(to) = self.lightest(place, from, 1).filter(|_| spread) {
                     self.relocate(place, from, to);
                 }
             }

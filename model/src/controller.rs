@@ -6,6 +6,7 @@ pub mod configs;
 pub mod describe;
 pub mod image;
 pub mod nodes;
+pub mod operations;
 pub mod partitions;
 mod placement;
 pub mod producer_ids;
@@ -22,6 +23,7 @@ pub use configs::{AlterConfigs, ConfigOp, ConfigResource, IncrementalAlterConfig
 pub use describe::{Described, Source, Synonym};
 pub use image::{Image, Node, Snapshot, Topic};
 pub use nodes::{Endpoint, Registration};
+pub use operations::{Duty, Operate, Operation, OperationKind, OperationState, Progress};
 pub use partitions::{CreatePartitions, MorePartitions};
 pub use placement::{Placing, Terms};
 pub use producer_ids::{AllocateProducerIds, ProducerIdBlock};
@@ -63,6 +65,8 @@ pub enum Command {
     },
     /// The leader of a partition tells who its members are.
     ReportReplicas(ReportReplicas),
+    /// Long work: begun, steered, advanced.
+    Operate(Operate),
 }
 
 /// What the proposer is told.
@@ -89,6 +93,8 @@ pub enum Outcome {
     Each(Vec<Result<(), Error>>),
     /// Of AllocateProducerIds.
     ProducerIds(Result<ProducerIdBlock, Error>),
+    /// Of Operate: the operation's number; 0 where it is about none.
+    Operation(Result<u64, Error>),
 }
 
 /// A refusal: a Kafka error code and words for the client.
@@ -163,11 +169,11 @@ impl ControllerMachine {
     }
 
     /// Applies one command.
-    pub fn apply(&mut self, _at: At, command: Command, out: &mut Out) -> Reply {
+    pub fn apply(&mut self, at: At, command: Command, out: &mut Out) -> Reply {
         let before = self.image.version;
         let mut draft = (*self.image).clone();
         let dry = command.is_dry();
-        let (changed, outcome) = draft.apply(command);
+        let (changed, outcome) = draft.apply(command, at.leader_ts);
         if changed && !dry {
             draft.version += 1;
             draft.check_indexes();
@@ -227,7 +233,7 @@ impl Command {
 
 impl Image {
     /// Applies a command to this draft; tells whether anything changed.
-    fn apply(&mut self, command: Command) -> (bool, Outcome) {
+    fn apply(&mut self, command: Command, now_ms: i64) -> (bool, Outcome) {
         match command {
             Command::Found { cluster_id, founders } => {
                 let (changed, name) = self.found(cluster_id, founders);
@@ -242,6 +248,10 @@ impl Image {
             Command::AlterConfigs(alter) => any_ok(self.alter_configs(alter), Outcome::Each),
             Command::IncrementalAlterConfigs(alter) => any_ok(self.incremental_alter_configs(alter), Outcome::Each),
             Command::ReportReplicas(report) => (self.report_replicas(&report), Outcome::Each(vec![Ok(())])),
+            Command::Operate(operate) => {
+                let result = self.operate(operate, now_ms);
+                (result.is_ok(), Outcome::Operation(result))
+            }
             Command::AllocateProducerIds(allocate) => {
                 let block = self.allocate_producer_ids(allocate);
                 (block.is_ok(), Outcome::ProducerIds(block))

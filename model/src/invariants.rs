@@ -50,6 +50,7 @@ invariants! {
     ReplicaIdNeverReused = "a replica id is given to one replica of a Raft group for ever",
     TopicIndexesAgree = "a topic found by name is the one found by id and by group",
     GroupPhase = "a consumer group is Empty without members, and each generation has a protocol that all know",
+    OperationCounts = "an operation has done no more than there is to do",
     PartitionOwnedOnce = "a partition has at most one owner in a group",
 }
 

@@ -31,6 +31,13 @@ pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 /// Most ids one command may take: the space of i64 must outlive any loop that asks for blocks.
 pub const PRODUCER_ID_BLOCK_MAX: i64 = 1_000_000;
 
+/// Moves of one operation: one controller entry must describe them all; what is left over is planned anew.
+pub const OPERATION_MOVES_MAX: usize = 10_000;
+/// Operations that have not ended: each is looked at several times a second.
+pub const OPERATIONS_OPEN_MAX: usize = 64;
+/// Operations that have ended and are remembered, without their moves, for whoever comes back to see.
+pub const OPERATIONS_KEPT: usize = 64;
+
 /// Batches in one entry: small batches that waited together. The count is a u16 in the header.
 pub const BATCHES_PER_ENTRY_MAX: usize = 1_024;
 /// Bytes of one entry, header included. Above Kafka's largest sensible message; below u32 lengths.
@@ -67,5 +74,6 @@ const _: () = assert!(ENTRY_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(FORGET_PER_APPLY_MAX >= 2 * BATCHES_PER_ENTRY_MAX);
 const _: () = assert!(SEGMENT_BYTES_MIN < SEGMENT_BYTES_MAX);
 const _: () = assert!(AUTO_CREATED_PER_ENTRY_MAX < TOPICS_MAX);
+const _: () = assert!(OPERATIONS_KEPT > 0);
 const _: () = assert!(PRODUCER_ID_BLOCK <= PRODUCER_ID_BLOCK_MAX);
 const _: () = assert!(PRODUCER_EXPIRE_PER_APPLY_MAX < PRODUCERS_PER_PARTITION_MAX);

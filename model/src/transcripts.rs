@@ -366,6 +366,7 @@ fn outcome_lines(outcome: &Outcome) -> Vec<String> {
         Outcome::Deleted(results) => each(results),
         Outcome::Each(results) => each(results),
         Outcome::ProducerIds(result) => vec![one(result)],
+        Outcome::Operation(result) => vec![one(result)],
     }
 }
 

@@ -1,23 +1,32 @@
-//! The HTTP listener: metrics, health and read-only JSON about the cluster, on one port.
+//! The HTTP listener: metrics, health, and JSON about the cluster and for its operators, on one port; all of it in an OpenAPI document.
 //! Owns the connections of that port: `CONNECTIONS_MAX` at once, each at most `CONNECTION_LIFE` long.
-//! Never changes anything, never reaches below the broker.
+//! Never decides anything, never reaches below the broker.
 
+mod describe;
+mod leaders;
 mod listener;
+mod nodes;
+mod operations;
+mod problem;
 mod views;
 
 use std::io;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::time::Instant;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::broker::Broker;
 use crate::metrics::{ApiLabel, GroupLabel};
 use crate::seams::{Listener, Stop};
+use problem::Problem;
 
 /// Serves HTTP on `listener` until `stop`; returns once every connection is closed.
 ///
@@ -38,27 +47,82 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
 }
 
 /// All there is; also the values of the metrics' label, and `other`.
-const PAGES: [&str; 8] =
-    ["/metrics", "/livez", "/readyz", "/v1/cluster", "/v1/nodes", "/v1/partitions", "/v1/rafts", "/v1/topics"];
+const PAGES: [&str; 24] = [
+    "/metrics",
+    "/livez",
+    "/readyz",
+    "/v1/openapi.json",
+    "/v1/cluster",
+    "/v1/nodes",
+    "/v1/partitions",
+    "/v1/rafts",
+    "/v1/topics",
+    "/v1/quorum",
+    "/v1/controller/leader",
+    "/v1/topics/{topic}/partitions/{partition}/leader",
+    "/v1/topics/{topic}/partitions/{partition}/replicas",
+    "/v1/nodes/{node}/can-stop",
+    "/v1/nodes/{node}/drain",
+    "/v1/nodes/{node}/undrain",
+    "/v1/nodes/{node}/decommission",
+    "/v1/nodes/{node}/recommission",
+    "/v1/rebalance",
+    "/v1/rebalance/plan",
+    "/v1/operations",
+    "/v1/operations/{id}",
+    "/v1/operations/{id}/events",
+    "/v1/operations/{id}/{verb}",
+];
+
+/// What is the same of the whole document.
+#[derive(OpenApi)]
+#[openapi(info(title = "Flotilla", description = "What operators and consoles ask of any node of a cluster."))]
+struct Document;
+
+/// Every page, with its description: what is served is what is documented.
+fn documented() -> OpenApiRouter<Broker> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(metrics))
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .routes(routes!(describe::cluster))
+        .routes(routes!(describe::nodes))
+        .routes(routes!(describe::partitions))
+        .routes(routes!(describe::rafts))
+        .routes(routes!(describe::topics))
+        .routes(routes!(leaders::quorum))
+        .routes(routes!(leaders::transfer_controller))
+        .routes(routes!(leaders::transfer))
+        .routes(routes!(operations::move_partition))
+        .routes(routes!(nodes::can_stop))
+        .routes(routes!(nodes::drain))
+        .routes(routes!(nodes::undrain))
+        .routes(routes!(nodes::decommission))
+        .routes(routes!(nodes::recommission))
+        .routes(routes!(operations::rebalance))
+        .routes(routes!(operations::plan))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::get))
+        .routes(routes!(operations::watch))
+        .routes(routes!(operations::steer))
+}
 
 fn routes(broker: Broker) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/v1/cluster", get(async |State(broker): State<Broker>| Json(views::cluster(&broker))))
-        .route("/v1/nodes", get(async |State(broker): State<Broker>| Json(broker.nodes())))
-        .route("/v1/partitions", get(async |State(broker): State<Broker>| Json(broker.partitions())))
-        .route("/v1/rafts", get(async |State(broker): State<Broker>| Json(broker.groups())))
-        .route("/v1/topics", get(async |State(broker): State<Broker>| Json(views::topics(&broker))))
-        .fallback(async || (StatusCode::NOT_FOUND, format!("no such page; there are {}\n", PAGES.join(" "))))
+    let (pages, document) = documented().split_for_parts();
+    pages
+        .route("/v1/openapi.json", get(async move || Json(document)))
+        .fallback(async || Problem::not_found(format!("no such page; there are {}", PAGES.join(" "))))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the page answers to another method")
+        })
         .layer(from_fn_with_state(broker.clone(), timed))
         .with_state(broker)
 }
 
 /// Counts a request and its seconds, by page.
 async fn timed(State(broker): State<Broker>, request: Request, next: Next) -> Response {
-    let api = PAGES.into_iter().find(|page| *page == request.uri().path()).unwrap_or("other");
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let api = PAGES.into_iter().find(|page| Some(*page) == matched).unwrap_or("other");
     let started = Instant::now();
     let response = next.run(request).await;
     let label = ApiLabel { protocol: "admin", api };
@@ -66,7 +130,16 @@ async fn timed(State(broker): State<Broker>, request: Request, next: Next) -> Re
     response
 }
 
-/// 200 once this node is caught up on every raft it holds a replica of; 503 with the reason otherwise.
+/// Whether the process runs
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
+async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// Whether this node serves: it is caught up on every raft it holds a replica of
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, description = "It does", body = String, content_type = "text/plain"),
+    (status = 503, description = "What is missing", body = String, content_type = "text/plain")))]
 async fn ready(State(broker): State<Broker>) -> (StatusCode, String) {
     let readiness = broker.readiness();
     match readiness.ready {
@@ -75,6 +148,9 @@ async fn ready(State(broker): State<Broker>) -> (StatusCode, String) {
     }
 }
 
+/// Metrics, in the text format of OpenMetrics
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, description = "All of this node", body = String,
+    content_type = "application/openmetrics-text")))]
 async fn metrics(State(broker): State<Broker>) -> Response {
     refresh_groups(&broker);
     let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
@@ -94,5 +170,23 @@ fn refresh_groups(broker: &Broker) {
         term.get_or_create(&label).set(i64::try_from(report.term).unwrap_or(i64::MAX));
         leader.get_or_create(&label).set(report.leader.map_or(0, |node| node.0.into()));
         is_leader.get_or_create(&label).set(leads.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_is_in_the_document_and_has_a_label() {
+        let document = documented().split_for_parts().1;
+        let mut described: Vec<&str> = document.paths.paths.keys().map(String::as_str).collect();
+        described.push("/v1/openapi.json");
+        described.sort_unstable();
+        let mut labelled = PAGES;
+        labelled.sort_unstable();
+        assert_eq!(described, labelled);
+        let json = serde_json::to_value(&document).unwrap();
+        assert_eq!(json["info"]["title"], "Flotilla");
     }
 }

@@ -6,9 +6,12 @@ mod auto_create;
 mod compact;
 mod control;
 mod error;
+mod fleet;
+mod keep;
 mod leadership;
 mod locate;
 mod offsets;
+mod operations;
 mod read;
 mod replicas;
 mod scan;
@@ -34,6 +37,7 @@ pub use crate::peer::questions::{Member, Quorum};
 pub use auto_create::{TokenBucket, random_topic_id};
 pub use error::{Error, Leader};
 pub use leadership::Unmoved;
+pub use operations::NotBegun;
 pub use read::bytes_of;
 pub use types::*;
 pub use wake::Wake;
@@ -88,6 +92,7 @@ struct Inner {
     producer_ids: tokio::sync::Mutex<Range<i64>>,
     wishes: auto_create::Wishes,
     disk_full: AtomicBool,
+    stopping: AtomicBool,
 }
 
 impl Broker {
@@ -96,7 +101,7 @@ impl Broker {
         let Parts { config, metrics, clock, router, peers, reader, budget, image, standing } = parts;
         let producer_ids = tokio::sync::Mutex::new(0..0);
         let wishes = auto_create::Wishes::new();
-        let disk_full = AtomicBool::new(false);
+        let (disk_full, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
         Self(Arc::new(Inner {
             config,
             metrics,
@@ -110,6 +115,7 @@ impl Broker {
             producer_ids,
             wishes,
             disk_full,
+            stopping,
         }))
     }
 
@@ -161,6 +167,11 @@ impl Broker {
     /// Whether so little space is left that appends are refused.
     pub fn is_disk_full(&self) -> bool {
         self.0.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Says from now on that this node does not serve: it is about to hand its leaderships over and to stop.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Looks how much space is left; says so when that begins or ends to be too little.

@@ -6,10 +6,13 @@ pub mod client;
 pub mod cluster;
 pub mod dev;
 mod http;
+pub mod leader;
 pub mod node;
+pub mod operation;
 pub mod output;
 pub mod partition;
 pub mod raft;
+pub mod rebalance;
 pub mod server;
 pub mod topic;
 
@@ -18,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-pub use http::{Response, get};
+pub use http::{Response, get, post};
 use output::Format;
 
 use crate::bench;
@@ -39,13 +42,19 @@ enum Command {
     Server(server::Options),
     /// Topics: ls, create, describe, alter, rm, produce, consume
     Topic(topic::Options),
-    /// The cluster as a whole: info, health
+    /// The cluster as a whole: info, health, can-stop
     Cluster(cluster::Options),
-    /// Nodes: ls
+    /// Nodes: ls, drain, undrain, decommission, recommission
     Node(node::Options),
-    /// Replicas of a partition: describe
+    /// Replicas of a partition: describe, move
     Partition(partition::Options),
-    /// Raft groups of one node: ls
+    /// Who leads: transfer
+    Leader(leader::Options),
+    /// Level what nodes carry: plan, apply, status
+    Rebalance(rebalance::Options),
+    /// Long work in the cluster: ls, describe, watch, pause, resume, cancel
+    Operation(operation::Options),
+    /// Raft groups of one node: ls, quorum, transfer
     Raft(raft::Options),
     /// Measure: produce, consume, e2e, idle
     Bench(bench::Options),
@@ -102,6 +111,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cluster(options) => on_runtime(cluster::run(options)),
         Command::Node(options) => on_runtime(node::run(options)),
         Command::Partition(options) => on_runtime(partition::run(options)),
+        Command::Leader(options) => on_runtime(leader::run(options)),
+        Command::Rebalance(options) => on_runtime(rebalance::run(options)),
+        Command::Operation(options) => on_runtime(operation::run(options)),
         Command::Raft(options) => on_runtime(raft::run(options)),
         Command::Bench(options) => on_one_thread(bench::run(options)),
         Command::Check(options) => check::run(&options),

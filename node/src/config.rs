@@ -119,6 +119,8 @@ pub struct Raft {
     pub replica_lag_max: Duration,
     /// A partition that took no entry for so long falls asleep: its raft neither ticks nor beats. Zero: never.
     pub quiesce_after: Duration,
+    /// How often leaderships are given back to their preferred leaders (`leader.imbalance.check.interval.seconds`). Zero: never.
+    pub leader_balance_check: Duration,
     /// Bytes a second that this node sends to replicas that catch up before they vote, all together; 0: no limit.
     pub catch_up_bytes_per_second: u64,
 }
@@ -169,6 +171,7 @@ impl Default for Raft {
             node_dead_after: Duration::from_millis(500),
             replica_lag_max: Duration::from_secs(30),
             quiesce_after: Duration::from_secs(3),
+            leader_balance_check: Duration::from_secs(300),
             catch_up_bytes_per_second: 0,
         }
     }

@@ -202,8 +202,9 @@ impl Node {
         self.background.shutdown().await;
     }
 
-    /// Stops cleanly: clients are answered and let go, then the rafts close, then the store.
+    /// Stops cleanly: readiness ends, leaderships are handed over, clients are answered and let go, then the rafts close, then the store.
     pub async fn stop(mut self) {
+        self.broker.stop();
         if let Some(tree) = &*self.tree.lock().await {
             tree.leave().await;
         }
@@ -272,6 +273,10 @@ impl Start {
         background.spawn(async move { broker.change_replicas().await });
         let broker = self.broker.clone();
         background.spawn(async move { broker.renew_replicas().await });
+        let broker = self.broker.clone();
+        background.spawn(async move { broker.keep_leaders().await });
+        let broker = self.broker.clone();
+        background.spawn(async move { broker.run_operations().await });
         let serve = admin::serve(self.broker.clone(), listeners.admin, self.stop.clone());
         serving.spawn(async move { note("admin", serve.await) });
         let serve = kafka::serve(self.broker.clone(), listeners.kafka, self.stop.clone());

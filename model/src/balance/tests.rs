@@ -1,3 +1,5 @@
+//! Plans of small fleets told one by one, and of any fleet by what must hold.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -71,6 +73,20 @@ fn a_node_that_leaves_is_emptied_into_its_rack_or_stays_where_no_place_is() {
     let stuck = plan(&fleet);
     let why: Vec<Why> = stuck.stays.iter().map(|stay| stay.why).collect();
     assert_eq!(why, [Why::NoPlace(NodeId(1)); 2]);
+}
+
+#[test]
+fn only_what_must_leaves_and_a_node_that_dies_meanwhile_is_replaced() {
+    let mut fleet = fleet(&[None; 5], &[(MIB, &[1, 2, 3]), (MIB, &[2, 3, 4]), (MIB, &[2, 3, 4])]);
+    fleet.nodes.get_mut(&NodeId(1)).unwrap().leaves = true;
+    let moves = plan_leaving(&fleet).moves;
+    assert_eq!(moves.len(), 1, "{moves:?}");
+    assert_eq!(moves[0].to, [5, 2, 3].map(NodeId));
+    fleet.nodes.get_mut(&NodeId(5)).unwrap().takes = false;
+    let lost = |node| node == NodeId(5);
+    assert_eq!(replace(&fleet, &moves[0], lost), Some([4, 2, 3].map(NodeId).into()));
+    fleet.nodes.get_mut(&NodeId(4)).unwrap().takes = false;
+    assert_eq!(replace(&fleet, &moves[0], lost), None);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::controller::{CreatedTopic, Endpoint, Partition};
+use crate::controller::{CreatedTopic, Duty, Endpoint, Operation, Partition};
 use crate::ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 use crate::limits;
 use crate::planted::{self, Bug};
@@ -81,6 +81,10 @@ pub struct Image {
     pub next_group: GroupId,
     /// The next block of producer ids begins here.
     pub next_producer_id: i64,
+    /// What nodes are meant to do that do not simply serve.
+    pub duties: BTreeMap<NodeId, Duty>,
+    /// Long work that goes on, or has ended lately.
+    pub operations: BTreeMap<u64, Arc<Operation>>,
     by_id: BTreeMap<TopicId, Arc<Topic>>,
     by_group: BTreeMap<GroupId, GroupBlock>,
     /// The topics that were deleted last, oldest first.
@@ -110,6 +114,10 @@ pub struct Snapshot {
     pub next_producer_id: i64,
     /// See [`Image`].
     pub deleted: Vec<CreatedTopic>,
+    /// See [`Image`].
+    pub duties: BTreeMap<NodeId, Duty>,
+    /// See [`Image`].
+    pub operations: Vec<Operation>,
 }
 
 impl Default for Image {
@@ -124,6 +132,8 @@ impl Default for Image {
             node_configs: BTreeMap::new(),
             next_group: GroupId::FIRST_PARTITION,
             next_producer_id: 0,
+            duties: BTreeMap::new(),
+            operations: BTreeMap::new(),
             by_id: BTreeMap::new(),
             by_group: BTreeMap::new(),
             deleted: VecDeque::new(),
@@ -261,6 +271,8 @@ impl Image {
             next_group: self.next_group,
             next_producer_id: self.next_producer_id,
             deleted: self.deleted.iter().map(|topic| (**topic).clone()).collect(),
+            duties: self.duties.clone(),
+            operations: self.operations.values().map(|operation| (**operation).clone()).collect(),
         }
     }
 
@@ -275,6 +287,8 @@ impl Image {
             next_group: snapshot.next_group,
             next_producer_id: snapshot.next_producer_id,
             deleted: snapshot.deleted.into_iter().map(Arc::new).collect(),
+            duties: snapshot.duties,
+            operations: snapshot.operations.into_iter().map(|one| (one.id, Arc::new(one))).collect(),
             ..Image::default()
         };
         for topic in snapshot.topics {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::controller::{AlterReplicas, Code, CreatePartitions, CreateTopics, Error, Image, Node, Registration};
+use crate::controller::{AlterReplicas, Code, CreatePartitions, CreateTopics, Duty, Error, Image, Node, Registration};
 use crate::ids::NodeId;
 use crate::limits;
 
@@ -56,8 +56,12 @@ pub(super) struct Loads {
 
 impl Loads {
     pub(super) fn of(image: &Image, terms: &Terms) -> Self {
-        let empty =
-            |node: &Node| Load { dead: terms.dead.contains(&node.id), rack: node.rack.clone(), ..Load::default() };
+        let leaves = |node: &Node| image.duty(node.id) == Some(Duty::Leaving);
+        let empty = |node: &Node| Load {
+            dead: terms.dead.contains(&node.id) || leaves(node),
+            rack: node.rack.clone(),
+            ..Load::default()
+        };
         let nodes = image.nodes.values().map(|node| (node.id, empty(node))).collect();
         let replicas_max = limits::REPLICAS_PER_NODE_MAX.min(terms.replicas_per_node_max as usize);
         let mut loads = Loads { nodes, replicas_max };

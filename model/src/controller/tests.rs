@@ -352,6 +352,32 @@ fn new_topic() -> impl Strategy<Value = NewTopic> {
     )
 }
 
+fn operate() -> impl Strategy<Value = Operate> {
+    let kind = prop_oneof![
+        Just(OperationKind::Rebalance),
+        Just(OperationKind::Move),
+        (0u32..6).prop_map(|node| OperationKind::Drain(NodeId(node))),
+        (0u32..6).prop_map(|node| OperationKind::Decommission(NodeId(node))),
+    ];
+    let state = prop_oneof![
+        Just(OperationState::Running),
+        Just(OperationState::Paused),
+        Just(OperationState::Cancelled),
+        Just(OperationState::Finished)
+    ];
+    let done = proptest::collection::btree_set(0u32..4, 0..3);
+    prop_oneof![
+        2 => (any::<u64>(), kind, 0u32..5).prop_map(|(token, kind, total)| {
+            Operate::Start { token, kind, moves: Vec::new(), total }
+        }),
+        1 => (0u64..9, state).prop_map(|(id, to)| Operate::Steer { id, to, note: String::new() }),
+        1 => (0u64..9, done, proptest::option::of(0u32..9)).prop_map(|(id, done, handed_over)| {
+            Operate::Progress(Progress { id, done, handed_over, ..Progress::default() })
+        }),
+        1 => (0u32..6).prop_map(|node| Operate::Restore(NodeId(node))),
+    ]
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let registration = (0u32..6, 0u64..8).prop_map(|(id, store)| match store {
         0..6 => register(id, id as u64, None),
@@ -376,6 +402,7 @@ fn command() -> impl Strategy<Value = Command> {
         2 => (proptest::collection::vec(more, 1..3), any::<bool>()).prop_map(|(topics, validate_only)| Command::CreatePartitions(CreatePartitions { topics, validate_only })),
         2 => (proptest::collection::vec(change, 1..3), any::<bool>()).prop_map(|(changes, validate_only)| Command::AlterConfigs(AlterConfigs { changes, validate_only })),
         2 => (proptest::collection::vec(step, 1..3), any::<bool>()).prop_map(|(changes, validate_only)| Command::IncrementalAlterConfigs(IncrementalAlterConfigs { changes, validate_only })),
+        1 => operate().prop_map(Command::Operate),
         1 => (0u32..6, -1i64..3000).prop_map(|(node, count)| Command::AllocateProducerIds(AllocateProducerIds { node: NodeId(node), count })),
         1 => "[a-c]{0,2}".prop_map(|cluster_id| Command::Found { cluster_id, founders: 2 }),
     ]

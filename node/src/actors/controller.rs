@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::controller::Image;
+use model::controller::{Duty, Image};
 use model::{GroupId, NodeId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::{Goal, Kind, Step};
@@ -113,15 +113,20 @@ fn publish(group: &raft::Group, context: &Arc<Context>) -> impl Future<Output = 
 }
 
 /// Who should be a member: every registered node, with the replica of its present data folder. Those who vote go on, learners
-/// that have caught up are added while there are few.
+/// that have caught up are added while there are few, or in the place of who leaves.
 fn goal(image: &Image, status: &raft::Status, is_caught_up: impl Fn(ReplicaId) -> bool) -> Goal {
     let present: BTreeMap<NodeId, ReplicaId> = image.nodes.values().map(|node| (node.id, node.controller())).collect();
     let now = |voter: &ReplicaId| present.get(&voter.node()).copied().unwrap_or(*voter);
     let mut voters: BTreeSet<ReplicaId> = status.voters.iter().map(now).collect();
     let ripe = status.learners.iter().filter(|learner| present.get(&learner.node()) == Some(learner));
-    let ripe: Vec<ReplicaId> = ripe.copied().filter(|learner| !voters.contains(learner)).collect();
-    let free = VOTERS.saturating_sub(voters.len());
-    voters.extend(ripe.into_iter().filter(|learner| is_caught_up(*learner)).take(free.min(1)));
+    let leaves = |replica: &ReplicaId| image.duty(replica.node()) == Some(Duty::Leaving);
+    let ripe: Vec<ReplicaId> = ripe.copied().filter(|learner| !voters.contains(learner) && !leaves(learner)).collect();
+    let next = ripe.into_iter().find(|learner| is_caught_up(*learner));
+    let leaving = voters.iter().copied().find(leaves).filter(|_| voters.len() > 1);
+    if let Some(leaving) = leaving {
+        voters.remove(&leaving);
+    }
+    voters.extend(next.filter(|_| voters.len() < VOTERS));
     let learners = present.into_values().filter(|replica| !voters.contains(replica)).collect();
     Goal { voters, learners }
 }
@@ -175,6 +180,25 @@ mod tests {
         check(&[1, 1, 1, 1], (&[(1, 1)], &[]), (&[(1, 1)], &[(2, 1), (3, 1), (4, 1)]));
         check(&[1, 1, 1], (&[(1, 1)], &[(2, 1), (3, 1)]), (&[(1, 1), (2, 1)], &[(3, 1)]));
         check(&[1, 1, 1, 1], (&[(1, 1), (2, 1), (3, 1)], &[(4, 1)]), (&[(1, 1), (2, 1), (3, 1)], &[(4, 1)]));
+    }
+
+    #[test]
+    fn who_leaves_makes_room_for_another_voter() {
+        let mut image = image(&[1, 1, 1, 1]);
+        image.duties.insert(NodeId(2), Duty::Leaving);
+        let voters = |voters: &[(u32, u32)], learners: &[(u32, u32)]| {
+            let (voters, learners) = (replicas(voters), replicas(learners));
+            goal(&image, &raft::Status { voters, learners, ..raft::Status::default() }, |_| true).voters
+        };
+        let three = [(1, 1), (2, 1), (3, 1)];
+        assert_eq!(voters(&three, &[(4, 1)]), replicas(&[(1, 1), (3, 1), (4, 1)]));
+        assert_eq!(
+            voters(&three, &[]),
+            replicas(&[(1, 1), (3, 1)]),
+            "two voters lose no more than three with one gone"
+        );
+        assert_eq!(voters(&[(1, 1), (3, 1)], &[(2, 1)]), replicas(&[(1, 1), (3, 1)]));
+        assert_eq!(voters(&[(2, 1)], &[]), replicas(&[(2, 1)]), "the last stays");
     }
 
     #[test]

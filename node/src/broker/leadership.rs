@@ -1,5 +1,6 @@
 //! Who leads: hands leaderships over on demand, whichever node is asked, and tells how far the members of a group are.
 //! Never elects anybody who is not alive and in sync: a majority decides, so nothing that was acknowledged can be lost by it.
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{GroupId, NodeId, ReplicaId};
@@ -8,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{Broker, PartitionRef};
 use crate::peer::link::Failure;
 use crate::peer::questions::{Answered, Member, Question, Quorum};
+use crate::router::LocalPartition;
 
 /// A leadership that is not handed over by then stays where it is, or goes where the members elect it.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -101,7 +103,7 @@ impl Broker {
         }
     }
 
-    async fn ask(&self, node: NodeId, question: Question) -> Result<Answered, String> {
+    pub(super) async fn ask(&self, node: NodeId, question: Question) -> Result<Answered, String> {
         if node == self.node_id() {
             return Box::pin(self.serve_question(question)).await;
         }
@@ -123,6 +125,10 @@ impl Broker {
                 Ok(Answered::HandedOver)
             }
             Question::Quorum(group) => members(&raft(group)?, self.node_id()).map(Answered::Quorum),
+            Question::Sizes => {
+                let size = |local: &Arc<LocalPartition>| (local.group(), self.0.reader.group_bytes(local.group()));
+                Ok(Answered::Sizes(self.0.router.locals().iter().map(size).collect()))
+            }
         }
     }
 

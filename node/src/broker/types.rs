@@ -110,13 +110,15 @@ pub enum ListenerKind {
 }
 
 /// One raft of this node, for operators.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
 pub struct GroupReport {
     /// Raft group.
+    #[schema(value_type = u32)]
     pub group: GroupId,
     /// `controller` or `topic-partition`.
     pub name: String,
     /// The leader this replica knows.
+    #[schema(value_type = Option<u32>)]
     pub leader: Option<NodeId>,
     /// Raft term = leader epoch.
     pub term: u64,
@@ -131,15 +133,18 @@ pub struct GroupReport {
     /// Applied index.
     pub applied: u64,
     /// Voting nodes.
+    #[schema(value_type = Vec<u32>)]
     pub voters: Vec<NodeId>,
     /// Learning nodes.
+    #[schema(value_type = Vec<u32>)]
     pub learners: Vec<NodeId>,
 }
 
 /// One node as this node sees it.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
 pub struct NodeReport {
     /// Node id.
+    #[schema(value_type = u32)]
     pub id: NodeId,
     /// Kafka address.
     pub kafka: String,
@@ -155,6 +160,8 @@ pub struct NodeReport {
     pub leads: usize,
     /// Whether it leads the controller.
     pub controller: bool,
+    /// `serving`, `drained` (it leads nothing) or `leaving` (it holds nothing).
+    pub duty: &'static str,
 }
 
 /// Bytes on disk of one local replica.
@@ -171,13 +178,15 @@ pub struct DirEntry {
 }
 
 /// What one local replica of a partition holds, and why.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, utoipa::ToSchema)]
 pub struct PartitionReport {
     /// The topic.
     pub topic: String,
     /// Its number.
+    #[schema(value_type = i32)]
     pub partition: PartitionIndex,
     /// The node of this replica.
+    #[schema(value_type = u32)]
     pub node: NodeId,
     /// As in [`GroupReport`].
     pub role: &'static str,

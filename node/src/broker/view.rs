@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use model::controller::{Partition, Topic};
+use model::controller::{Duty, Partition, Topic};
 use model::{GroupId, NodeId, PartitionIndex, ReplicaId};
 
 use super::{Broker, DirEntry, GroupReport, ListenerKind, LogDir, NodeReport, PartitionReport, Readiness, Standing};
@@ -66,6 +67,11 @@ impl Broker {
             alive: self.0.router.is_alive(node.id),
             leads: led(node.id),
             controller: controller == Some(node.id),
+            duty: match image.duty(node.id) {
+                None => "serving",
+                Some(Duty::Drained) => "drained",
+                Some(Duty::Leaving) => "leaving",
+            },
         };
         image.nodes.values().map(|node| report(node)).collect()
     }
@@ -161,6 +167,7 @@ impl Broker {
     /// Whether this node serves: a member, and caught up on every assigned raft.
     pub fn readiness(&self) -> Readiness {
         let reason = match &*self.0.standing.borrow() {
+            _ if self.0.stopping.load(Ordering::Relaxed) => Some("this node is stopping".to_owned()),
             Standing::Member => self.lagging(),
             Standing::Seeking(words) | Standing::Refused(words) => Some(words.clone()),
         };

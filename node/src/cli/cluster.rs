@@ -1,4 +1,4 @@
-//! `flotilla cluster info|health`: one answer about all nodes. Health asks every node whether it serves.
+//! `flotilla cluster info|health|can-stop`: one answer about all nodes. Health asks every node whether it serves.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::node::Node;
-use super::output::{Format, list, pairs, print};
+use super::output::{Format, list, pairs, print, table};
 use super::{Admin, Output, get};
 use crate::config::units::parse_duration;
 
@@ -29,6 +29,11 @@ pub struct Options {
 enum Verb {
     /// Id, controller, nodes
     Info,
+    /// Whether a node can stop and every partition keeps a majority in sync; exit code 1 and the list if not
+    CanStop {
+        /// Its id
+        node: u32,
+    },
     /// Whether every node serves and every partition has a leader; exit code 1 if not
     Health {
         /// Ask again until healthy
@@ -77,6 +82,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let (address, format) = (&options.admin.admin, options.output.output);
     match options.verb {
         Verb::Info => info(address, format).await,
+        Verb::CanStop { node } => can_stop(address, node, format).await,
         Verb::Health { wait, timeout } => {
             let deadline = Instant::now() + if wait { timeout } else { Duration::ZERO };
             let mut health = look(address).await;
@@ -88,6 +94,37 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             Ok(if health.healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+/// What `/v1/nodes/N/can-stop` says.
+#[derive(Deserialize, Serialize)]
+struct CanStop {
+    safe: bool,
+    risks: Vec<Risk>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Risk {
+    topic: String,
+    partition: i32,
+    left: usize,
+    needed: usize,
+}
+
+async fn can_stop(address: &str, node: u32, format: Format) -> anyhow::Result<ExitCode> {
+    let answer: CanStop = get(address, &format!("/v1/nodes/{node}/can-stop")).await?.json()?;
+    print(format, &answer, |answer| {
+        if answer.safe {
+            return format!("safe: node {node} can stop\n");
+        }
+        let row = |risk: &Risk| {
+            [format!("{}-{}", risk.topic, risk.partition), risk.left.to_string(), risk.needed.to_string()]
+        };
+        let rows: Vec<_> = answer.risks.iter().map(row).collect();
+        format!("unsafe: without node {node} these have no majority in sync\n")
+            + &table(["PARTITION", "LEFT", "NEEDED"], &rows)
+    })?;
+    Ok(if answer.safe { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn info(address: &str, format: Format) -> anyhow::Result<ExitCode> {

@@ -1,13 +1,17 @@
-//! One HTTP GET to a node's admin listener. HTTP/1.1 with `Connection: close`, bodies bounded; no TLS, no redirects.
+//! One HTTP request to a node's admin listener. HTTP/1.1 with `Connection: close`, bodies bounded; no TLS, no redirects.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const DEADLINE: Duration = Duration::from_secs(5);
+/// A change may wait for an election.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(30);
 const RESPONSE_BYTES_MAX: u64 = 64 << 20;
 
 /// Status and body of an answer.
@@ -22,24 +26,57 @@ impl Response {
     /// The body as JSON, if the status is 200.
     pub fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         if self.status != 200 {
-            bail!("HTTP status {}: {}", self.status, self.body.trim());
+            match serde_json::from_str::<Problem>(&self.body) {
+                Ok(problem) => bail!("{problem}"),
+                Err(_) => bail!("HTTP status {}: {}", self.status, self.body.trim()),
+            }
         }
         serde_json::from_str(&self.body).context("the answer is not the JSON that was expected")
     }
 }
 
-/// Gets `path` from `address`, which is `host:port`, with or without `http://`.
-pub async fn get(address: &str, path: &str) -> anyhow::Result<Response> {
-    let address = address.trim_start_matches("http://").trim_end_matches('/');
-    let exchange = tokio::time::timeout(DEADLINE, exchange(address, path)).await;
-    exchange.with_context(|| format!("http://{address}{path}: no answer within {DEADLINE:?}"))?
+/// Problem details (RFC 9457), as far as they are shown.
+#[derive(Deserialize)]
+struct Problem {
+    detail: String,
+    #[serde(default)]
+    causes: Vec<String>,
 }
 
-async fn exchange(address: &str, path: &str) -> anyhow::Result<Response> {
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)?;
+        self.causes.iter().try_for_each(|cause| write!(f, "\n  {cause}"))
+    }
+}
+
+/// Gets `path` from `address`, which is `host:port`, with or without `http://`.
+pub async fn get(address: &str, path: &str) -> anyhow::Result<Response> {
+    exchange(address, path, None, DEADLINE).await
+}
+
+/// Sends `body` as JSON to `path`.
+pub async fn post(address: &str, path: &str, body: &serde_json::Value) -> anyhow::Result<Response> {
+    exchange(address, path, Some(body.to_string()), CHANGE_DEADLINE).await
+}
+
+async fn exchange(address: &str, path: &str, body: Option<String>, within: Duration) -> anyhow::Result<Response> {
+    let address = address.trim_start_matches("http://").trim_end_matches('/');
+    let exchange = tokio::time::timeout(within, converse(address, path, body)).await;
+    exchange.with_context(|| format!("http://{address}{path}: no answer within {within:?}"))?
+}
+
+async fn converse(address: &str, path: &str, body: Option<String>) -> anyhow::Result<Response> {
     let mut stream = TcpStream::connect(address)
         .await
         .with_context(|| format!("cannot connect to http://{address} (is a node running?)"))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    let head = format!("{path} HTTP/1.1\r\nHost: {address}\r\nAccept: */*\r\nConnection: close\r\n");
+    let request = match body {
+        None => format!("GET {head}\r\n"),
+        Some(body) => {
+            format!("POST {head}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        }
+    };
     stream.write_all(request.as_bytes()).await?;
     let mut raw = Vec::new();
     stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut raw).await?;

@@ -1,14 +1,16 @@
-//! `flotilla partition describe`: what each replica of a partition holds on its disk, and what keeps it there.
+//! `flotilla partition describe|move`: what each replica of a partition holds on its disk, and what keeps it there; and where they are.
 
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::node::Node;
-use super::output::{print, table};
-use super::{Admin, Output, get};
+use super::operation::{self, Begun};
+use super::output::{Format, print, table};
+use super::{Admin, Output, get, post};
 
 /// Which node to ask, and what.
 #[derive(Debug, Args)]
@@ -23,6 +25,19 @@ pub struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Move the replicas of a partition to other nodes
+    Move {
+        /// Its topic
+        topic: String,
+        /// Its number
+        partition: u32,
+        /// Nodes, with commas, the preferred leader first
+        #[arg(long, value_delimiter = ',', required = true)]
+        to: Vec<u32>,
+        /// Follow it to its end
+        #[arg(long, short)]
+        watch: bool,
+    },
     /// Bytes on disk, log start and what holds the bytes, of every replica
     Describe {
         /// Its topic
@@ -61,10 +76,21 @@ pub struct Replica {
     pub pinned_by: String,
 }
 
-/// Runs it: asks one node who the others are, then each of them.
+/// Runs it: to describe, asks one node who the others are, then each of them.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let Verb::Describe { topic, partition } = options.verb;
-    let nodes: Vec<Node> = get(&options.admin.admin, "/v1/nodes").await?.json()?;
+    let (address, format) = (&options.admin.admin, options.output.output);
+    match options.verb {
+        Verb::Describe { topic, partition } => describe(address, &topic, partition, format).await,
+        Verb::Move { topic, partition, to, watch } => {
+            let path = format!("/v1/topics/{topic}/partitions/{partition}/replicas");
+            let begun: Begun = post(address, &path, &json!({ "nodes": to })).await?.json()?;
+            operation::begun(address, &begun, watch, format).await
+        }
+    }
+}
+
+async fn describe(address: &str, topic: &str, partition: Option<u32>, format: Format) -> anyhow::Result<ExitCode> {
+    let nodes: Vec<Node> = get(address, "/v1/nodes").await?.json()?;
     let mut replicas = Vec::new();
     for node in nodes.iter().filter(|node| node.alive) {
         let all: Vec<Replica> = get(&node.admin, "/v1/partitions").await?.json()?;
@@ -76,7 +102,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         bail!("no living node has a replica of it");
     }
     replicas.sort_by_key(|replica| (replica.partition, replica.node));
-    print(options.output.output, &replicas, |replicas| {
+    print(format, &replicas, |replicas| {
         let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
         let row = |replica: &Replica| {
             [

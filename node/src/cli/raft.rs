@@ -1,11 +1,12 @@
-//! `flotilla raft ls`: the Raft groups of one node.
+//! `flotilla raft ls|quorum|transfer`: the Raft groups of one node, and the controller's.
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
-use super::output::{list, print, table};
+use super::leader::transfer;
+use super::output::{Format, list, print, table};
 use super::{Admin, Output, get};
 
 /// Which node to ask, and what.
@@ -23,6 +24,14 @@ pub struct Options {
 enum Verb {
     /// All groups with a replica on the node
     Ls,
+    /// How far the members of the controller's group are
+    Quorum,
+    /// Hand the controller over to another of its voters
+    Transfer {
+        /// Its node
+        #[arg(long)]
+        to: u32,
+    },
 }
 
 /// A group as `/v1/rafts` gives it.
@@ -55,9 +64,55 @@ pub struct Group {
 
 /// Runs it.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let Verb::Ls = options.verb;
-    let groups: Vec<Group> = get(&options.admin.admin, "/v1/rafts").await?.json()?;
-    print(options.output.output, &groups, |groups| {
+    let (address, format) = (&options.admin.admin, options.output.output);
+    match options.verb {
+        Verb::Ls => ls(address, format).await,
+        Verb::Quorum => quorum(address, format).await,
+        Verb::Transfer { to } => transfer(address, "/v1/controller/leader", Some(to), format).await,
+    }
+}
+
+/// The controller's members as `/v1/quorum` gives them.
+#[derive(Deserialize, Serialize)]
+struct Quorum {
+    leader: u32,
+    term: u64,
+    committed: u64,
+    members: Vec<Member>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Member {
+    node: u32,
+    votes: bool,
+    matched: Option<u64>,
+    heard_ms_ago: Option<u64>,
+    is_caught_up: bool,
+}
+
+async fn quorum(address: &str, format: Format) -> anyhow::Result<ExitCode> {
+    let quorum: Quorum = get(address, "/v1/quorum").await?.json()?;
+    print(format, &quorum, |quorum| {
+        let known = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let row = |member: &Member| {
+            let role = match member {
+                _ if member.node == quorum.leader => "leader",
+                member if member.votes => "voter",
+                _ => "learner",
+            };
+            let lag = member.matched.map(|matched| quorum.committed.saturating_sub(matched));
+            [member.node.to_string(), role.to_owned(), known(member.matched), known(lag), known(member.heard_ms_ago)]
+        };
+        let rows: Vec<_> = quorum.members.iter().map(row).collect();
+        format!("term {}, committed {}\n", quorum.term, quorum.committed)
+            + &table(["NODE", "ROLE", "MATCHED", "LAG", "HEARD MS AGO"], &rows)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn ls(address: &str, format: Format) -> anyhow::Result<ExitCode> {
+    let groups: Vec<Group> = get(address, "/v1/rafts").await?.json()?;
+    print(format, &groups, |groups| {
         let row = |group: &Group| {
             [
                 group.group.to_string(),

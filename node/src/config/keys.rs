@@ -75,6 +75,7 @@ keys! {
     "raft.replica_lag_max" node.raft.replica_lag_max: "a replica not at the end of its leader's log for so long is not in sync";
     "raft.quiesce_after" node.raft.quiesce_after: "an idle partition stops its heartbeats after this; 0s = never";
     "raft.catch_up_bytes_per_second" node.raft.catch_up_bytes_per_second as ByteSize: "sent to new replicas before they vote, all together; 0 = no limit";
+    "raft.leader_balance_check" node.raft.leader_balance_check: "how often leaderships go back to their preferred leaders; 0s = never";
     "log.format" log_format: "human or json";
     "log.level" log_level: "filter such as info or info,raft=debug; RUST_LOG wins";
     "runtime.workers" workers: "worker threads";

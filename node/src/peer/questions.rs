@@ -21,6 +21,8 @@ pub enum Question {
     },
     /// How far the members of a group are that whom is asked leads.
     Quorum(GroupId),
+    /// How many bytes the log of each partition here has.
+    Sizes,
 }
 
 /// The answer to the [`Question`] of the same name.
@@ -30,12 +32,15 @@ pub enum Answered {
     HandedOver,
     /// As the leader sees it.
     Quorum(Quorum),
+    /// In order of the groups.
+    Sizes(Vec<(GroupId, u64)>),
 }
 
 /// The members of a group as its leader sees them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Quorum {
     /// The leader.
+    #[schema(value_type = u32)]
     pub leader: NodeId,
     /// Its Raft term.
     pub term: u64,
@@ -46,9 +51,10 @@ pub struct Quorum {
 }
 
 /// One member of a [`Quorum`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Member {
     /// Its node.
+    #[schema(value_type = u32)]
     pub node: NodeId,
     /// Whether it votes.
     pub votes: bool,

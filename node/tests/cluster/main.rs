@@ -4,6 +4,7 @@ mod admin;
 mod forming;
 mod lag;
 mod moving;
+mod operations;
 mod peers;
 mod quarantine;
 mod quiescence;
