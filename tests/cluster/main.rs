@@ -3,6 +3,7 @@
 
 mod compaction;
 mod many;
+mod moving;
 mod namespaces;
 mod reconnects;
 mod retention;

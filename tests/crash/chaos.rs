@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use harness::{Dice, Servers, binary, count};
 
 use crate::faults::Fault;
-use crate::load::Load;
 use crate::power::Forgetting;
 use crate::small_disk::SmallDisk;
 use crate::turn;
+use harness::load::Load;
 
 /// After the end of a fault: all nodes ready, and each partition takes a record.
 const HEALED_WITHIN: Duration = Duration::from_secs(5);

@@ -7,7 +7,6 @@ mod chaos;
 mod damage;
 mod faults;
 mod full_disk;
-mod load;
 mod power;
 mod small_disk;
 
@@ -15,8 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
+use harness::load::{Load, field};
 use harness::{Cluster, Options, count};
-use load::{Load, field};
 
 /// The longest silence of any partition after a single kill.
 const SILENCE_MS_MAX: u64 = 2_000;

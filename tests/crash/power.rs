@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use harness::{Server, Servers, count, repository};
 use tempfile::TempDir;
 
-use crate::load::Load;
 use crate::turn;
+use harness::load::Load;
 
 /// The compiled library.
 pub struct Forgetting {

@@ -6,6 +6,7 @@
 mod cluster;
 mod dice;
 pub mod http;
+pub mod load;
 mod ports;
 mod proxy;
 mod servers;

@@ -1,5 +1,5 @@
 // Checks a cluster with the Go clients: `clients kafka-go`, `clients franz-go`, `clients wire` (raw requests), or
-// `clients failover kafka-go|franz-go --seconds N` while somebody else stops nodes.
+// `clients failover kafka-go|franz-go --seconds N` while somebody else stops nodes; `clients reassign TOPIC 1,2,3` moves replicas.
 // Reads FLOTILLA_BOOTSTRAP, FLOTILLA_RF, FLOTILLA_RECORDS and FLOTILLA_LONG.
 
 package main
@@ -11,7 +11,7 @@ import (
 	"sort"
 )
 
-const usage = "usage: clients kafka-go | franz-go | wire | failover kafka-go|franz-go [--seconds N] [--rate N] [--partitions N] [--producers N]"
+const usage = "usage: clients kafka-go | franz-go | wire | failover kafka-go|franz-go [--seconds N] [--rate N] [--partitions N] [--producers N] | reassign TOPIC NODE,..."
 
 func main() {
 	if len(os.Args) < 2 {
@@ -24,6 +24,8 @@ func main() {
 		os.Exit(wireCommand())
 	case "failover":
 		os.Exit(failoverCommand(os.Args[2:]))
+	case "reassign":
+		os.Exit(reassignCommand(os.Args[2:]))
 	default:
 		fail(usage)
 	}

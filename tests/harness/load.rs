@@ -4,13 +4,14 @@
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use harness::repository;
+use crate::repository;
 
 /// Producers at work. Dropped without [`Load::finish`], they end at once.
 pub struct Load {
     program: Child,
     stdin: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
+    pub topic: String,
 }
 
 impl Load {
@@ -27,12 +28,12 @@ impl Load {
             .expect("tests/clients/run starts");
         let stdin = program.stdin.take();
         let lines = BufReader::new(program.stdout.take().expect("stdout is piped")).lines();
-        let mut load = Self { program, stdin, lines };
+        let mut load = Self { program, stdin, lines, topic: String::new() };
         let first = load.line().expect("the producers say that they have begun");
         if first.starts_with("skip ") {
             return None;
         }
-        assert!(first.starts_with("producing "), "{first}");
+        load.topic = first.strip_prefix("producing ").unwrap_or_else(|| panic!("{first}")).to_owned();
         Some(load)
     }
 
