@@ -76,7 +76,11 @@ const PAGES: [&str; 24] = [
 
 /// What is the same of the whole document.
 #[derive(OpenApi)]
-#[openapi(info(title = "Flotilla", description = "What operators and consoles ask of any node of a cluster."))]
+#[openapi(
+    info(title = "Flotilla", description = "What operators and consoles ask of any node of a cluster."),
+    // A type that only a path names is not found by itself.
+    components(schemas(operations::Steering))
+)]
 struct Document;
 
 /// Every page, with its description: what is served is what is documented.
@@ -188,5 +192,11 @@ mod tests {
         assert_eq!(described, labelled);
         let json = serde_json::to_value(&document).unwrap();
         assert_eq!(json["info"]["title"], "Flotilla");
+        let text = json.to_string();
+        let named: Vec<&str> = text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(named.len() > 10, "{named:?}");
+        for name in named {
+            assert!(json.pointer(name).is_some(), "{name} is nowhere in the document");
+        }
     }
 }

@@ -5,8 +5,10 @@ mod compaction;
 mod many;
 mod moving;
 mod namespaces;
+mod operating;
 mod reconnects;
 mod retention;
+mod rolling;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

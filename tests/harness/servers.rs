@@ -166,6 +166,17 @@ impl Server {
     /// Ends it in good order, by the end of its standard input.
     pub fn stop(&mut self) {
         drop(self.child.as_mut().and_then(|child| child.stdin.take()));
+        self.await_end();
+    }
+
+    /// Ends it in good order, as an operator does.
+    pub fn terminate(&mut self) {
+        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
+        assert!(status.success(), "node {} cannot be told to stop", self.id);
+        self.await_end();
+    }
+
+    fn await_end(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while self.ended().is_none() {
             assert!(Instant::now() < deadline, "node {} does not stop", self.id);
