@@ -5,6 +5,7 @@
 pub mod configs;
 pub mod describe;
 pub mod image;
+pub mod internal;
 pub mod nodes;
 pub mod operations;
 pub mod partitions;

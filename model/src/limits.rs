@@ -18,6 +18,9 @@ pub const AUTO_CREATED_PER_ENTRY_MAX: usize = 64;
 pub const DEFAULT_PARTITIONS: i32 = 4;
 /// Default replicas of a partition, if there are so many nodes.
 pub const DEFAULT_REPLICATION: usize = 3;
+/// Coordinator shards, unless the cluster is told otherwise before the first consumer group: enough to spread groups over a few
+/// nodes, few enough for their heartbeats to cost nothing.
+pub const SHARDS: i32 = 8;
 /// Nodes of one cluster.
 pub const NODES_MAX: usize = 1_000;
 /// Listeners one node may register.

@@ -2,6 +2,7 @@
 //! Owns starting, restarting and ending them. One partition's failure restarts that partition only.
 //! Names carry the node id, nobody is looked up by name: many nodes share one process in the simulation.
 mod controller;
+mod coordinator;
 mod entries;
 mod failover;
 mod partition;

@@ -7,6 +7,7 @@ mod compact;
 mod control;
 mod error;
 mod fleet;
+mod groups;
 mod keep;
 mod leadership;
 mod locate;
@@ -41,6 +42,8 @@ pub use operations::NotBegun;
 pub use read::bytes_of;
 pub use types::*;
 pub use wake::Wake;
+
+pub use crate::router::desk::{Denied, Joined, Joining, Synced};
 
 /// Whether this node belongs to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +94,8 @@ struct Inner {
     standing: watch::Receiver<Standing>,
     producer_ids: tokio::sync::Mutex<Range<i64>>,
     wishes: auto_create::Wishes,
+    /// Held by who makes the coordinator shards.
+    shards: tokio::sync::Mutex<()>,
     disk_full: AtomicBool,
     stopping: AtomicBool,
 }
@@ -114,6 +119,7 @@ impl Broker {
             standing,
             producer_ids,
             wishes,
+            shards: Default::default(),
             disk_full,
             stopping,
         }))

@@ -11,6 +11,7 @@ use crate::metrics::{ListenerLabel, Metrics};
 use crate::seams::{Listener, Stop};
 use model::NodeId;
 use sessions::{Bounds, Sessions};
+use wire::kafka::Str;
 
 mod api;
 mod budget;
@@ -78,11 +79,18 @@ struct Call {
     client: Arc<Client>,
     version: i16,
     correlation_id: i32,
+    /// What the client calls itself.
+    client_id: Str,
 }
 
 impl Call {
     fn broker(&self) -> &Broker {
         &self.shared.broker
+    }
+
+    /// Where the client connects from, as Kafka shows it.
+    fn client_host(&self) -> String {
+        format!("/{}", self.client.peer.ip().to_canonical())
     }
 
     /// Host, port and rack of a node as this client shall reach it.

@@ -3,6 +3,7 @@
 //! Invariant: reading never waits. Never starts or stops anything.
 pub mod budget;
 mod cursors;
+pub mod desk;
 pub mod inbox;
 pub mod lag;
 pub mod partition;

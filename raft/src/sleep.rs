@@ -15,7 +15,7 @@ use crate::quiesce::{self, Around, Eyes, Member, Pact};
 use crate::rest::Sleeps;
 use crate::settings::RPC_DEADLINE;
 use crate::wire::{Answer, Append, Call, Refusal, Request};
-use crate::{Group, Lane};
+use crate::{Group, Kind, Lane};
 
 /// Heartbeats that were under way when the ticks stopped have arrived after this, or wake somebody once more.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -47,6 +47,8 @@ impl Groups {
             };
             let turn = |leader| quiesce::turn(group.id(), group.replica(), leader, &group.status().borrow().voters);
             match group.rest().sleeps(group.replica(), &around, turn) {
+                // The log of a coordinator is written by timers too: it never sleeps.
+                _ if group.kind() != Kind::Partition => {}
                 Sleeps::Well => {
                     woken.remove(&id);
                     continue;

@@ -52,7 +52,19 @@ roundtrip() {
   [ -z "$read" ] || echo "keys in more than one partition: $read"
 }
 
+# Reads half of a topic as a group, then the rest: the second run begins where the first one has committed.
+group() {
+  local name topic half
+  name="client-kcat-group-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')" topic="$name-topic" half=$((records / 2))
+  seq "$records" | kc -P -t "$topic" -X acks=all || { echo "produce failed"; return 1; }
+  kc -G "$name" -X auto.offset.reset=earliest -c "$half" "$topic" > "$work/first" || { echo "first half failed"; return 1; }
+  kc -G "$name" -X auto.offset.reset=earliest -c $((records - half)) "$topic" > "$work/second" ||
+    { echo "second half failed"; return 1; }
+  sort -n "$work/first" "$work/second" | cmp - <(seq "$records") || echo "not every record was read once"
+}
+
 check metadata 1 metadata
+check group "$records" group
 for codec in "${codecs[@]}"; do
   check "$codec" "$records" roundtrip "$codec"
 done

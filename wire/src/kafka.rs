@@ -8,6 +8,7 @@ pub mod frame;
 pub mod messages;
 pub mod produce_legacy;
 mod schema;
+pub mod subscription;
 pub mod versions;
 
 pub use batch::{Batch, BatchError, BatchHeader};

@@ -9,7 +9,6 @@ use super::{Kind, Rule, Support};
 
 const MAX32: i64 = i32::MAX as i64;
 const LATER_TIERED: &str = "tiered storage is not implemented yet.";
-const LATER_GROUPS: &str = "consumer groups are not implemented yet.";
 const NO_SEGMENTS: &str = "the log is not kept in segment files.";
 const ALWAYS_SYNCED: &str = "every record is synced on a majority before it is acknowledged.";
 const LEVEL: &str = "the producer's compression is kept as it is.";
@@ -45,10 +44,10 @@ pub const BROKER_KEYS: &[Key] = &[
     key("compression.zstd.level", Int, "3", Range(-131072, 22), Kept(LEVEL), "Level used when the broker compresses with zstd."),
     key("default.replication.factor", Int, "3", Range(1, 32767), Honoured, "Replicas of a topic made without a number, if there are so many nodes."),
     key("delete.topic.enable", Boolean, "true", Any, Honoured, "Whether topics may be deleted."),
-    key("group.initial.rebalance.delay.ms", Int, "3000", Range(0, MAX32), Kept(LATER_GROUPS), "How long a new group waits for more members, ms."),
-    key("group.max.session.timeout.ms", Int, "1800000", POSITIVE, Kept(LATER_GROUPS), "Longest session of a group member, ms."),
-    key("group.max.size", Int, "2147483647", POSITIVE, Kept(LATER_GROUPS), "Most members of a group."),
-    key("group.min.session.timeout.ms", Int, "6000", POSITIVE, Kept(LATER_GROUPS), "Shortest session of a group member, ms."),
+    key("group.initial.rebalance.delay.ms", Int, "3000", Range(0, MAX32), Honoured, "How long a new group waits for more members, ms."),
+    key("group.max.session.timeout.ms", Int, "1800000", POSITIVE, Honoured, "Longest session of a group member, ms."),
+    key("group.max.size", Int, "2147483647", POSITIVE, Honoured, "Most members of a group."),
+    key("group.min.session.timeout.ms", Int, "6000", POSITIVE, Honoured, "Shortest session of a group member, ms."),
     unset("listeners", String, "Addresses that the node listens on."),
     key("log.cleaner.delete.retention.ms", Long, "86400000", Range(0, i64::MAX), Honoured, "How long tombstones of a compacted topic are kept, ms."),
     key("log.cleaner.max.compaction.lag.ms", Long, FOREVER, Range(1, i64::MAX), Honoured, "How long a record may stay uncompacted, ms."),
@@ -77,8 +76,11 @@ pub const BROKER_KEYS: &[Key] = &[
     key("min.insync.replicas", Int, "1", POSITIVE, Kept("an acknowledged record is always on a majority of the replicas."), "Replicas that must have a record before it is acknowledged."),
     unset("node.id", Int, "Number of the node."),
     key("num.partitions", Int, "4", POSITIVE, Honoured, "Partitions of a topic made without a number."),
-    key("offsets.retention.minutes", Int, "10080", POSITIVE, Kept(LATER_GROUPS), "How long committed offsets of an empty group are kept, minutes."),
-    key("offsets.topic.replication.factor", Int, "3", Range(1, 32767), Kept("committed offsets are not kept in a topic."), "Replicas of the topic of committed offsets."),
+    key("offsets.metadata.max.bytes", Int, "4096", Range(0, MAX32), Honoured, "Largest metadata of a committed offset, bytes."),
+    key("offsets.retention.check.interval.ms", Long, "600000", Range(1, i64::MAX), Honoured, "How often offsets that nobody needs are looked for, ms."),
+    key("offsets.retention.minutes", Int, "10080", POSITIVE, Honoured, "How long committed offsets of an empty group are kept, minutes."),
+    key("offsets.topic.num.partitions", Int, "8", POSITIVE, Honoured, "Coordinator shards; the first consumer group makes them, once and for all."),
+    key("offsets.topic.replication.factor", Int, "3", Range(1, 32767), Honoured, "Replicas of the topic of committed offsets."),
     unset("process.roles", List, "Roles of the node: broker and controller."),
     key("producer.id.expiration.ms", Int, "86400000", POSITIVE, Only("86400000", "the time is the same for all partitions."), "How long a silent producer's sequences are kept, ms."),
     unset("replica.lag.time.max.ms", Long, "A replica that was not at the end of its leader's log for so long is not in sync, ms."),

@@ -177,6 +177,11 @@ impl Image {
         self.topic_by_id(id).map(|topic| CreatedTopic::from(&**topic)).or(deleted)
     }
 
+    /// The topic that was deleted last, if any was.
+    pub fn last_deleted(&self) -> Option<TopicId> {
+        self.deleted.back().map(|topic| topic.id)
+    }
+
     /// Topic and partition of a Raft group.
     pub fn partition_of_group(&self, group: GroupId) -> Option<(&Arc<Topic>, PartitionIndex)> {
         let (first_group, block) = self.by_group.range(..=group).next_back()?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::check;
 use crate::config;
 use crate::controller::image::Configs;
+use crate::controller::internal::refuse_change;
 use crate::controller::placement::{Loads, Terms};
 use crate::controller::{Code, Error, Image, Partition, Topic};
 use crate::ids::{GroupId, NodeId, TopicId};
@@ -184,7 +185,7 @@ impl Image {
 
     fn place_topic(&self, new: &NewTopic, creation: &mut Creation) -> Result<Vec<Vec<NodeId>>, Error> {
         let partitions = match new.partitions {
-            -1 => self.default_partitions(),
+            -1 => self.default_partitions_of(&new.name),
             1.. => new.partitions,
             _ => {
                 let message = "Number of partitions was set to an invalid non-positive value.";
@@ -193,7 +194,7 @@ impl Image {
         };
         check_partition_count(partitions)?;
         let replication = match new.replication {
-            -1 => self.default_replication(),
+            -1 => self.default_replication_of(&new.name),
             1.. => new.replication as usize,
             _ => {
                 let message = "Replication factor must be larger than 0, or -1 to use the default value.";
@@ -228,7 +229,12 @@ impl Image {
     /// Replicas of a topic made without a number: what is configured, but not more than there are nodes. While founders
     /// are missing they count as well: a topic must not be weaker for ever because it was made a second too early.
     pub fn default_replication(&self) -> usize {
-        let configured = self.broker_value("default.replication.factor", None);
+        self.replication_by("default.replication.factor")
+    }
+
+    /// The same, where another key says how many.
+    pub(super) fn replication_by(&self, key: &str) -> usize {
+        let configured = self.broker_value(key, None);
         let nodes = self.nodes.len().max(self.founders as usize);
         configured.parse().unwrap_or(limits::DEFAULT_REPLICATION).min(nodes).max(1)
     }
@@ -248,6 +254,7 @@ impl Image {
                 .ok_or_else(|| Error::new(Code::UnknownTopicId, format!("This server does not host topic id {id}."))),
         };
         let topic = found?.clone();
+        refuse_change(&topic)?;
         self.remove_topic(&topic);
         check!(self.topic_by_id(topic.id).is_none(), TopicIndexesAgree, "{} is still there", topic.name);
         Ok(DeletedTopic { name: topic.name.clone(), id: topic.id })

@@ -1,6 +1,8 @@
 //! Committed offsets: who may commit, what is forgotten when (KIP-211, KIP-496).
 //! Invariant: a commit by a member counts only in the member's own, current generation (no zombie moves a cursor).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Classic, Code, CoordinatorMachine, Group, Kind, Phase, Who};
@@ -80,10 +82,20 @@ impl CoordinatorMachine {
             budget -= old.len();
             forgotten += old.len() as u64;
         }
-        let done = |group: &Group| group.is_empty() && group.offsets.is_empty();
-        let passed = |group: &Group| at.leader_ts.saturating_sub(group.since_ms()) >= retention.ms;
-        self.groups.retain(|_, group| !(done(group) && passed(group)));
+        self.groups.retain(|_, group| !group.is_over(at.leader_ts, retention.ms));
         forgotten
+    }
+
+    /// Whether ExpireOffsets would change anything: asked before it is proposed.
+    pub fn has_expired(&self, now_ms: i64, retention_ms: i64) -> bool {
+        let old =
+            |group: &Group| group.is_over(now_ms, retention_ms) || !group.expired(now_ms, retention_ms, 1).is_empty();
+        self.groups.values().any(old)
+    }
+
+    /// The topics that offsets are kept of.
+    pub fn topics(&self) -> BTreeSet<TopicId> {
+        self.groups.values().flat_map(|group| group.offsets.keys()).map(|spot| spot.topic).collect()
     }
 
     pub(super) fn forget_topics(&mut self, topics: &[TopicId]) -> u64 {
@@ -124,6 +136,12 @@ impl Group {
             Kind::Classic(_) => None,
             Kind::Consumer(group) => Some(group.topics.contains_key(&spot.topic)),
         }
+    }
+
+    /// Whether it has had neither members nor offsets for so long that nobody will miss it.
+    fn is_over(&self, now_ms: i64, retention_ms: i64) -> bool {
+        let idle = self.is_empty() && self.offsets.is_empty();
+        idle && now_ms.saturating_sub(self.since_ms()) >= retention_ms
     }
 
     /// Since when it is what it is, ms since 1970.

@@ -1,9 +1,11 @@
 //! The actor of one partition replica: opens its raft, admits appends, proposes all that waits in one turn.
 //! Owns the replica's entry in the router. Bounded by the node's append budget, which is taken before proposing.
 //! Invariant: jobs are proposed in the order of the inbox; every job is answered, whatever happens.
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use model::planted::{self, Bug};
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -12,8 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Context;
+use super::coordinator::Coordinator;
 use super::entries::{answer, pack};
 use crate::metrics::GroupLabel;
+use crate::router::desk::Desk;
 use crate::router::partition::Placement;
 use crate::router::{COMPANY_BYTES, Inbox, LocalPartition, Refused, Router};
 
@@ -42,6 +46,8 @@ pub struct Assignment {
     pub placement: Placement,
     /// Its Raft group.
     pub group: GroupId,
+    /// What it replicates: a log, or the groups of a coordinator shard.
+    pub kind: Kind,
     /// This node's replica.
     pub replica: ReplicaId,
     /// All replicas of the first placement, while the group may be new; the first is the preferred leader and founds it.
@@ -91,8 +97,12 @@ impl Actor for Partition {
     async fn pre_start(&self, myself: ActorRef<Message>, assignment: Assignment) -> Result<State, ActorProcessingErr> {
         let raft = self.open(&assignment).await?;
         let traffic = self.context.metrics.traffic_of(&assignment.placement.topic);
-        let local = Arc::new(LocalPartition::new(assignment.placement, raft, self.inbox.clone(), traffic));
+        let local = LocalPartition::new(assignment.placement, raft, self.inbox.clone(), traffic);
         let mut watches = JoinSet::new();
+        let local = match assignment.kind {
+            Kind::Coordinator => self.coordinate(local, &mut watches, myself.clone()),
+            _ => Arc::new(local),
+        };
         watches.spawn(watch_role(&local, self.context.router.clone(), myself.clone()));
         watches.spawn(watch_progress(&local));
         self.inbox.attach(Box::new(move || {
@@ -156,7 +166,7 @@ impl Partition {
         let group = assignment.group;
         let _not_open = self.context.groups.close(group).await;
         let founders = assignment.founders.clone();
-        let opened = self.context.groups.open(group, Kind::Partition, assignment.replica, founders).await;
+        let opened = self.context.groups.open(group, assignment.kind, assignment.replica, founders).await;
         // One that somebody leads already needs no election.
         if let Ok(raft) = &opened
             && self.context.router.leader(group).node.is_none()
@@ -170,6 +180,24 @@ impl Partition {
             }
             tracing::error!(group = group.0, %topic, %index, %error, "a replica cannot be opened");
         })
+    }
+
+    /// Puts the actor of a coordinator shard behind its replica: both fail together, and begin anew together.
+    fn coordinate(
+        &self,
+        local: LocalPartition,
+        watches: &mut JoinSet<()>,
+        myself: ActorRef<Message>,
+    ) -> Arc<LocalPartition> {
+        let (desk, visits) = Desk::new();
+        let local = Arc::new(local.with_desk(desk));
+        let coordinator = Coordinator::new(self.context.clone(), local.clone());
+        watches.spawn(async move {
+            if AssertUnwindSafe(coordinator.run(visits)).catch_unwind().await.is_err() {
+                let _stopping = myself.cast(Message::Panic);
+            }
+        });
+        local
     }
 
     fn leave(&self, state: &mut State, why: &str) {

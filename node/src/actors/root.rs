@@ -170,7 +170,8 @@ impl Root {
                 None => {
                     let placement = Placement { topic: topic.name.as_str().into(), id: topic.id, index };
                     let (group, founders) = (partition.group, partition.founders());
-                    let child = Child::new(Assignment { placement, group, replica, founders });
+                    let kind = if topic.is_internal() { raft::Kind::Coordinator } else { raft::Kind::Partition };
+                    let child = Child::new(Assignment { placement, group, kind, replica, founders });
                     state.partitions.insert(group, child);
                     self.start_partition(myself, group, state);
                 }

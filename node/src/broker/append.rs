@@ -40,7 +40,7 @@ impl Broker {
         if self.is_disk_full() {
             return Err(Error::Unavailable("the disk of the leader is full".to_owned()));
         }
-        if request.batches.is_empty() {
+        if request.batches.is_empty() || local.desk().is_some() {
             return Err(Error::Rejected(model::machine::AppendError::InvalidRecord));
         }
         let image = self.image();

@@ -100,7 +100,9 @@ pub(super) fn bounds(local: &LocalPartition) -> Result<Bounds, Error> {
         applied: machine.applied().0,
         clean_end: machine.clean().end,
     });
-    read.ok_or(Error::UnknownPartition)
+    // What a coordinator shard holds are no records: as a log it is empty.
+    let empty = Bounds { log_start: 0, high_watermark: 0, applied: 0, clean_end: 0 };
+    read.or_else(|| local.desk().map(|_| empty)).ok_or(Error::UnknownPartition)
 }
 
 /// Total bytes of batches.

@@ -51,6 +51,7 @@ pub(super) fn read(shared: &Arc<Shared>, client: &Arc<Client>, frame: Bytes) -> 
         client: client.clone(),
         version: request.version,
         correlation_id: request.correlation_id,
+        client_id: request.client_id.unwrap_or_default(),
     };
     Ok(Request::Served(request.api, call, request.body))
 }
@@ -77,6 +78,17 @@ fn answer(api: ApiKey, call: Call, body: Bytes) -> Answer {
         ApiKey::Metadata => typed(call, body, api::metadata::answer),
         ApiKey::ListOffsets => typed(call, body, api::list_offsets::answer),
         ApiKey::OffsetForLeaderEpoch => typed(call, body, api::offset_for_leader_epoch::answer),
+        ApiKey::OffsetCommit => typed(call, body, api::offset_commit::answer),
+        ApiKey::OffsetFetch => typed(call, body, api::offset_fetch::answer),
+        ApiKey::FindCoordinator => typed(call, body, api::find_coordinator::answer),
+        ApiKey::JoinGroup => typed(call, body, api::join_group::answer),
+        ApiKey::Heartbeat => typed(call, body, api::heartbeat::answer),
+        ApiKey::LeaveGroup => typed(call, body, api::leave_group::answer),
+        ApiKey::SyncGroup => typed(call, body, api::sync_group::answer),
+        ApiKey::DescribeGroups => typed(call, body, api::describe_groups::answer),
+        ApiKey::ListGroups => typed(call, body, api::list_groups::answer),
+        ApiKey::DeleteGroups => typed(call, body, api::delete_groups::answer),
+        ApiKey::OffsetDelete => typed(call, body, api::offset_delete::answer),
         ApiKey::InitProducerId => typed(call, body, api::init_producer_id::answer),
         ApiKey::CreateTopics => typed(call, body, api::create_topics::answer),
         ApiKey::DeleteTopics => typed(call, body, api::delete_topics::answer),

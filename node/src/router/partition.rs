@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cursors::Cursors;
+use super::desk::Desk;
 use super::inbox::Inbox;
 use super::lag::Lag;
 use crate::metrics::TopicTraffic;
@@ -52,6 +53,7 @@ pub struct LocalPartition {
     status: watch::Receiver<raft::Status>,
     traffic: TopicTraffic,
     inbox: Arc<Inbox>,
+    desk: Option<Desk>,
     pulse: watch::Sender<u64>,
     cursors: Mutex<Cursors>,
     lag: Mutex<(Lag, BTreeSet<NodeId>)>,
@@ -62,7 +64,12 @@ impl LocalPartition {
     pub fn new(placement: Placement, raft: raft::Group, inbox: Arc<Inbox>, traffic: TopicTraffic) -> Self {
         let status = raft.status();
         let (pulse, cursors, lag) = (watch::Sender::new(0), Mutex::default(), Mutex::default());
-        Self { placement, raft, status, traffic, inbox, pulse, cursors, lag }
+        Self { placement, raft, status, traffic, inbox, desk: None, pulse, cursors, lag }
+    }
+
+    /// It is a coordinator shard, asked through this desk.
+    pub fn with_desk(self, desk: Desk) -> Self {
+        Self { desk: Some(desk), ..self }
     }
 
     /// Its Raft group.
@@ -88,6 +95,11 @@ impl LocalPartition {
     /// Where appends wait for it.
     pub fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
+    }
+
+    /// Where a coordinator shard is asked; `None` of a log.
+    pub fn desk(&self) -> Option<&Desk> {
+        self.desk.as_ref()
     }
 
     /// Its role now.

@@ -20,6 +20,21 @@ use crate::node::{batch, produce, start};
 
 const TOPIC: &str = "every-version";
 
+/// Asked in every version by `groups`, since each needs the one before.
+const GROUP_APIS: &[ApiKey] = &[
+    ApiKey::OffsetCommit,
+    ApiKey::OffsetFetch,
+    ApiKey::FindCoordinator,
+    ApiKey::JoinGroup,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::SyncGroup,
+    ApiKey::DescribeGroups,
+    ApiKey::ListGroups,
+    ApiKey::DeleteGroups,
+    ApiKey::OffsetDelete,
+];
+
 fn name() -> Str {
     Str::from_static(TOPIC)
 }
@@ -255,6 +270,7 @@ fn codes(response: &AnyResponse) -> Vec<i16> {
         AnyResponse::DescribeTopicPartitions(r) => r.topics.iter().map(|t| t.error_code).collect(),
         AnyResponse::DescribeLogDirs(r) => r.results.iter().map(|d| d.error_code).chain([r.error_code]).collect(),
         AnyResponse::ListConfigResources(r) => vec![r.error_code],
+        of_a_group => panic!("{of_a_group:?}"),
     }
 }
 
@@ -264,7 +280,7 @@ async fn every_version_of_every_api_answers_without_error() {
     let id = node.topic(TOPIC, 2).await;
     let mut client = node.client().await;
     let mut made = 0;
-    for api in versions::APIS {
+    for api in versions::APIS.iter().filter(|api| !GROUP_APIS.contains(&api.key)) {
         for version in api.min..=api.max {
             let request = request(api, version, id, &mut made);
             let response = client.call_any(api.key, version, &request).await;

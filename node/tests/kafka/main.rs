@@ -4,6 +4,7 @@ mod client;
 mod elect;
 mod every_version;
 mod fetch;
+mod groups;
 mod metadata;
 mod node;
 mod produce;

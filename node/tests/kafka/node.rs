@@ -23,6 +23,7 @@ const READY: Duration = Duration::from_secs(20);
 
 /// A running node; crashes when dropped.
 pub struct Node {
+    pub id: i32,
     pub kafka: SocketAddr,
     running: node::Node,
 }
@@ -58,11 +59,12 @@ fn config() -> Config {
 pub async fn start_with(change: impl FnOnce(&mut Config)) -> Node {
     let mut config = config();
     change(&mut config);
+    let id = i32::try_from(config.node_id).expect("a small number");
     let engine = Arc::new(OneDisk(SimDisk::new(7)));
     let seams = Seams { net: Arc::new(TcpNet), clock: Arc::new(SystemClock::new()), engine };
     let running = node::Node::start(config, seams).await.expect("a node that starts");
     until("a member", || async { running.broker().readiness().ready.then_some(()) }).await;
-    Node { kafka: running.addresses().kafka, running }
+    Node { id, kafka: running.addresses().kafka, running }
 }
 
 /// Three nodes that know each other; returns once all are ready.
@@ -142,6 +144,21 @@ impl Node {
         })
         .await
     }
+}
+
+/// Sets broker keys for the whole cluster, and waits until this node knows.
+pub async fn set_cluster_config(client: &mut Client, values: &[(&str, &str)]) {
+    use wire::kafka::messages::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
+    let config = |(name, value): &(&str, &str)| AlterableConfig {
+        name: (*name).to_owned().into(),
+        value: Some((*value).to_owned().into()),
+        ..Default::default()
+    };
+    let configs = values.iter().map(config).collect();
+    let resource = AlterConfigsResource { resource_type: 4, configs, ..Default::default() };
+    let request =
+        wire::kafka::messages::IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+    assert_eq!(client.call(1, &request).await.responses[0].error_code, 0);
 }
 
 /// A Metadata request for one topic by name.

@@ -1,6 +1,7 @@
 //! The schemas of the served APIs, for the guard in `bound`. One constant each, from Kafka's message definitions.
 //! Invariant (tested): what is generated from a schema is read and written alike by this crate and by kafka-protocol.
 
+mod groups;
 mod request;
 mod response;
 

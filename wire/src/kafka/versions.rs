@@ -118,6 +118,15 @@ apis! {
     Fetch                   = 1,  4..=18, flexible 12, advertised 4, false;
     ListOffsets             = 2,  1..=11, flexible 6,  advertised 1, false;
     Metadata                = 3,  0..=13, flexible 9,  advertised 0, false;
+    OffsetCommit            = 8,  2..=10, flexible 8,  advertised 2, false;
+    OffsetFetch             = 9,  1..=10, flexible 6,  advertised 1, false;
+    FindCoordinator         = 10, 0..=6,  flexible 3,  advertised 0, false;
+    JoinGroup               = 11, 0..=9,  flexible 6,  advertised 0, false;
+    Heartbeat               = 12, 0..=4,  flexible 4,  advertised 0, false;
+    LeaveGroup              = 13, 0..=5,  flexible 4,  advertised 0, false;
+    SyncGroup               = 14, 0..=5,  flexible 4,  advertised 0, false;
+    DescribeGroups          = 15, 0..=6,  flexible 5,  advertised 0, false;
+    ListGroups              = 16, 0..=5,  flexible 3,  advertised 0, false;
     ApiVersions             = 18, 0..=4,  flexible 3,  advertised 0, false;
     CreateTopics            = 19, 2..=7,  flexible 5,  advertised 2, false;
     DeleteTopics            = 20, 1..=6,  flexible 4,  advertised 1, false;
@@ -128,10 +137,12 @@ apis! {
     AlterConfigs            = 33, 0..=2,  flexible 2,  advertised 0, false;
     DescribeLogDirs         = 35, 1..=5,  flexible 2,  advertised 1, false;
     CreatePartitions        = 37, 0..=3,  flexible 2,  advertised 0, false;
+    DeleteGroups            = 42, 0..=2,  flexible 2,  advertised 0, false;
     ElectLeaders            = 43, 0..=2,  flexible 2,  advertised 0, false;
     IncrementalAlterConfigs = 44, 0..=1,  flexible 1,  advertised 0, false;
     AlterPartitionReassignments = 45, 0..=1, flexible 0, advertised 0, false;
     ListPartitionReassignments  = 46, 0..=0, flexible 0, advertised 0, false;
+    OffsetDelete            = 47, 0..=0,  flexible 1,  advertised 0, false;
     DescribeQuorum          = 55, 0..=2,  flexible 0,  advertised 0, false;
     DescribeCluster         = 60, 0..=2,  flexible 0,  advertised 0, false;
     DescribeProducers       = 61, 0..=0,  flexible 0,  advertised 0, false;

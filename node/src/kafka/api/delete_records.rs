@@ -50,6 +50,9 @@ async fn delete(call: &Call, topic: &Str, asked: &DeleteRecordsPartition) -> Res
     if asked.offset < -1 {
         return Err(ErrorCode::OffsetOutOfRange);
     }
+    if model::controller::internal::is_internal(topic.as_str()) {
+        return Err(ErrorCode::InvalidTopic);
+    }
     let image = call.broker().image();
     let node = Some(call.broker().node_id());
     if image.topic_by_id(partition.topic).is_some_and(|topic| !image.cleans_up_by("delete", topic, node)) {

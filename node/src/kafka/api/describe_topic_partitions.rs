@@ -83,6 +83,7 @@ fn describe(
     match view.image.topic(name) {
         Some(topic) => {
             described.topic_id = uuid(topic.id);
+            described.is_internal = topic.is_internal();
             described.partitions = view.partitions(topic).skip(start).take(limit).map(partition).collect();
         }
         None => described.error_code = unknown(name).code(),

@@ -83,6 +83,7 @@ fn known(view: &View<impl Fn(GroupId) -> Leader>, topic: &Topic, operations: i32
     MetadataResponseTopic {
         name: Some(topic.name.clone().into()),
         topic_id: uuid(topic.id),
+        is_internal: topic.is_internal(),
         partitions: view.partitions(topic).map(partition).collect(),
         topic_authorized_operations: operations,
         ..Default::default()

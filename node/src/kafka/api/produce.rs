@@ -155,6 +155,9 @@ fn find(call: &Call, image: &Image, asked: &TopicProduceData, index: i32) -> Res
         return Err(ErrorCode::UnknownTopicId.into());
     }
     let topic = topic(image, &asked.name, asked.topic_id)?;
+    if topic.is_internal() {
+        return Err(Refusal::new(ErrorCode::InvalidTopic, format!("Cannot append to internal topic {}.", topic.name)));
+    }
     Ok((partition(topic, index)?, call.shared.rules.rules(image, topic, call.broker().node_id())))
 }
 

@@ -1,5 +1,6 @@
 //! Responses.
 
+use super::groups::response as groups;
 use super::{BOOL, I8, I16, I32, I32_ARRAY, I64, STR, UUID, array_of};
 use crate::bound::{Field, Kind, field};
 use crate::kafka::ApiKey;
@@ -437,6 +438,17 @@ pub(crate) const fn of(api: ApiKey) -> &'static [Field] {
         ApiKey::Fetch => FETCH,
         ApiKey::ListOffsets => LIST_OFFSETS,
         ApiKey::Metadata => METADATA,
+        ApiKey::OffsetCommit => groups::OFFSET_COMMIT,
+        ApiKey::OffsetFetch => groups::OFFSET_FETCH,
+        ApiKey::FindCoordinator => groups::FIND_COORDINATOR,
+        ApiKey::JoinGroup => groups::JOIN_GROUP,
+        ApiKey::Heartbeat => groups::HEARTBEAT,
+        ApiKey::LeaveGroup => groups::LEAVE_GROUP,
+        ApiKey::SyncGroup => groups::SYNC_GROUP,
+        ApiKey::DescribeGroups => groups::DESCRIBE_GROUPS,
+        ApiKey::ListGroups => groups::LIST_GROUPS,
+        ApiKey::DeleteGroups => groups::DELETE_GROUPS,
+        ApiKey::OffsetDelete => groups::OFFSET_DELETE,
         ApiKey::ApiVersions => API_VERSIONS,
         ApiKey::CreateTopics => CREATE_TOPICS,
         ApiKey::DeleteTopics => DELETE_TOPICS,

@@ -29,6 +29,15 @@ fn request_through_oracle(api: ApiKey, version: i16, body: Bytes) -> Option<Byte
         ApiKey::Fetch => through::<oracle::FetchRequest>(version, body),
         ApiKey::ListOffsets => through::<oracle::ListOffsetsRequest>(version, body),
         ApiKey::Metadata => through::<oracle::MetadataRequest>(version, body),
+        ApiKey::OffsetCommit => through::<oracle::OffsetCommitRequest>(version, body),
+        ApiKey::OffsetFetch => through::<oracle::OffsetFetchRequest>(version, body),
+        ApiKey::FindCoordinator => through::<oracle::FindCoordinatorRequest>(version, body),
+        ApiKey::JoinGroup => through::<oracle::JoinGroupRequest>(version, body),
+        ApiKey::Heartbeat => through::<oracle::HeartbeatRequest>(version, body),
+        ApiKey::LeaveGroup => through::<oracle::LeaveGroupRequest>(version, body),
+        ApiKey::SyncGroup => through::<oracle::SyncGroupRequest>(version, body),
+        ApiKey::DescribeGroups => through::<oracle::DescribeGroupsRequest>(version, body),
+        ApiKey::ListGroups => through::<oracle::ListGroupsRequest>(version, body),
         ApiKey::ApiVersions => through::<oracle::ApiVersionsRequest>(version, body),
         ApiKey::CreateTopics => through::<oracle::CreateTopicsRequest>(version, body),
         ApiKey::DeleteTopics => through::<oracle::DeleteTopicsRequest>(version, body),
@@ -43,6 +52,8 @@ fn request_through_oracle(api: ApiKey, version: i16, body: Bytes) -> Option<Byte
         ApiKey::ElectLeaders => through::<oracle::ElectLeadersRequest>(version, body),
         ApiKey::DescribeQuorum => through::<oracle::DescribeQuorumRequest>(version, body),
         ApiKey::DescribeProducers => through::<oracle::DescribeProducersRequest>(version, body),
+        ApiKey::DeleteGroups => through::<oracle::DeleteGroupsRequest>(version, body),
+        ApiKey::OffsetDelete => through::<oracle::OffsetDeleteRequest>(version, body),
         ApiKey::AlterPartitionReassignments => through::<oracle::AlterPartitionReassignmentsRequest>(version, body),
         ApiKey::ListPartitionReassignments => through::<oracle::ListPartitionReassignmentsRequest>(version, body),
         ApiKey::DescribeCluster => through::<oracle::DescribeClusterRequest>(version, body),
@@ -57,6 +68,15 @@ fn response_through_oracle(api: ApiKey, version: i16, body: Bytes) -> Option<Byt
         ApiKey::Fetch => through::<oracle::FetchResponse>(version, body),
         ApiKey::ListOffsets => through::<oracle::ListOffsetsResponse>(version, body),
         ApiKey::Metadata => through::<oracle::MetadataResponse>(version, body),
+        ApiKey::OffsetCommit => through::<oracle::OffsetCommitResponse>(version, body),
+        ApiKey::OffsetFetch => through::<oracle::OffsetFetchResponse>(version, body),
+        ApiKey::FindCoordinator => through::<oracle::FindCoordinatorResponse>(version, body),
+        ApiKey::JoinGroup => through::<oracle::JoinGroupResponse>(version, body),
+        ApiKey::Heartbeat => through::<oracle::HeartbeatResponse>(version, body),
+        ApiKey::LeaveGroup => through::<oracle::LeaveGroupResponse>(version, body),
+        ApiKey::SyncGroup => through::<oracle::SyncGroupResponse>(version, body),
+        ApiKey::DescribeGroups => through::<oracle::DescribeGroupsResponse>(version, body),
+        ApiKey::ListGroups => through::<oracle::ListGroupsResponse>(version, body),
         ApiKey::ApiVersions => through::<oracle::ApiVersionsResponse>(version, body),
         ApiKey::CreateTopics => through::<oracle::CreateTopicsResponse>(version, body),
         ApiKey::DeleteTopics => through::<oracle::DeleteTopicsResponse>(version, body),
@@ -71,6 +91,8 @@ fn response_through_oracle(api: ApiKey, version: i16, body: Bytes) -> Option<Byt
         ApiKey::ElectLeaders => through::<oracle::ElectLeadersResponse>(version, body),
         ApiKey::DescribeQuorum => through::<oracle::DescribeQuorumResponse>(version, body),
         ApiKey::DescribeProducers => through::<oracle::DescribeProducersResponse>(version, body),
+        ApiKey::DeleteGroups => through::<oracle::DeleteGroupsResponse>(version, body),
+        ApiKey::OffsetDelete => through::<oracle::OffsetDeleteResponse>(version, body),
         ApiKey::AlterPartitionReassignments => through::<oracle::AlterPartitionReassignmentsResponse>(version, body),
         ApiKey::ListPartitionReassignments => through::<oracle::ListPartitionReassignmentsResponse>(version, body),
         ApiKey::DescribeCluster => through::<oracle::DescribeClusterResponse>(version, body),
@@ -92,7 +114,13 @@ fn each_version(seed: u64, mut check: impl FnMut(&'static Api, i16, &mut Random)
 
 /// kafka-protocol 0.18 is a Kafka 4.1 schema.
 fn is_beyond_oracle(api: ApiKey, version: i16) -> bool {
-    matches!((api, version), (ApiKey::ListOffsets, 11) | (ApiKey::InitProducerId, 6) | (ApiKey::DescribeLogDirs, 5))
+    matches!(
+        (api, version),
+        (ApiKey::ListOffsets, 11)
+            | (ApiKey::OffsetCommit | ApiKey::OffsetFetch, 10)
+            | (ApiKey::InitProducerId, 6)
+            | (ApiKey::DescribeLogDirs, 5)
+    )
 }
 
 #[test]

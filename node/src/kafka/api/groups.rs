@@ -1,0 +1,84 @@
+//! Shared by the group APIs: who speaks, Kafka's codes for a coordinator's refusals, and the partitions of offsets.
+use model::PartitionIndex;
+use model::assign::Spot;
+use model::controller::{Image, Topic};
+use model::coordinator::{Classic, Code, Consumer, Kind, Phase, Who};
+use wire::kafka::{ErrorCode, Str};
+
+use crate::broker::Denied;
+
+/// Kafka's bit set of operations on a group when everything is allowed: read, delete, describe.
+pub(super) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
+
+/// The code for a refusal.
+pub(super) fn code(denied: &Denied) -> ErrorCode {
+    match denied {
+        Denied::NotCoordinator => ErrorCode::NotCoordinator,
+        Denied::Loading => ErrorCode::CoordinatorLoadInProgress,
+        Denied::Unavailable => ErrorCode::CoordinatorNotAvailable,
+        Denied::MemberIdRequired(_) => ErrorCode::MemberIdRequired,
+        Denied::Refused(code) => refusal(*code),
+    }
+}
+
+/// The code for a group's own refusal.
+pub(super) fn refusal(code: Code) -> ErrorCode {
+    ErrorCode::from_i16(code.kafka()).unwrap_or(ErrorCode::UnknownServerError)
+}
+
+/// Who a request speaks for; a group must have a name.
+pub(super) fn who(group: &Str, member: &Str, instance: Option<&Str>, generation: i32) -> Result<Who, ErrorCode> {
+    if group.is_empty() {
+        return Err(ErrorCode::InvalidGroupId);
+    }
+    let instance = instance.map(ToString::to_string);
+    Ok(Who { group: group.to_string(), member: member.to_string(), instance, generation })
+}
+
+/// A partition that offsets are kept of.
+pub(super) fn spot(topic: &Topic, index: i32) -> Result<Spot, ErrorCode> {
+    let partition = super::partition(topic, index)?;
+    Ok(Spot { topic: topic.id, partition: partition.index })
+}
+
+/// The same by the topic's name.
+pub(super) fn spot_of(image: &Image, name: &Str, index: i32) -> Result<Spot, ErrorCode> {
+    let partition = super::partition_of(image, name, index)?;
+    Ok(Spot { topic: partition.topic, partition: PartitionIndex(index) })
+}
+
+/// Kafka's name of a group's state.
+pub(super) fn state(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Classic(group) => classic_state(group),
+        Kind::Consumer(group) => consumer_state(group),
+    }
+}
+
+fn classic_state(group: &Classic) -> &'static str {
+    match group.phase {
+        Phase::Empty => "Empty",
+        Phase::Preparing => "PreparingRebalance",
+        Phase::Completing => "CompletingRebalance",
+        Phase::Stable => "Stable",
+    }
+}
+
+/// The target is made in the moment the group changes, so that a group is never seen assigning.
+fn consumer_state(group: &Consumer) -> &'static str {
+    if group.members.is_empty() {
+        return "Empty";
+    }
+    let arrived = |(id, member): (&String, &model::coordinator::ConsumerMember)| {
+        member.epoch == group.epoch && group.target.get(id) == Some(&member.assigned)
+    };
+    if group.members.iter().all(arrived) { "Stable" } else { "Reconciling" }
+}
+
+/// Kafka's name of the protocol that a group's members speak.
+pub(super) fn kind(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Classic(_) => "classic",
+        Kind::Consumer(_) => "consumer",
+    }
+}
