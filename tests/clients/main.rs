@@ -34,6 +34,15 @@ fn every_client_writes_and_reads() {
 }
 
 #[test]
+fn every_client_consumes_as_a_group() {
+    let _turn = turn();
+    let cluster = Cluster::start(Options::default());
+    let status = runner(&cluster, &["--group"]).status().expect("tests/clients/run starts");
+    assert!(status.success(), "a group of a client failed: see its FAIL line above");
+    cluster.stop();
+}
+
+#[test]
 fn rdkafka_passes_its_own_tests() {
     let _turn = turn();
     let cluster = Cluster::start(Options::default());

@@ -1,5 +1,6 @@
 // Checks a cluster with the Go clients: `clients kafka-go`, `clients franz-go`, `clients wire` (raw requests), or
 // `clients failover kafka-go|franz-go --seconds N` while somebody else stops nodes; `clients reassign TOPIC 1,2,3` moves replicas.
+// `clients member ...` is a member of a group, for python/group.py.
 // Reads FLOTILLA_BOOTSTRAP, FLOTILLA_RF, FLOTILLA_RECORDS and FLOTILLA_LONG.
 
 package main
@@ -11,7 +12,7 @@ import (
 	"sort"
 )
 
-const usage = "usage: clients kafka-go | franz-go | wire | failover kafka-go|franz-go [--seconds N] [--rate N] [--partitions N] [--producers N] | reassign TOPIC NODE,..."
+const usage = "usage: clients kafka-go | franz-go | wire | failover kafka-go|franz-go [--seconds N] [--rate N] [--partitions N] [--producers N] | member kafka-go|franz-go GROUP TOPIC PROTOCOL | reassign TOPIC NODE,..."
 
 func main() {
 	if len(os.Args) < 2 {
@@ -22,6 +23,8 @@ func main() {
 		os.Exit(conformance(os.Args[1]))
 	case "wire":
 		os.Exit(wireCommand())
+	case "member":
+		os.Exit(memberCommand(os.Args[2:]))
 	case "failover":
 		os.Exit(failoverCommand(os.Args[2:]))
 	case "reassign":

@@ -20,10 +20,12 @@ const (
 	unsupportedVersion = 35
 )
 
-// phaseOne is what a cluster must offer at least: the ranges of Apache Kafka 4.3 for data and admin, by API key.
+// phaseOne is what a cluster must offer at least: the ranges of Apache Kafka 4.3 for data, admin and groups, by API key.
 var phaseOne = map[int16][2]int16{
 	0: {0, 13}, 1: {4, 18}, 2: {1, 11}, 3: {0, 13}, keyApiVersions: {0, 4}, 19: {2, 7}, 20: {1, 6}, 21: {0, 2},
 	22: {0, 5}, 23: {2, 4}, 32: {1, 4}, 33: {0, 2}, 35: {1, 4}, 37: {0, 3}, 43: {0, 2}, 44: {0, 1}, 45: {0, 1}, 46: {0, 0}, 55: {0, 2}, 60: {0, 2}, 61: {0, 0}, 74: {0, 1}, 75: {0, 0},
+	8: {2, 10}, 9: {1, 10}, 10: {0, 6}, 11: {0, 9}, 12: {0, 4}, 13: {0, 5}, 14: {0, 5}, 15: {0, 6}, 16: {0, 5}, 42: {0, 2},
+	47: {0, 0},
 }
 
 // plain makes a request that succeeds and gives the error codes of its answer; nil where no plain one exists.

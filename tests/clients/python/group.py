@@ -1,0 +1,195 @@
+"""Three members of one group over 12 partitions, one of them killed -9: `group.py NAME PROTOCOL COMMAND...`.
+
+COMMAND GROUP TOPIC PROTOCOL is a member of some client library, in a process of its own: it reads, prints `got PARTITION
+OFFSET`, commits, prints `committed PARTITION OFFSET` (of the next record), a line each, and leaves when its input ends.
+Checked: every record is read, the three share the partitions evenly, the dead one's move and go on at its commit, what is
+committed at the end is the end, and who comes back reads what is new and nothing else.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
+
+from plan import BOOTSTRAP, REPLICATION, Mismatch, Report, expect, topic_name
+
+PARTITIONS = 12
+MEMBERS = 3
+PATIENCE_S = 60
+# Kafka's own default of the consumer protocol is 45 s; a cluster that lets us set it saves the test a minute.
+SETTINGS = {"group.consumer.session.timeout.ms": "6000", "group.consumer.heartbeat.interval.ms": "1000"}
+
+
+class Member:
+    """A process and what it has said."""
+
+    def __init__(self, command, run):
+        self.run, self.got, self.committed, self.last = run, {}, {}, {}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            words = line.split()
+            with self.run.lock:
+                if words[:1] == ["got"]:
+                    partition, offset = int(words[1]), int(words[2])
+                    self.got.setdefault(partition, []).append((time.monotonic(), offset))
+                    self.last[partition] = time.monotonic()
+                    self.run.seen.setdefault(partition, set()).add(offset)
+                elif words[:1] == ["committed"]:
+                    self.committed[int(words[1])] = int(words[2])
+                else:
+                    self.run.words.append(line.strip())
+
+    def owns(self, since):
+        return {partition for partition, at in self.last.items() if at >= since}
+
+    def end(self):
+        self.process.stdin.close()
+        code = self.process.wait(PATIENCE_S)
+        self.reader.join(10)
+        expect("exit code of a member that leaves", code, 0)
+
+
+class Run:
+    """One group: its topic, the producer's clock and its members."""
+
+    def __init__(self, name, protocol, command):
+        self.lock, self.seen, self.words = threading.Lock(), {}, []
+        self.topic = topic_name(name, f"group-{protocol}")
+        self.group, self.command = f"{self.topic}-group", [*command, f"{self.topic}-group", self.topic, protocol]
+        self.admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
+        self.producer = Producer({"bootstrap.servers": BOOTSTRAP, "acks": "all", "enable.idempotence": True, "linger.ms": 5})
+        self.ends = [0] * PARTITIONS
+        self.members = []
+
+    def prepare(self):
+        new = NewTopic(self.topic, num_partitions=PARTITIONS, replication_factor=REPLICATION)
+        self.admin.create_topics([new], operation_timeout=15)[self.topic].result(20)
+        for key, value in SETTINGS.items():
+            entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+            resource = ConfigResource(ConfigResource.Type.BROKER, "", incremental_configs=[entry])
+            try:
+                self.admin.incremental_alter_configs([resource])[resource].result(20)
+            except Exception:
+                pass  # Apache Kafka has these in the file only
+
+    def produce(self, rounds=1):
+        for _ in range(rounds):
+            for partition in range(PARTITIONS):
+                self.producer.produce(self.topic, value=b"flotilla", partition=partition)
+                self.ends[partition] += 1
+        if self.producer.flush(30):
+            raise Mismatch("records without an acknowledgement after 30 s")
+
+    def start(self):
+        member = Member(self.command, self)
+        self.members.append(member)
+        return member
+
+    def until(self, what, check):
+        """Produces a round every 100 ms until `check()`; what it gives is how many seconds that took."""
+        start = time.monotonic()
+        while True:
+            self.produce()
+            time.sleep(0.1)
+            with self.lock:
+                if check():
+                    return time.monotonic() - start
+            if time.monotonic() - start > PATIENCE_S:
+                with self.lock:
+                    owned = [sorted(member.owns(time.monotonic() - 2)) for member in self.members]
+                raise Mismatch(f"{what}: not after {PATIENCE_S} s; read from {owned}; said {self.words[-5:]}")
+
+    def is_even(self, members):
+        """Whether exactly these read, equal parts, and all of it, for two seconds."""
+        owned = [member.owns(time.monotonic() - 2) for member in members]
+        parts = [len(part) for part in owned]
+        return sum(parts) == PARTITIONS and len(set().union(*owned)) == PARTITIONS and max(parts) - min(parts) <= 1
+
+    def drain(self):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            with self.lock:
+                missing = {
+                    p: len(gone)
+                    for p in range(PARTITIONS)
+                    if (gone := set(range(self.ends[p])) - self.seen.get(p, set()))
+                }
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise Mismatch(f"records never read, by partition: {missing}; members said {self.words[-5:]}")
+            time.sleep(0.1)
+
+    def check_moved(self, dead, killed_at):
+        """Of the dead member's partitions the next owner begins where the dead one committed last."""
+        for partition in dead.owns(killed_at - 2):
+            firsts = [
+                next(offset for at, offset in member.got[partition] if at > killed_at)
+                for member in self.members
+                if member is not dead and any(at > killed_at for at, _ in member.got.get(partition, []))
+            ]
+            begun, read = min(firsts), dead.got[partition][-1][1] + 1
+            if not dead.committed.get(partition, 0) <= begun <= read:
+                raise Mismatch(
+                    f"partition {partition}: committed {dead.committed.get(partition)}, read to {read}, begun again at {begun}"
+                )
+
+    def check_committed(self):
+        wanted = ConsumerGroupTopicPartitions(self.group, [TopicPartition(self.topic, p) for p in range(PARTITIONS)])
+        (future,) = self.admin.list_consumer_group_offsets([wanted]).values()
+        committed = {tp.partition: tp.offset for tp in future.result(20).topic_partitions}
+        expect("committed at the end", committed, dict(enumerate(self.ends)))
+
+    def check_resumed(self):
+        before = list(self.ends)
+        self.produce()
+        member = self.start()
+        self.drain()
+        member.end()
+        firsts = {partition: rows[0][1] for partition, rows in member.got.items()}
+        expect("where a new member begins", firsts, dict(enumerate(before)))
+
+    def run(self):
+        self.prepare()
+        self.produce(10)
+        members = [self.start() for _ in range(MEMBERS)]
+        joined = self.until("three members share the partitions", lambda: self.is_even(members))
+        killed, rest = members[0], members[1:]
+        killed_at = time.monotonic()
+        os.kill(killed.process.pid, signal.SIGKILL)
+        killed.reader.join(10)
+        moved = self.until("two members share the partitions", lambda: self.is_even(rest))
+        self.drain()
+        self.check_moved(killed, killed_at)
+        time.sleep(1)
+        for member in rest:
+            member.end()
+        self.check_committed()
+        self.check_resumed()
+        print(f"# {self.topic}: shared after {joined:.1f} s, moved after {moved:.1f} s", flush=True)
+        return sum(self.ends)
+
+    def kill(self):
+        for member in self.members:
+            member.process.kill()
+
+
+def main(name, version, protocol, command):
+    report = Report(name, version)
+    run = Run(name, protocol, command)
+    report.check(f"group/{protocol}", run.run)
+    run.kill()
+    report.finish()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])
