@@ -180,6 +180,24 @@ impl Default for Kind {
     }
 }
 
+impl Kind {
+    /// Kafka's name of the protocol.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Classic(_) => "classic",
+            Kind::Consumer(_) => "consumer",
+        }
+    }
+
+    /// Kafka's name of the group's state.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Kind::Classic(group) => group.state(),
+            Kind::Consumer(group) => group.state(),
+        }
+    }
+}
+
 impl Group {
     /// Whether it has no members.
     pub fn is_empty(&self) -> bool {

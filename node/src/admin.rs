@@ -24,7 +24,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::broker::Broker;
-use crate::metrics::{ApiLabel, GroupLabel};
+use crate::metrics::{ApiLabel, ConsumerGroupLabel, GroupLabel, LagLabel};
 use crate::seams::{Listener, Stop};
 use problem::Problem;
 
@@ -47,12 +47,13 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
 }
 
 /// All there is; also the values of the metrics' label, and `other`.
-const PAGES: [&str; 24] = [
+const PAGES: [&str; 25] = [
     "/metrics",
     "/livez",
     "/readyz",
     "/v1/openapi.json",
     "/v1/cluster",
+    "/v1/groups",
     "/v1/nodes",
     "/v1/partitions",
     "/v1/rafts",
@@ -90,6 +91,7 @@ fn documented() -> OpenApiRouter<Broker> {
         .routes(routes!(live))
         .routes(routes!(ready))
         .routes(routes!(describe::cluster))
+        .routes(routes!(describe::groups))
         .routes(routes!(describe::nodes))
         .routes(routes!(describe::partitions))
         .routes(routes!(describe::rafts))
@@ -156,13 +158,33 @@ async fn ready(State(broker): State<Broker>) -> (StatusCode, String) {
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, description = "All of this node", body = String,
     content_type = "application/openmetrics-text")))]
 async fn metrics(State(broker): State<Broker>) -> Response {
-    refresh_groups(&broker);
+    refresh_rafts(&broker);
+    refresh_lags(&broker).await;
     let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     (kind, broker.metrics().encode()).into_response()
 }
 
+/// Lags are looked up when asked for, by the node that coordinates the group, so that those of all nodes together are each group's once.
+async fn refresh_lags(broker: &Broker) {
+    let groups = broker.groups_coordinated_here().await;
+    let lags = &broker.metrics().lags;
+    lags.records.clear();
+    lags.seconds.clear();
+    lags.members.clear();
+    for group in groups {
+        let label = ConsumerGroupLabel { group: group.group.clone() };
+        lags.members.get_or_create(&label).set(i64::try_from(group.members.len()).unwrap_or(i64::MAX));
+        for row in group.partitions {
+            let (Some(lag), Some(seconds)) = (row.lag, row.lag_seconds) else { continue };
+            let label = LagLabel { group: group.group.clone(), topic: row.topic, partition: row.partition };
+            lags.records.get_or_create(&label).set(lag);
+            lags.seconds.get_or_create(&label).set(seconds);
+        }
+    }
+}
+
 /// Leader and term of each raft are read when asked for, so that a group that left leaves the page too.
-fn refresh_groups(broker: &Broker) {
+fn refresh_rafts(broker: &Broker) {
     let raft = &broker.metrics().raft;
     let (term, leader, is_leader) = (&raft.term, &raft.leader, &raft.is_leader);
     term.clear();

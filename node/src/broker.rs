@@ -9,6 +9,7 @@ mod error;
 mod fleet;
 mod groups;
 mod keep;
+mod lag;
 mod leadership;
 mod locate;
 mod offsets;
@@ -34,7 +35,7 @@ use crate::peer::Peers;
 use crate::router::{AppendBudget, Router};
 use crate::seams::Clock;
 
-pub use crate::peer::questions::{Member, Quorum};
+pub use crate::peer::questions::{ConsumerGroup, GroupMember, Member, PartitionLag, Quorum};
 pub use auto_create::{TokenBucket, random_topic_id};
 pub use error::{Error, Leader};
 pub use leadership::Unmoved;
@@ -96,6 +97,8 @@ struct Inner {
     wishes: auto_create::Wishes,
     /// Held by who makes the coordinator shards.
     shards: tokio::sync::Mutex<()>,
+    /// What lags were, for their growth.
+    lags: lag::Lags,
     disk_full: AtomicBool,
     stopping: AtomicBool,
 }
@@ -120,6 +123,7 @@ impl Broker {
             producer_ids,
             wishes,
             shards: Default::default(),
+            lags: lag::Lags::default(),
             disk_full,
             stopping,
         }))
@@ -183,6 +187,9 @@ impl Broker {
     /// Looks how much space is left; says so when that begins or ends to be too little.
     pub fn look_at_disk(&self) {
         let Ok(usage) = self.0.reader.disk_usage() else { return };
+        let bytes = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.0.metrics.storage.disk_free_bytes.set(bytes(usage.free));
+        self.0.metrics.storage.disk_used_bytes.set(bytes(usage.used));
         let least = self.0.config.storage.disk_free_bytes_min;
         let full = usage.free < least;
         if self.0.disk_full.swap(full, Ordering::Relaxed) != full {

@@ -5,6 +5,7 @@ pub mod check;
 pub mod client;
 pub mod cluster;
 pub mod dev;
+pub mod group;
 mod http;
 pub mod leader;
 pub mod node;
@@ -42,6 +43,8 @@ enum Command {
     Server(server::Options),
     /// Topics: ls, create, describe, alter, rm, produce, consume
     Topic(topic::Options),
+    /// Consumer groups: ls, describe, reset, remove, rm
+    Group(group::Options),
     /// The cluster as a whole: info, health, can-stop
     Cluster(cluster::Options),
     /// Nodes: ls, drain, undrain, decommission, recommission
@@ -108,6 +111,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dev(options) => on_runtime(dev::run(options)),
         Command::Server(options) => server::run(options),
         Command::Topic(options) => on_runtime(topic::run(options)),
+        Command::Group(options) => on_runtime(group::run(options)),
         Command::Cluster(options) => on_runtime(cluster::run(options)),
         Command::Node(options) => on_runtime(node::run(options)),
         Command::Partition(options) => on_runtime(partition::run(options)),

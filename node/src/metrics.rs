@@ -45,6 +45,24 @@ pub struct GroupLabel {
     pub group: u32,
 }
 
+/// Label: one consumer group.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ConsumerGroupLabel {
+    /// Its id.
+    pub group: String,
+}
+
+/// Label: one partition that a consumer group reads.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct LagLabel {
+    /// Group id.
+    pub group: String,
+    /// Topic name.
+    pub topic: String,
+    /// Partition number.
+    pub partition: i32,
+}
+
 /// Label: one listener.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ListenerLabel {
@@ -109,6 +127,8 @@ pub struct Metrics {
     pub raft: Raft,
     /// Compacted topics.
     pub compaction: Compaction,
+    /// Consumer groups that are coordinated here.
+    pub lags: Lags,
 }
 
 /// Bytes and records through the node, by topic.
@@ -214,6 +234,10 @@ pub struct Storage {
     pub commit_seconds: Histogram,
     /// Bytes admitted and not yet committed.
     pub append_bytes_queued: Gauge,
+    /// Bytes that may still be written to the device of the log.
+    pub disk_free_bytes: Gauge,
+    /// Bytes that the log and tables take.
+    pub disk_used_bytes: Gauge,
     /// Batches proposed in one entry.
     pub batches_per_entry: Histogram,
 }
@@ -225,6 +249,27 @@ impl Raft {
         for family in [&self.term, &self.leader, &self.is_leader] {
             family.remove(&label);
         }
+    }
+}
+
+/// How far the consumer groups that are coordinated here are behind.
+#[derive(Default)]
+pub struct Lags {
+    /// Records to read.
+    pub records: Family<LagLabel, Gauge>,
+    /// For how long the next record to read has been there.
+    pub seconds: Family<LagLabel, Gauge<f64, AtomicU64>>,
+    /// Members.
+    pub members: Family<ConsumerGroupLabel, Gauge>,
+}
+
+impl Lags {
+    fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("consumer_group");
+        registry.register("lag_records", "Records between the committed offset and the end", self.records.clone());
+        let seconds = "Age of the first record behind the committed offset, seconds; 0 at the end";
+        registry.register("lag_seconds", seconds, self.seconds.clone());
+        registry.register("members", "Members of the group", self.members.clone());
     }
 }
 
@@ -267,11 +312,13 @@ impl Metrics {
             storage: Storage::new(),
             raft: Raft::default(),
             compaction: Compaction::default(),
+            lags: Lags::default(),
         };
         metrics.register_requests();
         metrics.register_traffic();
         metrics.sessions.register(&mut metrics.registry);
         metrics.compaction.register(&mut metrics.registry);
+        metrics.lags.register(&mut metrics.registry);
         metrics.register_storage();
         metrics.register_raft();
         metrics
@@ -347,6 +394,9 @@ impl Metrics {
             Unit::Bytes,
             storage.append_bytes_queued.clone(),
         );
+        let (free, used) = (storage.disk_free_bytes.clone(), storage.disk_used_bytes.clone());
+        registry.register_with_unit("disk_free", "Left on the device of the log", Unit::Bytes, free);
+        registry.register_with_unit("disk_used", "Taken by the log and tables", Unit::Bytes, used);
         registry.register("batches_per_entry", "Batches proposed in one entry", storage.batches_per_entry.clone());
     }
 
@@ -383,32 +433,12 @@ impl Storage {
         Self {
             commit_seconds: latency(),
             append_bytes_queued: Gauge::default(),
+            disk_free_bytes: Gauge::default(),
+            disk_used_bytes: Gauge::default(),
             batches_per_entry: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn topic_labels_are_bounded() {
-        let metrics = Metrics::new();
-        for topic in 0..TOPICS_LABELLED_MAX {
-            assert_ne!(metrics.topic(&format!("t{topic}")).topic, "other");
-        }
-        assert_eq!(metrics.topic("one-more").topic, "other");
-        assert_eq!(metrics.topic("t7").topic, "t7");
-    }
-
-    #[test]
-    fn encodes_what_was_observed() {
-        let metrics = Metrics::new();
-        metrics.requests.get_or_create(&ApiLabel { protocol: "kafka", api: "Produce" }).observe(0.002);
-        metrics.traffic.produced_bytes.get_or_create(&metrics.topic("orders")).inc_by(42);
-        let text = metrics.encode();
-        assert!(text.contains("flotilla_request_seconds_count{protocol=\"kafka\",api=\"Produce\"} 1"), "{text}");
-        assert!(text.contains("flotilla_produced_bytes_total{topic=\"orders\"} 42"), "{text}");
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 mod dev;
+mod group;
 mod topic;
 
 use std::process::{Command, Output};

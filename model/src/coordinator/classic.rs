@@ -88,6 +88,15 @@ pub struct Classic {
 }
 
 impl Classic {
+    pub(super) fn state(&self) -> &'static str {
+        match self.phase {
+            Phase::Empty => "Empty",
+            Phase::Preparing => "PreparingRebalance",
+            Phase::Completing => "CompletingRebalance",
+            Phase::Stable => "Stable",
+        }
+    }
+
     /// The member id that the request means: by id, or by instance id alone.
     ///
     /// # Errors

@@ -111,6 +111,17 @@ struct Move {
 }
 
 impl Consumer {
+    /// The target is made in the moment the group changes, so that a group is never seen assigning.
+    pub(super) fn state(&self) -> &'static str {
+        if self.members.is_empty() {
+            return "Empty";
+        }
+        let arrived = |(id, member): (&String, &ConsumerMember)| {
+            member.epoch == self.epoch && self.target.get(id) == Some(&member.assigned)
+        };
+        if self.members.iter().all(arrived) { "Stable" } else { "Reconciling" }
+    }
+
     /// The answer to a heartbeat that changes nothing; `None`: it must be applied.
     pub fn unchanged(&self, beat: &Beat) -> Option<Result<Beaten, Code>> {
         if beat.who.generation <= JOINS {

@@ -129,6 +129,8 @@ impl Broker {
                 let size = |local: &Arc<LocalPartition>| (local.group(), self.0.reader.group_bytes(local.group()));
                 Ok(Answered::Sizes(self.0.router.locals().iter().map(size).collect()))
             }
+            Question::Places(asked) => Ok(Answered::Places(self.places(&asked).await)),
+            Question::ConsumerGroups => Ok(Answered::ConsumerGroups(self.groups_coordinated_here().await)),
         }
     }
 

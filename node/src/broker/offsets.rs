@@ -81,6 +81,20 @@ impl Broker {
         Ok(found)
     }
 
+    /// The timestamp of the first record from `offset` on.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(super) async fn timestamp_at(&self, local: &LocalPartition, offset: i64) -> Result<Option<i64>, Error> {
+        let (bounds, mut found) = (bounds(local)?, None);
+        let look = |batch: LiveBatch| {
+            found = first_in(&batch, i64::MIN, offset);
+            if found.is_none() { Step::Next } else { Step::StopAfter }
+        };
+        self.scan(local, offset, bounds.applied, 0, look).await?;
+        Ok(found.map(|found| found.timestamp))
+    }
+
     /// The first of the records with the largest timestamp (KIP-734).
     async fn max_timestamp(&self, local: &LocalPartition) -> Result<OffsetAt, Error> {
         let bounds = bounds(local)?;

@@ -6,6 +6,7 @@ mod admin;
 mod connection;
 mod consumer;
 mod error;
+mod group;
 mod producer;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub use admin::{ConfigChange, ConfigEntry};
 pub use connection::{Connection, Versions};
 pub use consumer::{Fetched, Position, Start};
 pub use error::Error;
+pub use group::Offsets;
 pub use producer::Producer;
 
 /// How long a command tries before it gives up.

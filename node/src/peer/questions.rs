@@ -23,10 +23,14 @@ pub enum Question {
     Quorum(GroupId),
     /// How many bytes the log of each partition here has.
     Sizes,
+    /// Where an offset is in each of these partitions that whom is asked leads.
+    Places(Vec<(GroupId, i64)>),
+    /// The consumer groups that whom is asked coordinates.
+    ConsumerGroups,
 }
 
 /// The answer to the [`Question`] of the same name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Answered {
     /// Another replica leads.
     HandedOver,
@@ -34,6 +38,79 @@ pub enum Answered {
     Quorum(Quorum),
     /// In order of the groups.
     Sizes(Vec<(GroupId, u64)>),
+    /// In the order asked; none where it does not lead, or does not know the end.
+    Places(Vec<Option<Place>>),
+    /// By group id.
+    ConsumerGroups(Vec<ConsumerGroup>),
+}
+
+/// An offset in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Offset of the first record.
+    pub log_start: i64,
+    /// Offset after the last committed record.
+    pub end: i64,
+    /// Timestamp of the first record from the offset on, ms since 1970; none at the end.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// A consumer group, as its coordinator sees it. Also a row of `/v1/groups`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ConsumerGroup {
+    /// Its id.
+    pub group: String,
+    /// `classic` or `consumer`.
+    pub protocol: String,
+    /// Kafka's name of its state.
+    pub state: String,
+    /// The node that coordinates it.
+    #[schema(value_type = u32)]
+    pub coordinator: NodeId,
+    /// By member id.
+    pub members: Vec<GroupMember>,
+    /// Records to read, of all partitions together that are known.
+    pub lag: i64,
+    /// What was committed or is assigned, by topic and partition.
+    pub partitions: Vec<PartitionLag>,
+}
+
+/// One member of a [`ConsumerGroup`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct GroupMember {
+    /// Its id.
+    pub id: String,
+    /// `group.instance.id` of a static member.
+    pub instance: Option<String>,
+    /// Its `client.id`.
+    pub client_id: String,
+    /// Where it connects from.
+    pub host: String,
+    /// How many partitions it has.
+    pub partitions: usize,
+}
+
+/// How far a group is behind in one partition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PartitionLag {
+    /// Topic name.
+    pub topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// Of the record to read next; none if nothing was committed.
+    pub committed: Option<i64>,
+    /// Offset after the last record; none if its leader does not answer.
+    pub end: Option<i64>,
+    /// Records to read: from the committed offset, or the log start if that is behind it, to the end.
+    pub lag: Option<i64>,
+    /// For how long the next record to read has been there, s; 0 at the end.
+    pub lag_seconds: Option<f64>,
+    /// Records that the lag has grown by in a second, lately.
+    pub growth_per_second: Option<f64>,
+    /// The member that reads it.
+    pub owner: Option<String>,
+    /// Where that connects from.
+    pub host: Option<String>,
 }
 
 /// The members of a group as its leader sees them.

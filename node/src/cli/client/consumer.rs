@@ -26,6 +26,8 @@ pub enum Start {
     Latest,
     /// That offset.
     Offset(i64),
+    /// The first record of that time, ms since 1970, or later; the end if there is none.
+    Time(i64),
 }
 
 /// The next offset to read of one partition.
@@ -75,6 +77,7 @@ impl Client {
             Start::Offset(offset) => return Ok(offset),
             Start::Earliest => -2,
             Start::Latest => -1,
+            Start::Time(ms) => ms.max(0),
         };
         let asked = ListOffsetsPartition { partition_index: partition, timestamp, ..Default::default() };
         let named = ListOffsetsTopic { name: text(topic), partitions: vec![asked], ..Default::default() };
@@ -85,6 +88,9 @@ impl Client {
             self.forget_leader(topic, partition);
         }
         Error::check(answer.error_code)?;
+        if answer.offset < 0 {
+            return Box::pin(self.offset(topic, partition, Start::Latest)).await;
+        }
         Ok(answer.offset)
     }
 

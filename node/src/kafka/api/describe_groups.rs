@@ -6,7 +6,7 @@ use wire::kafka::messages::describe_groups::{DescribedGroup, DescribedGroupMembe
 use wire::kafka::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
 use wire::kafka::{ErrorCode, Str};
 
-use super::groups::{GROUP_OPERATIONS, code, state};
+use super::groups::{GROUP_OPERATIONS, code};
 use crate::kafka::Call;
 use crate::kafka::view::NO_OPERATIONS;
 
@@ -45,7 +45,7 @@ fn shown(group: Option<&Group>) -> Option<DescribedGroup> {
     let group = group?.classic()?;
     let protocol = group.protocol.as_deref().filter(|_| group.phase == Phase::Stable).unwrap_or_default();
     Some(DescribedGroup {
-        group_state: Str::from_static(state(kind)),
+        group_state: Str::from_static(kind.state()),
         protocol_type: group.protocol_type.clone().unwrap_or_default().into(),
         protocol_data: protocol.to_owned().into(),
         members: group.members.iter().map(|(id, of)| member(group, id, of)).collect(),

@@ -2,7 +2,7 @@
 use model::PartitionIndex;
 use model::assign::Spot;
 use model::controller::{Image, Topic};
-use model::coordinator::{Classic, Code, Consumer, Kind, Phase, Who};
+use model::coordinator::{Code, Who};
 use wire::kafka::{ErrorCode, Str};
 
 use crate::broker::Denied;
@@ -45,40 +45,4 @@ pub(super) fn spot(topic: &Topic, index: i32) -> Result<Spot, ErrorCode> {
 pub(super) fn spot_of(image: &Image, name: &Str, index: i32) -> Result<Spot, ErrorCode> {
     let partition = super::partition_of(image, name, index)?;
     Ok(Spot { topic: partition.topic, partition: PartitionIndex(index) })
-}
-
-/// Kafka's name of a group's state.
-pub(super) fn state(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Classic(group) => classic_state(group),
-        Kind::Consumer(group) => consumer_state(group),
-    }
-}
-
-fn classic_state(group: &Classic) -> &'static str {
-    match group.phase {
-        Phase::Empty => "Empty",
-        Phase::Preparing => "PreparingRebalance",
-        Phase::Completing => "CompletingRebalance",
-        Phase::Stable => "Stable",
-    }
-}
-
-/// The target is made in the moment the group changes, so that a group is never seen assigning.
-fn consumer_state(group: &Consumer) -> &'static str {
-    if group.members.is_empty() {
-        return "Empty";
-    }
-    let arrived = |(id, member): (&String, &model::coordinator::ConsumerMember)| {
-        member.epoch == group.epoch && group.target.get(id) == Some(&member.assigned)
-    };
-    if group.members.iter().all(arrived) { "Stable" } else { "Reconciling" }
-}
-
-/// Kafka's name of the protocol that a group's members speak.
-pub(super) fn kind(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Classic(_) => "classic",
-        Kind::Consumer(_) => "consumer",
-    }
 }

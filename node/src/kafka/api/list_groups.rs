@@ -4,7 +4,7 @@ use wire::kafka::messages::list_groups::ListedGroup;
 use wire::kafka::messages::{ListGroupsRequest, ListGroupsResponse};
 use wire::kafka::{ErrorCode, Str};
 
-use super::groups::{code, kind, state};
+use super::groups::code;
 use crate::broker::Denied;
 use crate::kafka::Call;
 
@@ -15,7 +15,7 @@ pub(in crate::kafka) async fn answer(call: Call, request: ListGroupsRequest) -> 
     };
     let list = |machine: &CoordinatorMachine| -> Vec<ListedGroup> {
         let groups = machine.groups().filter(|(_, group)| {
-            wanted(&request.states_filter, state(&group.kind)) && wanted(&request.types_filter, kind(&group.kind))
+            wanted(&request.states_filter, group.kind.state()) && wanted(&request.types_filter, group.kind.name())
         });
         groups.map(|(id, group)| listed(id, &group.kind)).collect()
     };
@@ -39,8 +39,8 @@ fn listed(id: &str, group: &Kind) -> ListedGroup {
     ListedGroup {
         group_id: id.to_owned().into(),
         protocol_type: protocol_type.into(),
-        group_state: Str::from_static(state(group)),
-        group_type: Str::from_static(kind(group)),
+        group_state: Str::from_static(group.state()),
+        group_type: Str::from_static(group.name()),
         ..Default::default()
     }
 }

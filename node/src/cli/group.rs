@@ -1,0 +1,299 @@
+//! `flotilla group`: who reads what in a consumer group and how far behind it is; moves what it has committed.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use super::client::{Client, Offsets, Start};
+use super::output::{Format, print, table};
+use super::{Admin, Bootstrap, Output, get};
+use crate::config::units::parse_duration;
+use crate::seams::{Clock, SystemClock};
+
+/// Which cluster, and what.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+    #[command(flatten)]
+    admin: Admin,
+    #[command(flatten)]
+    output: Output,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// All groups, with members and lag
+    Ls,
+    /// Of each partition: what is committed, the lag in records and seconds, and who reads it
+    Describe {
+        /// Its id
+        group: String,
+    },
+    /// Move what a group without members has committed
+    Reset(Reset),
+    /// Make a member leave; its partitions go to the others
+    Remove {
+        /// Group id
+        group: String,
+        /// Member id, as `describe -o json` gives it
+        member: String,
+    },
+    /// Delete groups without members, and what they have committed
+    Rm {
+        /// Their ids
+        #[arg(required = true)]
+        groups: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Reset {
+    /// Its id
+    group: String,
+    /// Topic
+    #[arg(long)]
+    topic: String,
+    /// Only these partitions
+    #[arg(long, short, value_delimiter = ',')]
+    partition: Vec<i32>,
+    /// earliest, latest, an offset, a time ago such as 2h, or @ and ms since 1970
+    #[arg(long, value_parser = target)]
+    to: Target,
+    /// Only show what it would do
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    At(Start),
+    Ago(Duration),
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    let expected = "earliest, latest, an offset, a time ago such as 2h, or @ and ms since 1970 is expected";
+    Ok(match text {
+        "earliest" => Target::At(Start::Earliest),
+        "latest" => Target::At(Start::Latest),
+        _ => match (text.strip_prefix('@'), text.parse::<i64>()) {
+            (Some(ms), _) => Target::At(Start::Time(ms.parse().map_err(|_| expected)?)),
+            (None, Ok(offset)) if offset >= 0 => Target::At(Start::Offset(offset)),
+            (None, Ok(_)) => return Err(expected.to_owned()),
+            (None, Err(_)) => Target::Ago(parse_duration(text).map_err(|_| expected)?),
+        },
+    })
+}
+
+/// A group as `/v1/groups` gives it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Group {
+    /// Its id.
+    pub group: String,
+    /// `classic` or `consumer`.
+    pub protocol: String,
+    /// Kafka's name of its state.
+    pub state: String,
+    /// The node that coordinates it.
+    pub coordinator: u32,
+    /// By member id.
+    pub members: Vec<Member>,
+    /// Records to read, of all partitions.
+    pub lag: i64,
+    /// By topic and partition.
+    pub partitions: Vec<Partition>,
+}
+
+/// One member.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Member {
+    /// Its id.
+    pub id: String,
+    /// `group.instance.id`.
+    pub instance: Option<String>,
+    /// Its `client.id`.
+    pub client_id: String,
+    /// Where it connects from.
+    pub host: String,
+    /// How many partitions it has.
+    pub partitions: usize,
+}
+
+/// One partition.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Partition {
+    /// Topic name.
+    pub topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// Of the record to read next.
+    pub committed: Option<i64>,
+    /// Offset after the last record.
+    pub end: Option<i64>,
+    /// Records to read.
+    pub lag: Option<i64>,
+    /// For how long the next of them has been there.
+    pub lag_seconds: Option<f64>,
+    /// Records a second that the lag grows by.
+    pub growth_per_second: Option<f64>,
+    /// The member that reads it.
+    pub owner: Option<String>,
+    /// Where that connects from.
+    pub host: Option<String>,
+}
+
+/// One partition of a reset.
+#[derive(Clone, Debug, Serialize)]
+struct Moved {
+    topic: String,
+    partition: i32,
+    before: Option<i64>,
+    after: i64,
+}
+
+/// Runs it.
+pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&options.bootstrap.bootstrap);
+    let (format, admin) = (options.output.output, &options.admin.admin);
+    match options.verb {
+        Verb::Ls => ls(format, &groups(admin).await?)?,
+        Verb::Describe { group } => describe(format, &one(admin, &group).await?)?,
+        Verb::Reset(reset) => self::reset(&client, format, reset).await?,
+        Verb::Remove { group, member } => {
+            let before = one(admin, &group).await?;
+            client.remove_member(&group, &member).await?;
+            let after = one(admin, &group).await?;
+            told(format, &group, &[("members", before.members.len()), ("members_after", after.members.len())])?;
+        }
+        Verb::Rm { groups } => {
+            for group in groups {
+                let offsets = one(admin, &group).await?.partitions.len();
+                client.delete_group(&group).await?;
+                told(format, &group, &[("offsets_removed", offsets)])?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn groups(admin: &str) -> anyhow::Result<Vec<Group>> {
+    get(admin, "/v1/groups").await?.json()
+}
+
+async fn one(admin: &str, group: &str) -> anyhow::Result<Group> {
+    match groups(admin).await?.into_iter().find(|found| found.group == group) {
+        Some(found) => Ok(found),
+        None => bail!("there is no group \"{group}\""),
+    }
+}
+
+fn told(format: Format, group: &str, facts: &[(&str, usize)]) -> anyhow::Result<()> {
+    let mut value = serde_json::json!({ "group": group });
+    facts.iter().for_each(|(name, count)| value[*name] = (*count).into());
+    print(format, &value, |_| {
+        let facts: Vec<String> =
+            facts.iter().map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();
+        format!("{group}: {}\n", facts.join(", "))
+    })
+}
+
+fn ls(format: Format, groups: &Vec<Group>) -> anyhow::Result<()> {
+    print(format, groups, |groups| {
+        let row = |group: &Group| {
+            [
+                group.group.clone(),
+                group.protocol.clone(),
+                group.state.clone(),
+                group.members.len().to_string(),
+                group.partitions.len().to_string(),
+                group.lag.to_string(),
+                group.coordinator.to_string(),
+            ]
+        };
+        let head = ["GROUP", "PROTOCOL", "STATE", "MEMBERS", "PARTITIONS", "LAG", "COORDINATOR"];
+        table(head, &groups.iter().map(row).collect::<Vec<_>>())
+    })
+}
+
+fn describe(format: Format, group: &Group) -> anyhow::Result<()> {
+    print(format, group, |group| {
+        let show = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let tenths = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.1}"));
+        let row = |partition: &Partition| {
+            [
+                format!("{}-{}", partition.topic, partition.partition),
+                show(partition.committed),
+                show(partition.end),
+                show(partition.lag),
+                tenths(partition.lag_seconds),
+                tenths(partition.growth_per_second),
+                partition.owner.clone().unwrap_or_else(|| "-".to_owned()),
+                partition.host.clone().unwrap_or_else(|| "-".to_owned()),
+            ]
+        };
+        let head = ["PARTITION", "COMMITTED", "END", "LAG", "SECONDS", "GROWTH/S", "MEMBER", "HOST"];
+        let (state, members) = (&group.state, group.members.len());
+        let title =
+            format!("{}: {state}, {} protocol, {members} members, lag {}\n", group.group, group.protocol, group.lag);
+        title + &table(head, &group.partitions.iter().map(row).collect::<Vec<_>>())
+    })
+}
+
+async fn reset(client: &Client, format: Format, reset: Reset) -> anyhow::Result<()> {
+    let mut partitions = client.partitions(&reset.topic, false).await?;
+    if let Some(unknown) = reset.partition.iter().find(|partition| !partitions.contains(partition)) {
+        bail!("{} has no partition {unknown}", reset.topic);
+    }
+    partitions.retain(|partition| reset.partition.is_empty() || reset.partition.contains(partition));
+    let start = match reset.to {
+        Target::At(start) => start,
+        Target::Ago(ago) => Start::Time(SystemClock::new().wall_ms() - i64::try_from(ago.as_millis())?),
+    };
+    let before = client.committed(&reset.group, &reset.topic, &partitions).await?;
+    let mut after = Offsets::new();
+    for partition in partitions {
+        let first = client.offset(&reset.topic, partition, Start::Earliest).await?;
+        let end = client.offset(&reset.topic, partition, Start::Latest).await?;
+        // Kafka's tool also keeps to what exists.
+        after.insert(partition, client.offset(&reset.topic, partition, start).await?.clamp(first, end));
+    }
+    if !reset.dry_run {
+        client.commit(&reset.group, &reset.topic, &after).await?;
+    }
+    let moved = |(partition, after): (&i32, &i64)| Moved {
+        topic: reset.topic.clone(),
+        partition: *partition,
+        before: before.get(partition).copied(),
+        after: *after,
+    };
+    let moved: Vec<Moved> = after.iter().map(moved).collect();
+    print(format, &moved, |moved| {
+        let row = |one: &Moved| {
+            let before = one.before.map_or_else(|| "-".to_owned(), |before| before.to_string());
+            [format!("{}-{}", one.topic, one.partition), before, one.after.to_string()]
+        };
+        table(["PARTITION", "BEFORE", "AFTER"], &moved.iter().map(row).collect::<Vec<_>>())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_goes_to_an_end_an_offset_or_a_time() {
+        assert_eq!(target("earliest"), Ok(Target::At(Start::Earliest)));
+        assert_eq!(target("17"), Ok(Target::At(Start::Offset(17))));
+        assert_eq!(target("9000000000"), Ok(Target::At(Start::Offset(9_000_000_000))));
+        assert_eq!(target("@1700000000000"), Ok(Target::At(Start::Time(1_700_000_000_000))));
+        assert_eq!(target("2h"), Ok(Target::Ago(Duration::from_secs(7_200))));
+        for bad in ["", "-3", "soon", "@x", "2 weeks"] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+    }
+}
