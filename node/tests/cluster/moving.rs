@@ -100,6 +100,7 @@ async fn a_change_waits_for_a_dead_node_and_can_be_cancelled_or_replaced() {
     // It dies when the change is asked for already.
     let fifth = world.start(5).await;
     ready(fifth.broker()).await;
+    eventually("everybody knows again", || all.iter().all(|broker| broker.is_alive(NodeId(5)))).await;
     let (asked, ()) = tokio::join!(ask(all[0], partition, on(&[1, 2, 5])), fifth.kill());
     asked.unwrap();
     sleep(Duration::from_secs(1)).await;
