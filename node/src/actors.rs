@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::controller::Image;
-use model::{GroupId, NodeId, ReplicaId};
+use model::{GroupId, NodeId, ReplicaId, StoreId};
 use ractor::{Actor, ActorRef};
 use tokio::sync::{Semaphore, watch};
 
@@ -36,6 +36,8 @@ pub const OPENINGS: usize = 256;
 pub struct Context {
     /// This node.
     pub node: NodeId,
+    /// Its data folder.
+    pub store: StoreId,
     /// This start of it: names in ractor's registry are never used twice.
     pub boot: u64,
     /// The rafts of this node.

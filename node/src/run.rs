@@ -149,9 +149,10 @@ impl Node {
         let bootstrap = Bootstrap::new(config, ports, peers.clone(), engine, standing.clone())?;
         let bootstrap = Arc::new(bootstrap);
         bootstrap.attach(broker.clone());
-        let boot = peers.directory().boot();
+        let (boot, store) = (peers.directory().boot(), peers.directory().store());
         let openings = Arc::new(Semaphore::new(OPENINGS));
-        let context = Context { node, boot, groups, router, budget, openings, clock: seams.clock, metrics, image };
+        let context =
+            Context { node, store, boot, groups, router, budget, openings, clock: seams.clock, metrics, image };
         let tree = Arc::default();
         let start = Start { broker, peers, bootstrap, context: Arc::new(context), standing, tree, stop, peers_stop };
         Ok(start.go(listeners, addresses, [stopper, peers_stopper], closed))

@@ -93,6 +93,11 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Image(image) => {
+                // An image from before this data folder was registered names replicas that were lost with the one before:
+                // to open such a one anew would be to forget what it has acknowledged.
+                if image.nodes.get(&self.context.node).is_none_or(|me| me.store != self.context.store) {
+                    return Ok(());
+                }
                 state.image = image;
                 self.follow(&myself, state);
                 self.sweep(state);
