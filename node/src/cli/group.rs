@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::client::{Client, Offsets, Start};
 use super::output::{Format, print, table};
 use super::{Admin, Bootstrap, Output, get};
+use crate::broker::{ConsumerGroup, PartitionLag};
 use crate::config::units::parse_duration;
 use crate::seams::{Clock, SystemClock};
 
@@ -90,63 +91,6 @@ fn target(text: &str) -> Result<Target, String> {
     })
 }
 
-/// A group as `/v1/groups` gives it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Group {
-    /// Its id.
-    pub group: String,
-    /// `classic` or `consumer`.
-    pub protocol: String,
-    /// Kafka's name of its state.
-    pub state: String,
-    /// The node that coordinates it.
-    pub coordinator: u32,
-    /// By member id.
-    pub members: Vec<Member>,
-    /// Records to read, of all partitions.
-    pub lag: i64,
-    /// By topic and partition.
-    pub partitions: Vec<Partition>,
-}
-
-/// One member.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Member {
-    /// Its id.
-    pub id: String,
-    /// `group.instance.id`.
-    pub instance: Option<String>,
-    /// Its `client.id`.
-    pub client_id: String,
-    /// Where it connects from.
-    pub host: String,
-    /// How many partitions it has.
-    pub partitions: usize,
-}
-
-/// One partition.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Partition {
-    /// Topic name.
-    pub topic: String,
-    /// Partition number.
-    pub partition: i32,
-    /// Of the record to read next.
-    pub committed: Option<i64>,
-    /// Offset after the last record.
-    pub end: Option<i64>,
-    /// Records to read.
-    pub lag: Option<i64>,
-    /// For how long the next of them has been there.
-    pub lag_seconds: Option<f64>,
-    /// Records a second that the lag grows by.
-    pub growth_per_second: Option<f64>,
-    /// The member that reads it.
-    pub owner: Option<String>,
-    /// Where that connects from.
-    pub host: Option<String>,
-}
-
 /// One partition of a reset.
 #[derive(Clone, Debug, Serialize)]
 struct Moved {
@@ -181,11 +125,11 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn groups(admin: &str) -> anyhow::Result<Vec<Group>> {
+async fn groups(admin: &str) -> anyhow::Result<Vec<ConsumerGroup>> {
     get(admin, "/v1/groups").await?.json()
 }
 
-async fn one(admin: &str, group: &str) -> anyhow::Result<Group> {
+async fn one(admin: &str, group: &str) -> anyhow::Result<ConsumerGroup> {
     match groups(admin).await?.into_iter().find(|found| found.group == group) {
         Some(found) => Ok(found),
         None => bail!("there is no group \"{group}\""),
@@ -202,9 +146,9 @@ fn told(format: Format, group: &str, facts: &[(&str, usize)]) -> anyhow::Result<
     })
 }
 
-fn ls(format: Format, groups: &Vec<Group>) -> anyhow::Result<()> {
+fn ls(format: Format, groups: &Vec<ConsumerGroup>) -> anyhow::Result<()> {
     print(format, groups, |groups| {
-        let row = |group: &Group| {
+        let row = |group: &ConsumerGroup| {
             [
                 group.group.clone(),
                 group.protocol.clone(),
@@ -220,11 +164,11 @@ fn ls(format: Format, groups: &Vec<Group>) -> anyhow::Result<()> {
     })
 }
 
-fn describe(format: Format, group: &Group) -> anyhow::Result<()> {
+fn describe(format: Format, group: &ConsumerGroup) -> anyhow::Result<()> {
     print(format, group, |group| {
         let show = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
         let tenths = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.1}"));
-        let row = |partition: &Partition| {
+        let row = |partition: &PartitionLag| {
             [
                 format!("{}-{}", partition.topic, partition.partition),
                 show(partition.committed),
