@@ -28,7 +28,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("kafka", &["seams", "config", "metrics", "broker"]),
     ("admin", &["seams", "config", "metrics", "broker"]),
     ("bench", &["seams", "config", "cli"]),
-    ("cli", &["seams", "config", "telemetry", "bench"]),
+    // `broker` for the types of its reports: a program that reads `/v1` needs no twins of what wrote it.
+    ("cli", &["seams", "config", "telemetry", "bench", "broker"]),
 ];
 
 /// A dependency, the folder that owns it, and why nobody else may name it.
