@@ -95,6 +95,11 @@ impl Groups {
         Groups { inner: Arc::new(inner) }
     }
 
+    /// Limits what is sent to new replicas of all groups, beside `catch_up_bytes_per_second`; the lower holds, 0 is no limit.
+    pub fn limit_catch_up(&self, bytes_per_second: u64) {
+        self.inner.throttle.limit(bytes_per_second);
+    }
+
     /// Opens a replica with what is on disk, or empty. `founders` are the replicas of a group that may be new: each of
     /// them writes the same first entry into a log never used, and the first campaigns at once, so that a new group has
     /// a leader within a round trip; only replicas of revision 1. What an earlier replica of this node left is destroyed first.

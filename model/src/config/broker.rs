@@ -31,6 +31,7 @@ const fn unset(name: &'static str, kind: Kind, doc: &'static str) -> Key {
 const FOREVER: &str = "9223372036854775807";
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 const POSITIVE: Rule = Range(1, MAX32);
+const POSITIVE_LONG: Rule = Range(1, i64::MAX);
 
 /// Every broker config key.
 #[rustfmt::skip]
@@ -44,10 +45,12 @@ pub const BROKER_KEYS: &[Key] = &[
     key("compression.zstd.level", Int, "3", Range(-131072, 22), Kept(LEVEL), "Level used when the broker compresses with zstd."),
     key("default.replication.factor", Int, "3", Range(1, 32767), Honoured, "Replicas of a topic made without a number, if there are so many nodes."),
     key("delete.topic.enable", Boolean, "true", Any, Honoured, "Whether topics may be deleted."),
+    key("follower.replication.throttled.rate", Long, FOREVER, POSITIVE_LONG, Kept("the limit of the replica that sends holds."), "Bytes a second that new replicas of the node take in."),
     key("group.initial.rebalance.delay.ms", Int, "3000", Range(0, MAX32), Honoured, "How long a new group waits for more members, ms."),
     key("group.max.session.timeout.ms", Int, "1800000", POSITIVE, Honoured, "Longest session of a group member, ms."),
     key("group.max.size", Int, "2147483647", POSITIVE, Honoured, "Most members of a group."),
     key("group.min.session.timeout.ms", Int, "6000", POSITIVE, Honoured, "Shortest session of a group member, ms."),
+    key("leader.replication.throttled.rate", Long, FOREVER, POSITIVE_LONG, Honoured, "Bytes a second that the node sends to new replicas, of all partitions together."),
     unset("listeners", String, "Addresses that the node listens on."),
     key("log.cleaner.delete.retention.ms", Long, "86400000", Range(0, i64::MAX), Honoured, "How long tombstones of a compacted topic are kept, ms."),
     key("log.cleaner.max.compaction.lag.ms", Long, FOREVER, Range(1, i64::MAX), Honoured, "How long a record may stay uncompacted, ms."),
@@ -83,6 +86,7 @@ pub const BROKER_KEYS: &[Key] = &[
     key("offsets.topic.replication.factor", Int, "3", Range(1, 32767), Honoured, "Replicas of the topic of committed offsets."),
     unset("process.roles", List, "Roles of the node: broker and controller."),
     key("producer.id.expiration.ms", Int, "86400000", POSITIVE, Only("86400000", "the time is the same for all partitions."), "How long a silent producer's sequences are kept, ms."),
+    key("replica.alter.log.dirs.io.max.bytes.per.second", Long, FOREVER, POSITIVE_LONG, Kept("a node has one log folder."), "Bytes a second moved between log folders."),
     unset("replica.lag.time.max.ms", Long, "A replica that was not at the end of its leader's log for so long is not in sync, ms."),
     key("transaction.max.timeout.ms", Int, "900000", POSITIVE, Kept("transactions are not implemented yet."), "Longest transaction a producer may ask for, ms."),
     key("unclean.leader.election.enable", Boolean, "false", Any, Only("false", "a replica that lacks acknowledged records never becomes leader."), "Whether a replica that lacks records may become leader."),

@@ -9,7 +9,7 @@ const MAX32: i64 = i32::MAX as i64;
 const LATER_TIERED: &str = "tiered storage is not implemented yet.";
 const NO_SEGMENTS: &str = "the log is not kept in segment files.";
 const ALWAYS_SYNCED: &str = "every record is synced on a majority before it is acknowledged.";
-const NO_REPLICA_THROTTLE: &str = "replication is not throttled.";
+const NO_REPLICA_THROTTLE: &str = "the throttle of a node holds for all its new replicas, and only for them.";
 const LEVEL: &str = "the producer's compression is kept as it is.";
 
 /// Every topic config key.

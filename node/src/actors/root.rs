@@ -99,6 +99,7 @@ impl Actor for Root {
                     return Ok(());
                 }
                 state.image = image;
+                self.limit_catch_up(&state.image);
                 self.follow(&myself, state);
                 self.sweep(state);
             }
@@ -189,6 +190,12 @@ impl Root {
                 let _ended = actor.cast(PartitionMessage::Destroy);
             }
         }
+    }
+
+    /// Kafka's tools set this for the time of a reassignment, and take it away at its end.
+    fn limit_catch_up(&self, image: &Image) {
+        let asked = image.broker_value("leader.replication.throttled.rate", Some(self.context.node)).parse();
+        self.context.groups.limit_catch_up(asked.ok().filter(|rate| *rate < i64::MAX as u64).unwrap_or(0));
     }
 
     /// Removes what the disk holds of replicas that were taken away while this node was down. An image that is older than such a
