@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::check;
 use crate::machine::{At, Effect, Out};
-pub use configs::{AlterConfigs, ConfigOp, ConfigResource, IncrementalAlterConfigs, IncrementalChange, OpKind};
+pub use configs::{
+    AlterConfigs, ConfigChange, ConfigOp, ConfigResource, IncrementalAlterConfigs, IncrementalChange, OpKind,
+};
 pub use describe::{Described, Source, Synonym};
 pub use image::{Image, Node, Snapshot, Topic};
 pub use nodes::{Endpoint, Registration};
@@ -246,8 +248,10 @@ impl Image {
             Command::CreatePartitions(create) => self.place(Placing::CreatePartitions(create), &Terms::default()),
             Command::Place { terms, what } => self.place(what, &terms),
             Command::DeleteTopics(delete) => any_ok(self.delete_topics(delete), Outcome::Deleted),
-            Command::AlterConfigs(alter) => any_ok(self.alter_configs(alter), Outcome::Each),
-            Command::IncrementalAlterConfigs(alter) => any_ok(self.incremental_alter_configs(alter), Outcome::Each),
+            Command::AlterConfigs(alter) => any_ok(self.alter_configs(alter, now_ms), Outcome::Each),
+            Command::IncrementalAlterConfigs(alter) => {
+                any_ok(self.incremental_alter_configs(alter, now_ms), Outcome::Each)
+            }
             Command::ReportReplicas(report) => (self.report_replicas(&report), Outcome::Each(vec![Ok(())])),
             Command::Operate(operate) => {
                 let result = self.operate(operate, now_ms);

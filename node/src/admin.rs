@@ -2,6 +2,7 @@
 //! Owns the connections of that port: `CONNECTIONS_MAX` at once, each at most `CONNECTION_LIFE` long.
 //! Never decides anything, never reaches below the broker.
 
+mod configs;
 mod describe;
 mod leaders;
 mod listener;
@@ -47,12 +48,14 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
 }
 
 /// All there is; also the values of the metrics' label, and `other`.
-const PAGES: [&str; 25] = [
+const PAGES: [&str; 27] = [
     "/metrics",
     "/livez",
     "/readyz",
     "/v1/openapi.json",
     "/v1/cluster",
+    "/v1/configs",
+    "/v1/configs/changes",
     "/v1/groups",
     "/v1/nodes",
     "/v1/partitions",
@@ -91,6 +94,8 @@ fn documented() -> OpenApiRouter<Broker> {
         .routes(routes!(live))
         .routes(routes!(ready))
         .routes(routes!(describe::cluster))
+        .routes(routes!(configs::list, configs::change))
+        .routes(routes!(configs::changes))
         .routes(routes!(describe::groups))
         .routes(routes!(describe::nodes))
         .routes(routes!(describe::partitions))

@@ -4,6 +4,7 @@
 mod append;
 mod auto_create;
 mod compact;
+mod configs;
 mod control;
 mod error;
 mod fleet;
@@ -37,6 +38,7 @@ use crate::seams::Clock;
 
 pub use crate::peer::questions::{ConsumerGroup, GroupMember, Member, PartitionLag, Quorum};
 pub use auto_create::{TokenBucket, random_topic_id};
+pub use configs::{NotSet, Setting, SettingChanged, SettingsChange};
 pub use error::{Error, Leader};
 pub use leadership::Unmoved;
 pub use operations::NotBegun;

@@ -1,6 +1,9 @@
 //! AlterConfigs and IncrementalAlterConfigs (KIP-339) of topics, nodes and the cluster's defaults.
 //! Invariant: only values that `config` accepts enter the image; a resource changes wholly or not at all.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::check;
@@ -59,6 +62,28 @@ pub struct ConfigOp {
     pub value: Option<String>,
 }
 
+/// One key that was changed, or that its resource no longer sets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigChange {
+    /// Version of the image it made.
+    pub version: u64,
+    /// When, ms since 1970.
+    pub at_ms: i64,
+    /// Whose.
+    pub resource: ConfigResource,
+    /// The key.
+    pub key: String,
+    /// What the resource had set; none if nothing.
+    pub before: Option<String>,
+    /// What it has set since; none if nothing.
+    pub after: Option<String>,
+}
+
+/// Changes that are remembered.
+const CHANGES_MAX: usize = 256;
+/// Of a value, characters that are remembered.
+const REMEMBERED_MAX: usize = 256;
+
 /// Kafka's AlterConfigOp.OpType; the numbers are those of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(i8)]
@@ -111,20 +136,25 @@ impl ConfigResource {
 }
 
 impl Image {
-    pub(super) fn alter_configs(&mut self, alter: AlterConfigs) -> Vec<Result<(), Error>> {
-        alter.changes.into_iter().map(|(resource, configs)| self.replace_configs(&resource, configs)).collect()
+    pub(super) fn alter_configs(&mut self, alter: AlterConfigs, now_ms: i64) -> Vec<Result<(), Error>> {
+        let replace = |(resource, configs)| self.replace_configs(&resource, configs, now_ms);
+        alter.changes.into_iter().map(replace).collect()
     }
 
-    pub(super) fn incremental_alter_configs(&mut self, alter: IncrementalAlterConfigs) -> Vec<Result<(), Error>> {
-        alter.changes.iter().map(|change| self.step_configs(change)).collect()
+    pub(super) fn incremental_alter_configs(
+        &mut self,
+        alter: IncrementalAlterConfigs,
+        now_ms: i64,
+    ) -> Vec<Result<(), Error>> {
+        alter.changes.iter().map(|change| self.step_configs(change, now_ms)).collect()
     }
 
-    fn step_configs(&mut self, change: &IncrementalChange) -> Result<(), Error> {
+    fn step_configs(&mut self, change: &IncrementalChange, now_ms: i64) -> Result<(), Error> {
         let mut configs = self.configs_of(&change.resource)?.clone();
         for op in &change.ops {
             self.step(&change.resource, op, &mut configs)?;
         }
-        self.replace_configs(&change.resource, configs)
+        self.replace_configs(&change.resource, configs, now_ms)
     }
 
     fn step(&self, resource: &ConfigResource, op: &ConfigOp, configs: &mut Configs) -> Result<(), Error> {
@@ -163,7 +193,11 @@ impl Image {
         }
     }
 
-    fn configs_of(&self, resource: &ConfigResource) -> Result<&Configs, Error> {
+    /// What a resource sets itself.
+    ///
+    /// # Errors
+    /// There is no such resource.
+    pub fn configs_of(&self, resource: &ConfigResource) -> Result<&Configs, Error> {
         static NONE: Configs = Configs::new();
         match resource {
             ConfigResource::Topic(name) => Ok(&self.topic(name).ok_or_else(|| unknown_topic(name))?.configs),
@@ -175,7 +209,7 @@ impl Image {
         }
     }
 
-    fn replace_configs(&mut self, resource: &ConfigResource, configs: Configs) -> Result<(), Error> {
+    fn replace_configs(&mut self, resource: &ConfigResource, configs: Configs, now_ms: i64) -> Result<(), Error> {
         let current = self.configs_of(resource)?;
         for (name, value) in &configs {
             let key = resource.key(name)?;
@@ -183,6 +217,8 @@ impl Image {
                 key.check(value).map_err(invalid)?;
             }
         }
+        let current = current.clone();
+        self.remember_changes(resource, &current, &configs, now_ms);
         match resource {
             ConfigResource::Topic(name) => {
                 let topic = self.topic(name).ok_or_else(|| unknown_topic(name))?;
@@ -194,5 +230,28 @@ impl Image {
         }
         check!(self.configs_of(resource).is_ok(), TopicIndexesAgree, "{resource:?} vanished");
         Ok(())
+    }
+
+    /// Notes each key that is not what it was; the oldest notes go.
+    fn remember_changes(&mut self, resource: &ConfigResource, before: &Configs, after: &Configs, now_ms: i64) {
+        let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        for name in keys.into_iter().filter(|name| before.get(*name) != after.get(*name)) {
+            let shown = |configs: &Configs| match resource.key(name) {
+                Ok(key) if key.is_sensitive() => configs.get(name).map(|_| "[hidden]".to_owned()),
+                _ => configs.get(name).map(|value| value.chars().take(REMEMBERED_MAX).collect()),
+            };
+            let (before, after) = (shown(before), shown(after));
+            let (version, resource, key) = (self.version + 1, resource.clone(), name.clone());
+            self.config_changes.push_back(Arc::new(ConfigChange {
+                version,
+                at_ms: now_ms,
+                resource,
+                key,
+                before,
+                after,
+            }));
+        }
+        let excess = self.config_changes.len().saturating_sub(CHANGES_MAX);
+        self.config_changes.drain(..excess);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::controller::{CreatedTopic, Duty, Endpoint, Operation, Partition};
+use crate::controller::{ConfigChange, CreatedTopic, Duty, Endpoint, Operation, Partition};
 use crate::ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 use crate::limits;
 use crate::planted::{self, Bug};
@@ -85,6 +85,8 @@ pub struct Image {
     pub duties: BTreeMap<NodeId, Duty>,
     /// Long work that goes on, or has ended lately.
     pub operations: BTreeMap<u64, Arc<Operation>>,
+    /// The config keys that were changed last, oldest first.
+    pub config_changes: VecDeque<Arc<ConfigChange>>,
     by_id: BTreeMap<TopicId, Arc<Topic>>,
     by_group: BTreeMap<GroupId, GroupBlock>,
     /// The topics that were deleted last, oldest first.
@@ -118,6 +120,8 @@ pub struct Snapshot {
     pub duties: BTreeMap<NodeId, Duty>,
     /// See [`Image`].
     pub operations: Vec<Operation>,
+    /// See [`Image`].
+    pub config_changes: Vec<ConfigChange>,
 }
 
 impl Default for Image {
@@ -134,6 +138,7 @@ impl Default for Image {
             next_producer_id: 0,
             duties: BTreeMap::new(),
             operations: BTreeMap::new(),
+            config_changes: VecDeque::new(),
             by_id: BTreeMap::new(),
             by_group: BTreeMap::new(),
             deleted: VecDeque::new(),
@@ -278,6 +283,7 @@ impl Image {
             deleted: self.deleted.iter().map(|topic| (**topic).clone()).collect(),
             duties: self.duties.clone(),
             operations: self.operations.values().map(|operation| (**operation).clone()).collect(),
+            config_changes: self.config_changes.iter().map(|change| (**change).clone()).collect(),
         }
     }
 
@@ -294,6 +300,7 @@ impl Image {
             deleted: snapshot.deleted.into_iter().map(Arc::new).collect(),
             duties: snapshot.duties,
             operations: snapshot.operations.into_iter().map(|one| (one.id, Arc::new(one))).collect(),
+            config_changes: snapshot.config_changes.into_iter().map(Arc::new).collect(),
             ..Image::default()
         };
         for topic in snapshot.topics {

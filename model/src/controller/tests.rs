@@ -281,6 +281,45 @@ fn an_image_once_taken_stays_as_it_is() {
 }
 
 #[test]
+fn changes_of_configs_are_remembered_and_the_oldest_forgotten() {
+    let mut machine = cluster(1);
+    apply(&mut machine, create(vec![topic("t", 1)]));
+    let mut set = |resource, key: &str, value: Option<String>| {
+        let kind = if value.is_some() { OpKind::Set } else { OpKind::Delete };
+        let ops = vec![ConfigOp { key: key.to_owned(), kind, value }];
+        let changes = vec![IncrementalChange { resource, ops }];
+        let command = IncrementalAlterConfigs { changes, validate_only: false };
+        let at = At { index: 1, term: 1, leader_ts: 77 };
+        machine.apply(at, Command::IncrementalAlterConfigs(command), &mut Out::default());
+        machine.image()
+    };
+    let image = set(ConfigResource::Topic("t".into()), "retention.ms", Some("5000".into()));
+    let first = ConfigChange {
+        version: image.version,
+        at_ms: 77,
+        resource: ConfigResource::Topic("t".into()),
+        key: "retention.ms".into(),
+        before: None,
+        after: Some("5000".into()),
+    };
+    assert_eq!(image.config_changes.iter().map(|change| (**change).clone()).collect::<Vec<_>>(), [first]);
+    let image = set(ConfigResource::Topic("t".into()), "retention.ms", Some("5000".into()));
+    assert_eq!(image.config_changes.len(), 1, "what is set to what it was is no change");
+    let image = set(ConfigResource::Topic("t".into()), "retention.ms", Some("-7".into()));
+    assert_eq!(image.config_changes.len(), 1, "what is refused is no change");
+    let image = set(ConfigResource::Topic("t".into()), "retention.ms", None);
+    let last = image.config_changes.back().unwrap();
+    assert_eq!((last.before.as_deref(), last.after.as_deref()), (Some("5000"), None));
+    for partitions in 1..=300 {
+        set(ConfigResource::Cluster, "num.partitions", Some(partitions.to_string()));
+    }
+    let image = set(ConfigResource::Cluster, "num.partitions", Some("301".into()));
+    assert_eq!(image.config_changes.len(), 256);
+    assert_eq!(image.config_changes.back().unwrap().before.as_deref(), Some("300"));
+    assert_eq!(Image::restore(image.snapshot()), *image, "a snapshot keeps them");
+}
+
+#[test]
 fn every_key_is_described_with_its_source() {
     let mut machine = cluster(1);
     apply(&mut machine, create(vec![topic("t", 1)]));

@@ -1,4 +1,6 @@
-//! `flotilla cluster info|health|can-stop`: one answer about all nodes. Health asks every node whether it serves.
+//! `flotilla cluster info|health|can-stop|config`: one answer about all nodes. Health asks every node whether it serves.
+
+mod config;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -43,6 +45,11 @@ enum Verb {
         #[arg(long, default_value = "60s", value_parser = parse_duration)]
         timeout: Duration,
     },
+    /// Settings of the cluster: get, set, unset, diff, history
+    Config {
+        #[command(subcommand)]
+        verb: config::Verb,
+    },
 }
 
 /// What `/v1/cluster` says.
@@ -82,6 +89,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let (address, format) = (&options.admin.admin, options.output.output);
     match options.verb {
         Verb::Info => info(address, format).await,
+        Verb::Config { verb } => config::run(address, verb, format).await,
         Verb::CanStop { node } => can_stop(address, node, format).await,
         Verb::Health { wait, timeout } => {
             let deadline = Instant::now() + if wait { timeout } else { Duration::ZERO };

@@ -1,7 +1,7 @@
 //! `flotilla group`: who reads what in a consumer group and how far behind it is; moves what it has committed.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -63,12 +63,16 @@ struct Reset {
     /// Only these partitions
     #[arg(long, short, value_delimiter = ',')]
     partition: Vec<i32>,
-    /// earliest, latest, an offset, a time ago such as 2h, or @ and ms since 1970
+    /// earliest, latest, an offset, a time ago such as 2h, or a time such as 2026-01-31T12:00:00Z or @ and ms since 1970
     #[arg(long, value_parser = target)]
     to: Target,
     /// Only show what it would do
     #[arg(long)]
     dry_run: bool,
+}
+
+fn since_epoch_ms(time: SystemTime) -> Option<i64> {
+    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +82,7 @@ enum Target {
 }
 
 fn target(text: &str) -> Result<Target, String> {
-    let expected = "earliest, latest, an offset, a time ago such as 2h, or @ and ms since 1970 is expected";
+    let expected = "earliest, latest, an offset, a time ago such as 2h, or a time such as 2026-01-31T12:00:00Z or @ and ms since 1970 is expected";
     Ok(match text {
         "earliest" => Target::At(Start::Earliest),
         "latest" => Target::At(Start::Latest),
@@ -86,7 +90,10 @@ fn target(text: &str) -> Result<Target, String> {
             (Some(ms), _) => Target::At(Start::Time(ms.parse().map_err(|_| expected)?)),
             (None, Ok(offset)) if offset >= 0 => Target::At(Start::Offset(offset)),
             (None, Ok(_)) => return Err(expected.to_owned()),
-            (None, Err(_)) => Target::Ago(parse_duration(text).map_err(|_| expected)?),
+            (None, Err(_)) => match humantime::parse_rfc3339_weak(text) {
+                Ok(time) => Target::At(Start::Time(since_epoch_ms(time).ok_or(expected)?)),
+                Err(_) => Target::Ago(parse_duration(text).map_err(|_| expected)?),
+            },
         },
     })
 }
@@ -235,6 +242,7 @@ mod tests {
         assert_eq!(target("17"), Ok(Target::At(Start::Offset(17))));
         assert_eq!(target("9000000000"), Ok(Target::At(Start::Offset(9_000_000_000))));
         assert_eq!(target("@1700000000000"), Ok(Target::At(Start::Time(1_700_000_000_000))));
+        assert_eq!(target("2023-11-14T22:13:20Z"), Ok(Target::At(Start::Time(1_700_000_000_000))));
         assert_eq!(target("2h"), Ok(Target::Ago(Duration::from_secs(7_200))));
         for bad in ["", "-3", "soon", "@x", "2 weeks"] {
             assert!(target(bad).is_err(), "{bad}");

@@ -1,6 +1,7 @@
 //! Tables for people, JSON for programs.
 
 use std::io::Write;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -58,6 +59,12 @@ pub fn pairs(rows: &[(&str, String)]) -> String {
 /// Numbers with commas: `1,2,3`.
 pub fn list<T: ToString>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// A time of the wall clock, to the second: `2026-01-31T12:00:00Z` (RFC 3339).
+pub fn time(wall_ms: i64) -> String {
+    let since = Duration::from_millis(u64::try_from(wall_ms).unwrap_or(0));
+    UNIX_EPOCH.checked_add(since).map_or_else(|| "-".to_owned(), |at| humantime::format_rfc3339_seconds(at).to_string())
 }
 
 /// Bytes for people: `1.2 MiB`.

@@ -134,6 +134,7 @@ async fn every_answer_is_what_the_document_says() {
                 "get" => fetch(admin, &filled).await,
                 // A cluster of one has nobody to hand anything to, so that some are refused: in the form described.
                 _ if path.ends_with("/leader") => change(admin, &filled, "{\"node\":1}").await,
+                _ if path == "/v1/configs" => change(admin, &filled, "{\"set\":{\"num.partitions\":\"5\"}}").await,
                 _ if path.ends_with("/replicas") => change(admin, &filled, "{\"nodes\":[1]}").await,
                 _ => change(admin, &filled, "{}").await,
             };
@@ -150,7 +151,7 @@ async fn every_answer_is_what_the_document_says() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 24, "a page more or less: say so here");
+    assert_eq!(seen, 27, "a page more or less: say so here");
     node.stop().await;
 }
 
@@ -174,6 +175,9 @@ async fn what_is_wrong_is_a_problem_in_words() {
         (409, change(admin, "/v1/nodes/1/drain", "{}").await),
         (409, change(admin, "/v1/nodes/1/undrain", "{}").await),
         (404, change(admin, "/v1/topics/none/partitions/0/leader", "{}").await),
+        (404, change(admin, "/v1/configs", "{\"node\":9,\"set\":{\"num.partitions\":\"5\"}}").await),
+        (422, change(admin, "/v1/configs", "{\"set\":{\"num.partitions\":\"many\"}}").await),
+        (422, change(admin, "/v1/configs", "{\"unset\":[\"nonsense\"]}").await),
     ];
     for (expected, (status, media, body)) in answers {
         let problem: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
