@@ -1,7 +1,6 @@
 //! Bugs to plant, one at a time, to see whether the simulation finds them. Without the feature `planted` every `is` is a constant
 //! false and nothing is left of it; with it, `sim --planted NAME` chooses one bug for the whole process.
 //! Invariant: a hook is one expression at the place where the bug would really be made, and changes nothing by itself.
-//! Not here yet, for want of the feature: groups.
 
 macro_rules! bugs {
     ($($name:ident = $text:literal,)*) => {
@@ -66,6 +65,11 @@ bugs! {
     ChangeForgotten = "a change of replicas is attended to only by whoever led the partition when it was asked for (a stuck reassignment)",
     WipedBeforeFinished = "a replica is wiped when its removal is asked for, not when it is finished",
     ReplicaIdReused = "a replica that comes back to a node gets the id it had there before its disk was wiped (Raft ids are for ever)",
+    ZombieCommit = "a commit counts whatever generation its member is of (zombies move cursors)",
+    DoubleOwner = "whoever asks before the leader has assigned is given what it had in the generation before",
+    LostRebalance = "a member that dies or leaves begins no rebalance: what it had has no owner",
+    CommitUncommitted = "a commit of offsets is answered before it is committed",
+    InstanceNotFenced = "a static member's older life may go on beside the new one (KIP-345 without fencing)",
     LostWakeUp = "readers that wait are not told of new records (liveness)",
 }
 

@@ -7,6 +7,11 @@ pub mod committed_durable;
 pub mod committed_stays;
 pub mod compacted_newest;
 pub mod end_linearizable;
+pub mod group_commits;
+pub mod group_covers;
+pub mod group_fenced;
+pub mod group_owners;
+pub mod groups_settle;
 pub mod leader_per_term;
 pub mod log_start_allowed;
 pub mod members_intersect;
@@ -41,10 +46,15 @@ pub const ALL: &[Checker] = &[
     ("S4 BatchesWhole", batches_whole::check),
     ("S4 CompactedNewest", compacted_newest::check),
     ("S5 OffsetsDense", offsets_dense::check),
+    ("S7 OneOwner", group_owners::check),
+    ("S7 ZombiesFenced", group_fenced::check),
+    ("S8 CommitsStay", group_commits::check),
+    ("S8 GroupCovers", group_covers::check),
     ("S12 ProducedOnce", produced_once::check),
     ("S14 MetadataLinearizable", metadata_linearizable::check),
     ("L1 WorksAfterHealing", works_after_healing::fresh_writes),
     ("L2 OperationsEnd", operations_end::check),
+    ("L5 GroupsSettle", groups_settle::check),
 ];
 
 /// Whether more than half of `voters` are `with` us.

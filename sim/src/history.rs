@@ -1,6 +1,7 @@
 //! What happened in a run, in order of simulated time: the story for people, the hash for comparing two runs, the operations and
 //! the ledger for the checkers. Owns nothing of the world; everybody appends, nobody edits.
 
+pub mod groups;
 pub mod operation;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use crate::coverage::Coverage;
 use crate::fault::Fault;
 use crate::workload::table::Table;
+use groups::{Groups, Outcome};
 use operation::{Action, Kind, Operation};
 
 /// A record as a producer wrote it: which producer, and its how-manieth record.
@@ -98,10 +100,11 @@ pub struct Deleted {
     pub acknowledged: i64,
 }
 
-/// Every line of what happened, with its simulated time, and the hash of all of it.
+/// Every line of what happened, with its simulated time, the time of the last event, and the hash of all of it.
 #[derive(Default)]
 struct Story {
     lines: Vec<String>,
+    elapsed: Duration,
     hash: u64,
 }
 
@@ -120,8 +123,6 @@ pub struct History {
     story: Story,
     /// Gets every event that goes into the hash, a line each, if somebody wants them.
     pub events: Option<BufWriter<File>>,
-    /// The time of the last event.
-    pub elapsed: Duration,
     /// What clients asked and were told.
     pub operations: Vec<Operation>,
     /// What the cluster acknowledged, and where it said it put it.
@@ -140,6 +141,8 @@ pub struct History {
     pub read: FullRead,
     /// The compacted topic.
     pub table: Table,
+    /// Consumer groups.
+    pub groups: Groups,
     /// Broken promises noticed on the way.
     pub violations: Vec<String>,
     /// Counts by name, for the summary.
@@ -169,6 +172,14 @@ impl History {
     /// Adds to the hash only: what is too frequent to tell.
     pub fn note(&mut self, at: Duration, what: &str, place: Place, serial: Serial) {
         let line = format!("{} {what} {place:?} {serial:?}", at.as_nanos());
+        self.mix(at, &line);
+    }
+
+    /// Commit `number` of a group ended.
+    pub fn end_commit(&mut self, at: Duration, number: usize, outcome: Outcome) {
+        let commit = &mut self.groups.commits[number];
+        commit.ended = Some((at, outcome));
+        let line = format!("{} commit {number} {commit:?}", at.as_nanos());
         self.mix(at, &line);
     }
 
@@ -226,6 +237,11 @@ impl History {
         *self.counts.entry(name).or_default() += 1;
     }
 
+    /// The time of the last event.
+    pub fn elapsed(&self) -> Duration {
+        self.story.elapsed
+    }
+
     /// FNV-1a over everything told and noted so far, with their times.
     pub fn hash(&self) -> u64 {
         self.story.hash
@@ -237,7 +253,7 @@ impl History {
     }
 
     fn mix(&mut self, at: Duration, line: &str) {
-        self.elapsed = self.elapsed.max(at);
+        self.story.elapsed = self.story.elapsed.max(at);
         if let Some(events) = &mut self.events {
             writeln!(events, "{line}").expect("the event log can be written");
         }

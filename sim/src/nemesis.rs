@@ -168,7 +168,7 @@ mod tests {
     fn every_case_has_a_scenario_or_is_named_as_open() {
         let shown: BTreeSet<u8> = every().flat_map(|scenario| scenario.cases.iter().copied()).collect();
         let missing: Vec<u8> = (1..=33).filter(|case| !shown.contains(case)).collect();
-        // A consumer past its session timeout.
+        // A consumer past its session timeout, which is in the workload.
         assert_eq!(missing, [13]);
     }
 }

@@ -185,6 +185,7 @@ impl Probe {
                 history.violate(at, format!("S16 ReplicasAsWanted: {words}"));
             }
         }
+        self.compare_coordinators(at, views, history);
         look_bounded(at, views, history);
         describe_topics(at, views, history);
     }
@@ -199,6 +200,20 @@ impl Probe {
         let (violations, news) = self.replicas.look(&image, &led(views), holds);
         violations.into_iter().for_each(|words| history.violate(at, format!("S16 ReplicasAsWanted: {words}")));
         news.into_iter().for_each(|news| history.count(news.name()));
+    }
+
+    /// All is quiet: coordinator shards that have applied the same entries must be the same.
+    fn compare_coordinators(&mut self, at: Duration, views: &[View], history: &mut History) {
+        for view in views.iter().filter(|view| view.state == State::Up && !self.damaged.contains(&view.node)) {
+            for group in view.broker.iter().flat_map(|broker| broker.rafts()) {
+                let digest = group.coordinator(|machine| crc32c::crc32c(format!("{machine:?}").as_bytes()));
+                let Some(digest) = digest else { continue };
+                let applied = *group.applied().borrow();
+                if let Some(words) = self.committed.digest(group.id(), applied, view.node, digest.into()) {
+                    history.violate(at, format!("S6 ReplicasIdentical: coordinators differ: {words}"));
+                }
+            }
+        }
     }
 
     /// Writes down what must be settled a few seconds from now.

@@ -35,7 +35,7 @@ impl Report {
             seed,
             violations: history.violations.iter().take(VIOLATIONS_SHOWN).cloned().collect(),
             hash: format!("{:016x}", history.hash()),
-            simulated_ms: u64::try_from(history.elapsed.as_millis()).unwrap_or(u64::MAX),
+            simulated_ms: u64::try_from(history.elapsed().as_millis()).unwrap_or(u64::MAX),
             counts: history.counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
             coverage: history.coverage.clone(),
         }

@@ -1,11 +1,11 @@
 //! Clients of the simulated world. They speak real Kafka bytes to the real listener and write what they learn to the history.
-//! Clients of the simulated world. They speak real Kafka bytes to the real listener and write what they learn to the history.
 //! Idempotent producers fill `ledger`, of which retention keeps a little; producers that never retry fill `audit`, from whose
-//! beginning records are deleted; `table` is compacted; readers follow and replay; monitors ask every node for the ends; admins make, change
-//! and delete topics of their own.
+//! beginning records are deleted; `table` is compacted; groups read `jobs`; readers follow and replay; monitors ask every node for
+//! the ends; admins make, change and delete topics of their own.
 
 pub mod admin;
 pub mod client;
+pub mod groups;
 pub mod loose;
 pub mod monitor;
 pub mod process;
@@ -29,6 +29,8 @@ pub const LEDGER: &str = "ledger";
 pub const AUDIT: &str = "audit";
 /// The compacted topic, which has clients of its own.
 pub const TABLE: (&str, i32) = ("table", 2);
+/// The topic that consumer groups read, which has clients of its own too.
+pub const JOBS: (&str, i32) = ("jobs", 3);
 /// The other two, with their numbers of partitions.
 pub const TOPICS: [(&str, i32); 2] = [(LEDGER, 4), (AUDIT, 2)];
 /// Bytes that retention leaves of each partition of the ledger; of the audit nothing goes but what is deleted.
@@ -49,7 +51,7 @@ const FOLLOW_FROM: Duration = Duration::from_secs(9);
 /// Clients that change topics.
 const ADMINS: u32 = 3;
 /// Nobody begins anything after this; by then everything has been healed for a while.
-const UNTIL: Duration = Duration::from_secs(34);
+pub const UNTIL: Duration = Duration::from_secs(34);
 /// Admins stop earlier: what timed out may still happen for a while.
 const ADMINS_UNTIL: Duration = Duration::from_secs(28);
 /// When the reader that replays begins.
@@ -85,7 +87,11 @@ fn configs(topic: &str) -> Vec<(&'static str, String)> {
 
 /// All clients of a run, from the first topic to the last read.
 pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
-    for (topic, partitions) in TOPICS.into_iter().chain([TABLE]) {
+    let with_groups = groups::plays(seed);
+    if with_groups {
+        groups::prepare(nodes).await;
+    }
+    for (topic, partitions) in TOPICS.into_iter().chain([TABLE]).chain(with_groups.then_some(JOBS)) {
         admin::create(nodes, topic, partitions, &configs(topic)).await;
     }
     ledger.borrow_mut().tell(now(), "the topics exist");
@@ -114,6 +120,9 @@ pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
         let rng = SmallRng::seed_from_u64(rng.random());
         tasks.spawn_local(table::write(nodes, ledger.clone(), rng, UNTIL));
     }
+    if with_groups {
+        groups::spawn(nodes, &ledger, &mut rng, &mut tasks);
+    }
     tasks.spawn_local(table::follow(nodes, ledger.clone(), FOLLOW_FROM, UNTIL));
     tasks.spawn_local(table::everything(nodes, ledger.clone(), UNTIL));
     tasks.spawn_local(read::follow::tail(nodes, ledger.clone(), UNTIL));
@@ -123,6 +132,9 @@ pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
         ended?;
     }
     ledger.borrow_mut().tell(now(), "every batch is acknowledged; reading everything");
+    if with_groups {
+        groups::everything(nodes, ledger.clone()).await;
+    }
     table::everything(nodes, ledger.clone(), Duration::ZERO).await;
     read::everything(nodes, ledger.clone()).await;
     read::follow::everything(nodes, ledger).await;

@@ -3,6 +3,7 @@
 use super::{Classic, Code, Phase, Sync};
 use crate::check;
 use crate::machine::At;
+use crate::planted::{self, Bug};
 
 impl Classic {
     fn enter(&mut self, at: At, phase: Phase) {
@@ -28,7 +29,9 @@ impl Classic {
         }
         for member in self.members.values_mut() {
             member.ready = false;
-            member.assignment = Vec::new();
+            if !planted::is(Bug::DoubleOwner) {
+                member.assignment = Vec::new();
+            }
         }
         self.enter(at, Phase::Preparing);
     }
@@ -110,7 +113,9 @@ impl Classic {
     pub(super) fn remove(&mut self, at: At, id: &str) {
         let gone = self.members.remove(id).is_some();
         check!(gone, GroupPhase, "{id} is no member");
-        self.rebalance(at);
+        if !planted::is(Bug::LostRebalance) || self.members.is_empty() {
+            self.rebalance(at);
+        }
     }
 
     fn rebalance(&mut self, at: At) {

@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use model::Reply as MachineReply;
 use model::command::{Payload, Tag};
 use model::coordinator::{Code, Command, CoordinatorMachine, Reply, Who};
+use model::planted::{self, Bug};
 use raft::{ProposeError, Proposed};
 use storage::codec;
 use tokio::sync::mpsc;
@@ -148,6 +149,10 @@ impl Coordinator {
                     self.touch(&who);
                 }
                 let _gone = told.send(answer.map_err(Denied::from));
+            }
+            Visit::Run(command @ Command::Commit(_), told) if planted::is(Bug::CommitUncommitted) => {
+                let _gone = told.send(Ok(Reply::Done(Ok(()))));
+                self.queue.push_back((command, After::Nothing));
             }
             Visit::Run(command, told) => {
                 let who = match &command {

@@ -9,10 +9,10 @@ use crate::fault::Fault;
 
 /// The node that was no founder.
 const JOINER: u32 = 4;
-/// Partitions that a fault may name, counted from 1 in the order of the image; the workload makes at least as many.
-const PARTITIONS: u32 = 4;
-/// Partitions that may be moved: those that records are written to.
-const MOVED: u32 = 6;
+/// Partitions that a fault may name, counted from 1 in the order in which they were made: the coordinator shards, and those of the ledger.
+const PARTITIONS: u32 = 6;
+/// Partitions that may be moved: the coordinator shards, and those that records are written to.
+const MOVED: u32 = 8;
 /// A copy of a disk is so old at least when its node falls: until then its peers heard of later writes.
 const AGE_MS_MIN: u64 = 500;
 const HOUR_MS: i64 = 3_600_000;

@@ -12,7 +12,7 @@ use wire::kafka::frame;
 use wire::kafka::messages::metadata::MetadataRequestTopic;
 use wire::kafka::messages::{self, MetadataRequest, RequestBody};
 
-use super::{KAFKA_PORT, TABLE, TOPICS, host};
+use super::{JOBS, KAFKA_PORT, TABLE, TOPICS, host};
 use crate::history::Partition;
 
 /// A request that takes longer is given up, and its connection with it.
@@ -190,7 +190,7 @@ impl Client {
     async fn learn_leaders(&mut self) -> anyhow::Result<()> {
         let named =
             |(name, _): (&'static str, i32)| MetadataRequestTopic::default().with_name(Some(name.to_owned().into()));
-        let known = TOPICS.into_iter().chain([TABLE]);
+        let known = TOPICS.into_iter().chain([TABLE, JOBS]);
         let topics = known.clone().map(named).collect();
         let request = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false);
         let answer = self.call_any(METADATA_VERSION, &request).await?;
