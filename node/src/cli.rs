@@ -4,6 +4,7 @@
 pub mod check;
 pub mod client;
 pub mod cluster;
+mod context;
 pub mod dev;
 pub mod group;
 mod http;
@@ -61,6 +62,8 @@ enum Command {
     Raft(raft::Options),
     /// Measure: produce, consume, e2e, idle
     Bench(bench::Options),
+    /// Names for clusters: ls, add, use, rm
+    Context(context::Options),
     /// Check a configuration file
     Check(check::Options),
     /// Print a completion script
@@ -74,7 +77,7 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct Bootstrap {
     /// Kafka addresses, with commas
-    #[arg(long, short = 'b', env = "FLOTILLA_BOOTSTRAP", default_value = "127.0.0.1:9092", global = true)]
+    #[arg(long, short = 'b', env = "FLOTILLA_BOOTSTRAP", default_value_t = context::bootstrap(), global = true)]
     pub bootstrap: String,
 }
 
@@ -82,7 +85,7 @@ pub struct Bootstrap {
 #[derive(Clone, Debug, Args)]
 pub struct Admin {
     /// HTTP address of any node
-    #[arg(long, env = "FLOTILLA_ADMIN", default_value = "127.0.0.1:9640", global = true)]
+    #[arg(long, env = "FLOTILLA_ADMIN", default_value_t = context::admin(), global = true)]
     pub admin: String,
 }
 
@@ -96,8 +99,15 @@ pub struct Output {
 
 /// Parses the command line and runs it.
 pub fn main() -> ExitCode {
+    let chosen = context::choose();
     let cli = Cli::parse();
-    match run(cli.command) {
+    // What asks no cluster runs whatever stands in the file of contexts.
+    let asks_nobody = matches!(
+        cli.command,
+        Command::Dev(_) | Command::Server(_) | Command::Check(_) | Command::Completion { .. } | Command::Context(_)
+    );
+    let chosen = if asks_nobody { Ok(()) } else { chosen };
+    match chosen.and_then(|()| run(cli.command)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -120,6 +130,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Operation(options) => on_runtime(operation::run(options)),
         Command::Raft(options) => on_runtime(raft::run(options)),
         Command::Bench(options) => on_one_thread(bench::run(options)),
+        Command::Context(options) => context::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Completion { shell } => {
             let mut script = Vec::new();

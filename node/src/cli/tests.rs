@@ -26,6 +26,10 @@ fn every_documented_command_parses() {
         "topic produce hello --key-separator : -z zstd",
         "topic consume hello --start latest -n 3 --format %k:%v\\n -o json",
         "cluster info",
+        "cluster config set num.partitions=6 a=b=c --node 2 --dry-run",
+        "cluster config get num.partitions -o json",
+        "context add prod --bootstrap a:9092,b:9092 --admin a:9640",
+        "context use prod",
         "cluster health --wait --timeout 5s",
         "node ls -o json",
         "partition describe orders -o json",
@@ -73,6 +77,8 @@ fn mistakes_are_refused() {
         "bench produce --rate 0",
         "bench produce --set log.level=warn",
         "topic create a -c x",
+        "cluster config set num.partitions",
+        "context add prod",
     ] {
         let arguments = std::iter::once("flotilla").chain(line.split(' '));
         assert!(Cli::try_parse_from(arguments).is_err(), "{line}");
