@@ -46,7 +46,7 @@ pub use read::bytes_of;
 pub use types::*;
 pub use wake::Wake;
 
-pub use crate::router::desk::{Denied, Joined, Joining, Synced};
+pub use crate::router::desk::{Beating, Denied, Joined, Joining, Synced};
 
 /// Whether this node belongs to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 //! Bounded: visits by the desk, those who wait by the connections, sessions by `MEMBERS_MAX`.
 //! Never decides for a group: whether a member fits, leads or is fenced is the replicated machine's to say.
 mod answers;
+mod beats;
 mod soft;
+mod subscriptions;
 mod timers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,7 +15,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use model::Reply as MachineReply;
 use model::command::{Payload, Tag};
-use model::coordinator::{Code, Command, CoordinatorMachine, Reply, Who};
+use model::coordinator::{Beaten, Code, Command, CoordinatorMachine, Reply, Who};
 use model::planted::{self, Bug};
 use raft::{ProposeError, Proposed};
 use storage::codec;
@@ -35,6 +37,7 @@ const MEMBERS_MAX: usize = 50_000;
 enum After {
     Join(Who, Told<Joined>),
     Sync(Who, Told<Synced>),
+    Beat(Who, Told<(String, Beaten)>),
     Run(Option<Who>, Told<Reply>),
     /// Nobody waits.
     Nothing,
@@ -150,6 +153,7 @@ impl Coordinator {
                 }
                 let _gone = told.send(answer.map_err(Denied::from));
             }
+            Visit::Beat(beating, told) => self.take_beat(beating, told),
             Visit::Run(command @ Command::Commit(_), told) if planted::is(Bug::CommitUncommitted) => {
                 let _gone = told.send(Ok(Reply::Done(Ok(()))));
                 self.queue.push_back((command, After::Nothing));
@@ -164,11 +168,15 @@ impl Coordinator {
         }
     }
 
+    fn is_crowded(&self) -> bool {
+        self.groups.values().map(|soft| soft.sessions.len()).sum::<usize>() >= MEMBERS_MAX
+    }
+
     /// A member without an id gets one; one that comes again is known by it.
     fn take_join(&mut self, joining: Joining, told: Told<Joined>) {
         let Joining { mut join, comes_again } = joining;
         let timeout = Duration::from_millis(u64::try_from(join.member.session_timeout_ms).unwrap_or(0));
-        let crowded = self.groups.values().map(|soft| soft.sessions.len()).sum::<usize>() >= MEMBERS_MAX;
+        let crowded = self.is_crowded();
         let soft = self.groups.entry(join.who.group.clone()).or_default();
         let is_known = soft.sessions.contains_key(&join.who.member);
         if crowded && !is_known {
@@ -241,6 +249,7 @@ impl Coordinator {
                 let soft = self.groups.entry(who.group.clone()).or_default();
                 soft.syncs.insert(who.member.clone(), Waiting { who, told });
             }
+            (After::Beat(who, told), Reply::Beaten(beaten)) => self.follow_beat(who, told, beaten, now),
             (After::Run(who, told), reply) => {
                 who.iter().filter(|_| reply == Reply::Done(Ok(()))).for_each(|who| self.touch(who));
                 let _gone = told.send(Ok(reply));
@@ -260,6 +269,7 @@ impl Visit {
             Visit::Join(_, told) => After::Join(Who::default(), told).deny(why),
             Visit::Sync(_, told) => After::Sync(Who::default(), told).deny(why),
             Visit::Heartbeat(_, told) => drop(told.send(Err(why.clone()))),
+            Visit::Beat(_, told) => After::Beat(Who::default(), told).deny(why),
             Visit::Run(_, told) => After::Run(None, told).deny(why),
         }
     }
@@ -270,6 +280,7 @@ impl After {
         match self {
             After::Join(_, told) => drop(told.send(Err(why.clone()))),
             After::Sync(_, told) => drop(told.send(Err(why.clone()))),
+            After::Beat(_, told) => drop(told.send(Err(why.clone()))),
             After::Run(_, told) => drop(told.send(Err(why.clone()))),
             After::Nothing => {}
         }
@@ -300,6 +311,10 @@ fn group_of(command: Command) -> String {
 
 /// An id that nobody else has: what the client calls itself, and a random UUID.
 fn member_id(client: &str) -> String {
+    format!("{client}-{}", uuid())
+}
+
+fn uuid() -> String {
     let hex = format!("{:032x}", rand::random::<u128>());
-    format!("{client}-{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use model::controller::internal::CONSUMER_OFFSETS;
 use model::controller::{Command as Control, CreateTopics, NewTopic};
-use model::coordinator::{Command, CoordinatorMachine, Group, Reply, Sync, Who};
+use model::coordinator::{Beaten, Command, CoordinatorMachine, Group, Reply, Sync, Who};
 use model::{GroupId, NodeId};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Broker, random_topic_id};
 use crate::router::LocalPartition;
-use crate::router::desk::{Denied, Joined, Joining, Synced, Visit};
+use crate::router::desk::{Beating, Denied, Joined, Joining, Synced, Visit};
 
 /// How long making the shards, and finding their leaders, may take before the client is told to ask again.
 const MAKING: Duration = Duration::from_secs(5);
@@ -92,6 +92,16 @@ impl Broker {
         let local = self.coordinated(&who.group)?;
         let desk = local.desk().ok_or(Denied::NotCoordinator)?;
         desk.visit(|told| Visit::Heartbeat(who, told)).await
+    }
+
+    /// A member of the consumer protocol lives, joins, leaves or has given partitions up. Gives its id too.
+    ///
+    /// # Errors
+    /// As [`Denied`] says.
+    pub async fn consumer_heartbeat(&self, beating: Beating) -> Result<(String, Beaten), Denied> {
+        let local = self.coordinated(&beating.beat.who.group)?;
+        let desk = local.desk().ok_or(Denied::NotCoordinator)?;
+        desk.visit(|told| Visit::Beat(beating, told)).await
     }
 
     /// Runs a command of a group and waits until it is committed.

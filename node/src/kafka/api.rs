@@ -16,6 +16,8 @@ pub(super) mod alter_configs;
 pub(super) mod alter_partition_reassignments;
 pub(super) mod api_versions;
 mod configs;
+pub(super) mod consumer_group_describe;
+pub(super) mod consumer_group_heartbeat;
 mod control;
 pub(super) mod create_partitions;
 pub(super) mod create_topics;

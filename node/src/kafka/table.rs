@@ -97,6 +97,8 @@ fn answer(api: ApiKey, call: Call, body: Bytes) -> Answer {
         ApiKey::DescribeConfigs => typed(call, body, api::describe_configs::answer),
         ApiKey::AlterConfigs => typed(call, body, api::alter_configs::answer),
         ApiKey::IncrementalAlterConfigs => typed(call, body, api::incremental_alter_configs::answer),
+        ApiKey::ConsumerGroupHeartbeat => typed(call, body, api::consumer_group_heartbeat::answer),
+        ApiKey::ConsumerGroupDescribe => typed(call, body, api::consumer_group_describe::answer),
         ApiKey::ListConfigResources => typed(call, body, api::list_config_resources::answer),
         ApiKey::ElectLeaders => typed(call, body, api::elect_leaders::answer),
         ApiKey::DescribeQuorum => typed(call, body, api::describe_quorum::answer),

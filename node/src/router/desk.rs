@@ -1,7 +1,8 @@
 //! The front of a coordinator shard: whoever speaks for a member of a group queues here, and the shard's actor answers.
 //! Bounded by `VISITS_MAX`; the bytes are those of client requests, which the listener's budget bounds until they are answered.
 //! Reads need no visit: they look at the replicated machine themselves.
-use model::coordinator::{Code, Command, Join, Reply, Sync, Who};
+use model::assign::Assignor;
+use model::coordinator::{Beat, Beaten, Code, Command, Join, Reply, Sync, Who};
 use tokio::sync::{mpsc, oneshot};
 
 /// Visits that wait for the actor's next turn.
@@ -22,6 +23,9 @@ pub enum Denied {
     /// The member is to come again under this id (KIP-394).
     #[error("the member needs an id")]
     MemberIdRequired(String),
+    /// The expression of topic names is none, in words.
+    #[error("{0}")]
+    BadPattern(String),
     /// The group refuses.
     #[error(transparent)]
     Refused(#[from] Code),
@@ -37,6 +41,19 @@ pub struct Joining {
     pub join: Join,
     /// Whether a new member without an instance id is told its id first, and joins with that.
     pub comes_again: bool,
+}
+
+/// A heartbeat of the consumer protocol as it came: what the member subscribes to is for the actor to look up.
+#[derive(Clone, Debug)]
+pub struct Beating {
+    /// What it says, without subscription and topics. A member that has no id yet gets one.
+    pub beat: Beat,
+    /// Topic names; `None`: as before.
+    pub names: Option<Vec<String>>,
+    /// A regular expression of topic names; empty: none any more; `None`: as before.
+    pub pattern: Option<String>,
+    /// How the group should assign; `None`: as before.
+    pub assignor: Option<Assignor>,
 }
 
 /// A member of a generation.
@@ -77,6 +94,8 @@ pub enum Visit {
     Sync(Sync, Told<Synced>),
     /// Heartbeat: answered at once.
     Heartbeat(Who, Told<()>),
+    /// ConsumerGroupHeartbeat: answered as soon as it is committed, at once if it changes nothing. With the member's id.
+    Beat(Beating, Told<(String, Beaten)>),
     /// Anything that is answered as soon as it is committed.
     Run(Command, Told<Reply>),
 }

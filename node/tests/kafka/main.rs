@@ -1,6 +1,7 @@
 //! The Kafka listener over real sockets, asked in raw bytes: what every client of every age relies on.
 mod admin;
 mod client;
+mod consumer_groups;
 mod elect;
 mod every_version;
 mod fetch;

@@ -146,6 +146,8 @@ apis! {
     DescribeQuorum          = 55, 0..=2,  flexible 0,  advertised 0, false;
     DescribeCluster         = 60, 0..=2,  flexible 0,  advertised 0, false;
     DescribeProducers       = 61, 0..=0,  flexible 0,  advertised 0, false;
+    ConsumerGroupHeartbeat  = 68, 0..=1,  flexible 0,  advertised 0, false;
+    ConsumerGroupDescribe   = 69, 0..=1,  flexible 0,  advertised 0, false;
     ListConfigResources     = 74, 0..=1,  flexible 0,  advertised 0, false;
     DescribeTopicPartitions = 75, 0..=0,  flexible 0,  advertised 0, false;
 }

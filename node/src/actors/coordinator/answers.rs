@@ -14,6 +14,9 @@ impl Coordinator {
     pub(super) fn look(&mut self, group: &str, only_joined: bool, now: Instant) {
         let glance = self.read(|machine| machine.group(group).and_then(Group::classic).map(Glance::of)).flatten();
         self.set_turn(group, glance.as_ref(), now);
+        if glance.is_none() {
+            self.set_revocations(group, now);
+        }
         let in_vain = only_joined && glance.as_ref().is_some_and(Glance::is_preparing);
         let Some(soft) = self.groups.get_mut(group) else { return };
         let joins = if in_vain { BTreeMap::new() } else { std::mem::take(&mut soft.joins) };

@@ -18,6 +18,8 @@ pub struct Soft {
     pub joins: BTreeMap<String, Waiting<Joined>>,
     /// Who waits for its assignment, by member id.
     pub syncs: BTreeMap<String, Waiting<Synced>>,
+    /// Members of the consumer protocol that have to give partitions up, and until when.
+    pub revoking: BTreeMap<String, Instant>,
     /// When the phase of a rebalance ends.
     pub turn: Option<Turn>,
 }
@@ -65,6 +67,8 @@ impl Soft {
 pub enum Alarm {
     /// A member's session.
     Session(String, String),
+    /// A member that has to give partitions up.
+    Revocation(String, String),
     /// A group's phase.
     Turn(String),
     /// Looking for offsets that nobody needs.

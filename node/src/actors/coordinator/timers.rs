@@ -42,18 +42,21 @@ pub(super) fn milliseconds(value: i64) -> Duration {
 
 impl Coordinator {
     /// The value of a broker's key here.
-    fn number(&self, key: &str) -> i64 {
+    pub(super) fn number(&self, key: &str) -> i64 {
         let image = self.context.image.borrow();
         image.broker_value(key, Some(self.context.node)).parse().unwrap_or(0)
     }
 
     /// Begins with full sessions and phases.
     pub(super) fn take_over(&mut self, now: Instant) {
-        let of = |group: &Group| match &group.kind {
-            Kind::Classic(classic) => {
-                classic.members.iter().map(|(id, member)| (id.clone(), member.session_timeout_ms)).collect()
+        let consumer_ms = i32::try_from(self.number("group.consumer.session.timeout.ms")).unwrap_or(i32::MAX);
+        let of = |group: &Group| -> Vec<(String, i32)> {
+            match &group.kind {
+                Kind::Classic(classic) => {
+                    classic.members.iter().map(|(id, member)| (id.clone(), member.session_timeout_ms)).collect()
+                }
+                Kind::Consumer(consumer) => consumer.members.keys().map(|id| (id.clone(), consumer_ms)).collect(),
             }
-            Kind::Consumer(_) => Vec::new(),
         };
         let all = self.read(|machine| machine.groups().map(|(id, group)| (id.clone(), of(group))).collect::<Vec<_>>());
         for (group, members) in all.unwrap_or_default() {
@@ -78,7 +81,7 @@ impl Coordinator {
         }
     }
 
-    fn set_session(&mut self, group: &str, member: &str, timeout: Duration, now: Instant) {
+    pub(super) fn set_session(&mut self, group: &str, member: &str, timeout: Duration, now: Instant) {
         let soft = self.groups.entry(group.to_owned()).or_default();
         let deadline = now + timeout;
         // An alarm that is set already rings no later than is needed, unless the timeout has become shorter.
@@ -122,6 +125,7 @@ impl Coordinator {
         while let Some(alarm) = self.alarms.due(now) {
             match alarm {
                 Alarm::Session(group, member) => self.end_session(group, member, now),
+                Alarm::Revocation(group, member) => self.end_revocation(group, member, now),
                 Alarm::Turn(group) => self.end_turn(group, now),
                 Alarm::Retention => {
                     self.expire_offsets();
@@ -193,6 +197,7 @@ impl Coordinator {
     /// Forgets the offsets of topics that were deleted.
     pub(super) fn follow_image(&mut self) {
         let image = self.context.image.borrow().clone();
+        self.refresh(&image);
         let last = image.last_deleted();
         if self.deletion == last {
             return;

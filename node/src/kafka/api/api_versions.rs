@@ -7,12 +7,19 @@ use wire::kafka::{ErrorCode, Str, versions};
 
 use crate::kafka::Call;
 
-/// The feature that tells clients and tools which Kafka this is like: 25 is 4.0. No other feature is final until the
-/// groups and transactions behind it work.
-const METADATA_VERSION: Str = Str::from_static("metadata.version");
-const METADATA_VERSION_LEVEL: i16 = 25;
-/// The lowest that KRaft ever had (3.3).
-const METADATA_VERSION_MIN: i16 = 7;
+/// What the cluster does as a whole, in Kafka's levels.
+struct Feature {
+    name: &'static str,
+    /// The lowest that there ever was.
+    min: i16,
+    /// Ours, which is final.
+    level: i16,
+}
+
+/// `metadata.version` tells clients and tools which Kafka this is like: 25 is 4.0 (7: the first of KRaft, 3.3). `group.version` 1:
+/// groups of the consumer protocol (KIP-848). No other feature is final until what is behind it works.
+const FEATURES: [Feature; 2] =
+    [Feature { name: "group.version", min: 0, level: 1 }, Feature { name: "metadata.version", min: 7, level: 25 }];
 /// Longest `client.software.name` or version; Kafka allows what matches its pattern, of any length.
 const SOFTWARE_BYTES_MAX: usize = 256;
 
@@ -23,18 +30,21 @@ pub(in crate::kafka) async fn answer(call: Call, request: ApiVersionsRequest) ->
         return versions::api_versions_response(ErrorCode::InvalidRequest);
     }
     let mut answer = versions::api_versions_response(ErrorCode::None);
-    answer.supported_features = vec![SupportedFeatureKey {
-        name: METADATA_VERSION,
-        min_version: METADATA_VERSION_MIN,
-        max_version: METADATA_VERSION_LEVEL,
-        ..Default::default()
-    }];
-    answer.finalized_features = vec![FinalizedFeatureKey {
-        name: METADATA_VERSION,
-        min_version_level: METADATA_VERSION_LEVEL,
-        max_version_level: METADATA_VERSION_LEVEL,
-        ..Default::default()
-    }];
+    for feature in FEATURES {
+        let name = Str::from_static(feature.name);
+        answer.supported_features.push(SupportedFeatureKey {
+            name: name.clone(),
+            min_version: feature.min,
+            max_version: feature.level,
+            ..Default::default()
+        });
+        answer.finalized_features.push(FinalizedFeatureKey {
+            name,
+            min_version_level: feature.level,
+            max_version_level: feature.level,
+            ..Default::default()
+        });
+    }
     answer.finalized_features_epoch = i64::try_from(call.broker().image().version).unwrap_or(i64::MAX);
     answer
 }

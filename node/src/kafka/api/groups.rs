@@ -17,6 +17,7 @@ pub(super) fn code(denied: &Denied) -> ErrorCode {
         Denied::Loading => ErrorCode::CoordinatorLoadInProgress,
         Denied::Unavailable => ErrorCode::CoordinatorNotAvailable,
         Denied::MemberIdRequired(_) => ErrorCode::MemberIdRequired,
+        Denied::BadPattern(_) => ErrorCode::InvalidRegularExpression,
         Denied::Refused(code) => refusal(*code),
     }
 }

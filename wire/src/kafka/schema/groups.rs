@@ -12,6 +12,8 @@ const OFFSET: Field = field("committed offset", I64);
 const LEADER_EPOCH: Field = field("committed leader epoch", I32);
 const METADATA: Field = field("metadata", STR).nullable(0);
 
+const OWNED: Kind = array_of![field("topic id", UUID), field("partitions", I32_ARRAY)];
+
 pub(super) mod request {
     use super::*;
 
@@ -94,6 +96,22 @@ pub(super) mod request {
         &[field("groups", STR_ARRAY), field("include operations", BOOL).since(3)];
 
     pub(in crate::kafka::schema) const DELETE_GROUPS: &[Field] = &[field("groups", STR_ARRAY)];
+
+    pub(in crate::kafka::schema) const CONSUMER_GROUP_HEARTBEAT: &[Field] = &[
+        GROUP,
+        MEMBER,
+        field("member epoch", I32),
+        INSTANCE,
+        field("rack id", STR).nullable(0),
+        field("rebalance timeout", I32),
+        field("topics", STR_ARRAY).nullable(0),
+        field("topic expression", STR).since(1).nullable(1),
+        field("assignor", STR).nullable(0),
+        field("owned", OWNED).nullable(0),
+    ];
+
+    pub(in crate::kafka::schema) const CONSUMER_GROUP_DESCRIBE: &[Field] =
+        &[field("groups", STR_ARRAY), field("include operations", BOOL)];
 
     pub(in crate::kafka::schema) const OFFSET_DELETE: &[Field] =
         &[GROUP, field("topics", array_of![field("topic", STR), field("partitions", array_of![PARTITION])])];
@@ -222,6 +240,54 @@ pub(super) mod response {
     ];
 
     pub(in crate::kafka::schema) const DELETE_GROUPS: &[Field] = &[THROTTLE, field("results", array_of![GROUP, ERROR])];
+
+    pub(in crate::kafka::schema) const CONSUMER_GROUP_HEARTBEAT: &[Field] = &[
+        THROTTLE,
+        ERROR,
+        MESSAGE,
+        field("member id", STR).nullable(0),
+        field("member epoch", I32),
+        field("heartbeat interval", I32),
+        field("assignment", Kind::Struct(&[field("partitions", OWNED)])).nullable(0),
+    ];
+
+    const ASSIGNMENT: Kind = Kind::Struct(&[field(
+        "partitions",
+        array_of![field("topic id", UUID), field("topic", STR), field("partitions", I32_ARRAY)],
+    )]);
+
+    pub(in crate::kafka::schema) const CONSUMER_GROUP_DESCRIBE: &[Field] = &[
+        THROTTLE,
+        field(
+            "groups",
+            array_of![
+                ERROR,
+                MESSAGE,
+                GROUP,
+                field("state", STR),
+                field("group epoch", I32),
+                field("assignment epoch", I32),
+                field("assignor", STR),
+                field(
+                    "members",
+                    array_of![
+                        MEMBER,
+                        INSTANCE,
+                        field("rack id", STR).nullable(0),
+                        field("member epoch", I32),
+                        field("client id", STR),
+                        field("client host", STR),
+                        field("topics", STR_ARRAY),
+                        field("topic expression", STR).nullable(0),
+                        field("assignment", ASSIGNMENT),
+                        field("target", ASSIGNMENT),
+                        field("member type", I8).since(1),
+                    ]
+                ),
+                field("operations", I32),
+            ],
+        ),
+    ];
 
     pub(in crate::kafka::schema) const OFFSET_DELETE: &[Field] = &[
         ERROR,

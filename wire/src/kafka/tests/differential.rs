@@ -57,6 +57,8 @@ fn request_through_oracle(api: ApiKey, version: i16, body: Bytes) -> Option<Byte
         ApiKey::AlterPartitionReassignments => through::<oracle::AlterPartitionReassignmentsRequest>(version, body),
         ApiKey::ListPartitionReassignments => through::<oracle::ListPartitionReassignmentsRequest>(version, body),
         ApiKey::DescribeCluster => through::<oracle::DescribeClusterRequest>(version, body),
+        ApiKey::ConsumerGroupHeartbeat => through::<oracle::ConsumerGroupHeartbeatRequest>(version, body),
+        ApiKey::ConsumerGroupDescribe => through::<oracle::ConsumerGroupDescribeRequest>(version, body),
         ApiKey::ListConfigResources => through::<oracle::ListConfigResourcesRequest>(version, body),
         ApiKey::DescribeTopicPartitions => through::<oracle::DescribeTopicPartitionsRequest>(version, body),
     }
@@ -96,6 +98,8 @@ fn response_through_oracle(api: ApiKey, version: i16, body: Bytes) -> Option<Byt
         ApiKey::AlterPartitionReassignments => through::<oracle::AlterPartitionReassignmentsResponse>(version, body),
         ApiKey::ListPartitionReassignments => through::<oracle::ListPartitionReassignmentsResponse>(version, body),
         ApiKey::DescribeCluster => through::<oracle::DescribeClusterResponse>(version, body),
+        ApiKey::ConsumerGroupHeartbeat => through::<oracle::ConsumerGroupHeartbeatResponse>(version, body),
+        ApiKey::ConsumerGroupDescribe => through::<oracle::ConsumerGroupDescribeResponse>(version, body),
         ApiKey::ListConfigResources => through::<oracle::ListConfigResourcesResponse>(version, body),
         ApiKey::DescribeTopicPartitions => through::<oracle::DescribeTopicPartitionsResponse>(version, body),
     }
