@@ -1,10 +1,11 @@
 //! The HTTP port: it answers what its document says, measures itself, and says in words what is wrong.
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use model::PartitionIndex;
 use model::assign::Spot;
 use model::coordinator::{Command, Commit, Offset, Reply, Who};
-use node::broker::Broker;
+use node::broker::{Broker, Denied};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -110,7 +111,13 @@ async fn commit(broker: &Broker) {
     let offset = Offset { offset: 0, leader_epoch: -1, metadata: String::new(), committed_ms: 0, name: "t".to_owned() };
     let who = Who { group: "g".to_owned(), generation: -1, ..Who::default() };
     broker.coordinator("g").await.unwrap();
-    let committed = broker.group_command("g", Command::Commit(Commit { who, offsets: vec![(spot, offset)] })).await;
+    let commit = || Command::Commit(Commit { who: who.clone(), offsets: vec![(spot, offset.clone())] });
+    let mut committed = broker.group_command("g", commit()).await;
+    // A coordinator that has just been made learns what was committed first, as it tells every client.
+    while committed == Err(Denied::Loading) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        committed = broker.group_command("g", commit()).await;
+    }
     assert_eq!(committed, Ok(Reply::Done(Ok(()))));
 }
 

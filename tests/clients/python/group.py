@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from plan import BOOTSTRAP, REPLICATION, Mismatch, Report, expect, topic_name
@@ -73,12 +73,12 @@ class Run:
     def prepare(self):
         new = NewTopic(self.topic, num_partitions=PARTITIONS, replication_factor=REPLICATION)
         self.admin.create_topics([new], operation_timeout=15)[self.topic].result(20)
-        for key, value in SETTINGS.items():
-            entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
-            resource = ConfigResource(ConfigResource.Type.BROKER, "", incremental_configs=[entry])
+        for broker in self.admin.list_topics(timeout=20).brokers:
+            entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in SETTINGS.items()]
+            resource = ConfigResource(ConfigResource.Type.BROKER, str(broker), incremental_configs=entries)
             try:
                 self.admin.incremental_alter_configs([resource])[resource].result(20)
-            except Exception:
+            except KafkaException:
                 pass  # Apache Kafka has these in the file only
 
     def produce(self, rounds=1):
