@@ -4,6 +4,7 @@
 
 pub mod configs;
 pub mod describe;
+pub mod features;
 pub mod image;
 pub mod internal;
 pub mod nodes;
@@ -24,6 +25,7 @@ pub use configs::{
     AlterConfigs, ConfigChange, ConfigOp, ConfigResource, IncrementalAlterConfigs, IncrementalChange, OpKind,
 };
 pub use describe::{Described, Source, Synonym};
+pub use features::{FEATURES, Feature, FeatureUpdate, UpdateFeatures};
 pub use image::{Image, Node, Snapshot, Topic};
 pub use nodes::{Endpoint, Registration};
 pub use operations::{Duty, Operate, Operation, OperationKind, OperationState, Progress};
@@ -70,6 +72,8 @@ pub enum Command {
     ReportReplicas(ReportReplicas),
     /// Long work: begun, steered, advanced.
     Operate(Operate),
+    /// Kafka's UpdateFeatures (KIP-584).
+    UpdateFeatures(UpdateFeatures),
 }
 
 /// What the proposer is told.
@@ -92,7 +96,7 @@ pub enum Outcome {
     Created(Vec<Result<CreatedTopic, Error>>),
     /// Of DeleteTopics.
     Deleted(Vec<Result<DeletedTopic, Error>>),
-    /// Of CreatePartitions, AlterConfigs, IncrementalAlterConfigs, AlterReplicas and ReportReplicas.
+    /// Of CreatePartitions, AlterConfigs, IncrementalAlterConfigs, AlterReplicas, ReportReplicas and UpdateFeatures.
     Each(Vec<Result<(), Error>>),
     /// Of AllocateProducerIds.
     ProducerIds(Result<ProducerIdBlock, Error>),
@@ -142,7 +146,7 @@ pub enum Code {
     TopicDeletionDisabled = 73,
     /// NO_REASSIGNMENT_IN_PROGRESS.
     NoReassignmentInProgress = 85,
-    /// INVALID_UPDATE_VERSION: the placement has changed since.
+    /// INVALID_UPDATE_VERSION: the placement has changed since, or a feature has no such level.
     InvalidUpdateVersion = 95,
     /// UNKNOWN_TOPIC_ID.
     UnknownTopicId = 100,
@@ -229,6 +233,7 @@ impl Command {
             }
             Command::AlterConfigs(alter) => alter.validate_only,
             Command::IncrementalAlterConfigs(alter) => alter.validate_only,
+            Command::UpdateFeatures(update) => update.validate_only,
             _ => false,
         }
     }
@@ -252,6 +257,7 @@ impl Image {
             Command::IncrementalAlterConfigs(alter) => {
                 any_ok(self.incremental_alter_configs(alter, now_ms), Outcome::Each)
             }
+            Command::UpdateFeatures(update) => any_ok(self.update_features(update), Outcome::Each),
             Command::ReportReplicas(report) => (self.report_replicas(&report), Outcome::Each(vec![Ok(())])),
             Command::Operate(operate) => {
                 let result = self.operate(operate, now_ms);

@@ -48,7 +48,7 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
 }
 
 /// All there is; also the values of the metrics' label, and `other`.
-const PAGES: [&str; 27] = [
+const PAGES: [&str; 28] = [
     "/metrics",
     "/livez",
     "/readyz",
@@ -56,6 +56,7 @@ const PAGES: [&str; 27] = [
     "/v1/cluster",
     "/v1/configs",
     "/v1/configs/changes",
+    "/v1/features",
     "/v1/groups",
     "/v1/nodes",
     "/v1/partitions",
@@ -96,6 +97,7 @@ fn documented() -> OpenApiRouter<Broker> {
         .routes(routes!(describe::cluster))
         .routes(routes!(configs::list, configs::change))
         .routes(routes!(configs::changes))
+        .routes(routes!(configs::features, configs::change_features))
         .routes(routes!(describe::groups))
         .routes(routes!(describe::nodes))
         .routes(routes!(describe::partitions))

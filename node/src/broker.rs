@@ -7,6 +7,7 @@ mod compact;
 mod configs;
 mod control;
 mod error;
+mod features;
 mod fleet;
 mod groups;
 mod keep;
@@ -40,6 +41,7 @@ pub use crate::peer::questions::{ConsumerGroup, GroupMember, Member, PartitionLa
 pub use auto_create::{TokenBucket, random_topic_id};
 pub use configs::{NotSet, Setting, SettingChanged, SettingsChange};
 pub use error::{Error, Leader};
+pub use features::{FeatureChange, FeatureReport};
 pub use leadership::Unmoved;
 pub use operations::NotBegun;
 pub use read::bytes_of;

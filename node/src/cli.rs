@@ -46,7 +46,7 @@ enum Command {
     Topic(topic::Options),
     /// Consumer groups: ls, describe, reset, remove, rm
     Group(group::Options),
-    /// The cluster as a whole: info, health, can-stop, config
+    /// The cluster as a whole: info, health, can-stop, config, features
     Cluster(cluster::Options),
     /// Nodes: ls, drain, undrain, decommission, recommission
     Node(node::Options),

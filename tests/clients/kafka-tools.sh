@@ -115,7 +115,10 @@ check_election() {
 check_cluster() {
   tool org.apache.kafka.tools.MetadataQuorumCommand describe --status && says 'LeaderId: +[123]$' 'CurrentVoters: .*"id": 3'
   tool org.apache.kafka.tools.MetadataQuorumCommand describe --replication && says 'Leader' 'Follower'
-  tool org.apache.kafka.tools.FeatureCommand describe && says 'metadata.version'
+  tool org.apache.kafka.tools.FeatureCommand describe && says 'metadata.version.*4.0-IV3' 'group.version.*FinalizedVersionLevel: 1'
+  tool org.apache.kafka.tools.FeatureCommand upgrade --feature group.version=1
+  tool org.apache.kafka.tools.FeatureCommand downgrade --feature group.version=0 --dry-run && says 'can be downgraded to 0'
+  refused 'Could not.* upgrade group.version to 2' tool org.apache.kafka.tools.FeatureCommand upgrade --feature group.version=2
   tool org.apache.kafka.tools.BrokerApiVersionsCommand && says '\(id: 3 ' 'Produce\(0\)'
   tool org.apache.kafka.tools.LogDirsCommand --describe --topic-list "$name" && says "\"partition\":\"$name-0\""
   tool org.apache.kafka.tools.GetOffsetShell --topic "$name" && says "^$name:3:[0-9]+\$"

@@ -201,8 +201,8 @@ impl Image {
         static NONE: Configs = Configs::new();
         match resource {
             ConfigResource::Topic(name) => Ok(&self.topic(name).ok_or_else(|| unknown_topic(name))?.configs),
-            ConfigResource::Cluster => Ok(&self.cluster_configs),
-            ConfigResource::Node(id) if self.nodes.contains_key(id) => Ok(self.node_configs.get(id).unwrap_or(&NONE)),
+            ConfigResource::Cluster => Ok(&self.settings.cluster),
+            ConfigResource::Node(id) if self.nodes.contains_key(id) => Ok(self.settings.nodes.get(id).unwrap_or(&NONE)),
             ConfigResource::Node(id) => {
                 Err(Error::new(Code::NodeNotRegistered, format!("No broker with id {id} found.")))
             }
@@ -225,8 +225,8 @@ impl Image {
                 let changed = Topic { configs, ..Topic::clone(topic) };
                 self.put_topic(changed);
             }
-            ConfigResource::Cluster => self.cluster_configs = configs,
-            ConfigResource::Node(id) => drop(self.node_configs.insert(*id, configs)),
+            ConfigResource::Cluster => Arc::make_mut(&mut self.settings).cluster = configs,
+            ConfigResource::Node(id) => drop(Arc::make_mut(&mut self.settings).nodes.insert(*id, configs)),
         }
         check!(self.configs_of(resource).is_ok(), TopicIndexesAgree, "{resource:?} vanished");
         Ok(())
@@ -234,6 +234,8 @@ impl Image {
 
     /// Notes each key that is not what it was; the oldest notes go.
     fn remember_changes(&mut self, resource: &ConfigResource, before: &Configs, after: &Configs, now_ms: i64) {
+        let version = self.version + 1;
+        let changes = &mut Arc::make_mut(&mut self.settings).changes;
         let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         for name in keys.into_iter().filter(|name| before.get(*name) != after.get(*name)) {
             let shown = |configs: &Configs| match resource.key(name) {
@@ -241,17 +243,10 @@ impl Image {
                 _ => configs.get(name).map(|value| value.chars().take(REMEMBERED_MAX).collect()),
             };
             let (before, after) = (shown(before), shown(after));
-            let (version, resource, key) = (self.version + 1, resource.clone(), name.clone());
-            self.config_changes.push_back(Arc::new(ConfigChange {
-                version,
-                at_ms: now_ms,
-                resource,
-                key,
-                before,
-                after,
-            }));
+            let (resource, key) = (resource.clone(), name.clone());
+            changes.push_back(ConfigChange { version, at_ms: now_ms, resource, key, before, after });
         }
-        let excess = self.config_changes.len().saturating_sub(CHANGES_MAX);
-        self.config_changes.drain(..excess);
+        let excess = changes.len().saturating_sub(CHANGES_MAX);
+        changes.drain(..excess);
     }
 }

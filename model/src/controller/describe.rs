@@ -77,9 +77,9 @@ impl Image {
 
     fn push_broker(&self, to: &mut Vec<Synonym>, key: &'static Key, node: Option<NodeId>, statics: &Configs) {
         let hidden = key.is_sensitive();
-        let of_node = node.and_then(|node| self.node_configs.get(&node)).and_then(|configs| configs.get(key.name));
+        let of_node = node.and_then(|node| self.settings.nodes.get(&node)).and_then(|configs| configs.get(key.name));
         push(to, key.name, of_node, Source::Node, hidden);
-        push(to, key.name, self.cluster_configs.get(key.name), Source::Cluster, hidden);
+        push(to, key.name, self.settings.cluster.get(key.name), Source::Cluster, hidden);
         let from_file = statics.get(key.name).filter(|_| key.is_read_only());
         push(to, key.name, from_file, Source::Static, hidden);
         push(to, key.name, key.default, Source::Default, hidden);
@@ -87,8 +87,8 @@ impl Image {
 
     /// The value of a broker key on `node`, or for the whole cluster; empty where Kafka has null.
     pub fn broker_value(&self, name: &str, node: Option<NodeId>) -> &str {
-        let of_node = node.and_then(|node| self.node_configs.get(&node)).and_then(|configs| configs.get(name));
-        let set = of_node.or_else(|| self.cluster_configs.get(name)).map(String::as_str);
+        let of_node = node.and_then(|node| self.settings.nodes.get(&node)).and_then(|configs| configs.get(name));
+        let set = of_node.or_else(|| self.settings.cluster.get(name)).map(String::as_str);
         set.or_else(|| config::broker_key(name).and_then(|key| key.default)).unwrap_or_default()
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::check;
+use crate::controller::features::Levels;
 use crate::controller::{ConfigChange, CreatedTopic, Duty, Endpoint, Operation, Partition};
 use crate::ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 use crate::limits;
@@ -14,6 +15,19 @@ use crate::planted::{self, Bug};
 
 /// Config values by key.
 pub type Configs = BTreeMap<String, String>;
+
+/// What was set for the cluster and its nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Broker configs of the whole cluster.
+    pub cluster: Configs,
+    /// Broker configs of single nodes.
+    pub nodes: BTreeMap<NodeId, Configs>,
+    /// The config keys that were changed last, of topics too, oldest first.
+    pub changes: VecDeque<ConfigChange>,
+    /// Levels of features, where somebody set one.
+    pub features: Levels,
+}
 
 /// One registered node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,10 +87,8 @@ pub struct Image {
     pub nodes: BTreeMap<NodeId, Arc<Node>>,
     /// Topics by name.
     pub topics: BTreeMap<Arc<str>, Arc<Topic>>,
-    /// Broker configs of the whole cluster.
-    pub cluster_configs: Configs,
-    /// Broker configs of single nodes.
-    pub node_configs: BTreeMap<NodeId, Configs>,
+    /// What was set for the cluster and its nodes.
+    pub settings: Arc<Settings>,
     /// The next partition gets this group.
     pub next_group: GroupId,
     /// The next block of producer ids begins here.
@@ -85,8 +97,6 @@ pub struct Image {
     pub duties: BTreeMap<NodeId, Duty>,
     /// Long work that goes on, or has ended lately.
     pub operations: BTreeMap<u64, Arc<Operation>>,
-    /// The config keys that were changed last, oldest first.
-    pub config_changes: VecDeque<Arc<ConfigChange>>,
     by_id: BTreeMap<TopicId, Arc<Topic>>,
     by_group: BTreeMap<GroupId, GroupBlock>,
     /// The topics that were deleted last, oldest first.
@@ -107,9 +117,7 @@ pub struct Snapshot {
     /// See [`Image`].
     pub topics: Vec<Topic>,
     /// See [`Image`].
-    pub cluster_configs: Configs,
-    /// See [`Image`].
-    pub node_configs: BTreeMap<NodeId, Configs>,
+    pub settings: Settings,
     /// See [`Image`].
     pub next_group: GroupId,
     /// See [`Image`].
@@ -120,8 +128,6 @@ pub struct Snapshot {
     pub duties: BTreeMap<NodeId, Duty>,
     /// See [`Image`].
     pub operations: Vec<Operation>,
-    /// See [`Image`].
-    pub config_changes: Vec<ConfigChange>,
 }
 
 impl Default for Image {
@@ -132,13 +138,11 @@ impl Default for Image {
             version: 0,
             nodes: BTreeMap::new(),
             topics: BTreeMap::new(),
-            cluster_configs: Configs::new(),
-            node_configs: BTreeMap::new(),
+            settings: Arc::default(),
             next_group: GroupId::FIRST_PARTITION,
             next_producer_id: 0,
             duties: BTreeMap::new(),
             operations: BTreeMap::new(),
-            config_changes: VecDeque::new(),
             by_id: BTreeMap::new(),
             by_group: BTreeMap::new(),
             deleted: VecDeque::new(),
@@ -276,14 +280,12 @@ impl Image {
             version: self.version,
             nodes: self.nodes.values().map(|node| (**node).clone()).collect(),
             topics: self.by_id.values().map(|topic| (**topic).clone()).collect(),
-            cluster_configs: self.cluster_configs.clone(),
-            node_configs: self.node_configs.clone(),
+            settings: (*self.settings).clone(),
             next_group: self.next_group,
             next_producer_id: self.next_producer_id,
             deleted: self.deleted.iter().map(|topic| (**topic).clone()).collect(),
             duties: self.duties.clone(),
             operations: self.operations.values().map(|operation| (**operation).clone()).collect(),
-            config_changes: self.config_changes.iter().map(|change| (**change).clone()).collect(),
         }
     }
 
@@ -293,14 +295,12 @@ impl Image {
             founders: snapshot.founders,
             version: snapshot.version,
             nodes: snapshot.nodes.into_iter().map(|node| (node.id, Arc::new(node))).collect(),
-            cluster_configs: snapshot.cluster_configs,
-            node_configs: snapshot.node_configs,
+            settings: Arc::new(snapshot.settings),
             next_group: snapshot.next_group,
             next_producer_id: snapshot.next_producer_id,
             deleted: snapshot.deleted.into_iter().map(Arc::new).collect(),
             duties: snapshot.duties,
             operations: snapshot.operations.into_iter().map(|one| (one.id, Arc::new(one))).collect(),
-            config_changes: snapshot.config_changes.into_iter().map(Arc::new).collect(),
             ..Image::default()
         };
         for topic in snapshot.topics {

@@ -1,12 +1,10 @@
-//! The cluster's settings: told, changed, and what was changed.
+//! The cluster's settings and features: told, changed, and what was changed.
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use model::controller::Code;
 
 use super::problem::{InBody, Problem};
-use crate::broker::{Broker, NotSet, Setting, SettingChanged, SettingsChange};
+use crate::broker::{Broker, FeatureChange, FeatureReport, Setting, SettingChanged, SettingsChange};
 
 /// The settings of the cluster
 #[utoipa::path(get, path = "/v1/configs", tag = "cluster", responses((status = 200, description = "By key", body = Vec<Setting>)))]
@@ -22,18 +20,28 @@ pub async fn change(
     State(broker): State<Broker>,
     InBody(change): InBody<SettingsChange>,
 ) -> Result<Json<Vec<SettingChanged>>, Problem> {
-    broker.change_settings(change).await.map(Json).map_err(|why| match why {
-        NotSet::Broker(error) => error.into(),
-        NotSet::Refused(refused) => {
-            let unknown = refused.code == Code::NodeNotRegistered;
-            let status = if unknown { StatusCode::NOT_FOUND } else { StatusCode::UNPROCESSABLE_ENTITY };
-            Problem::new(status, refused.message)
-        }
-    })
+    Ok(Json(broker.change_settings(change).await?))
 }
 
 /// The last changes of settings, of topics too
 #[utoipa::path(get, path = "/v1/configs/changes", tag = "cluster", responses((status = 200, description = "The latest first", body = Vec<SettingChanged>)))]
 pub async fn changes(State(broker): State<Broker>) -> Json<Vec<SettingChanged>> {
     Json(broker.settings_changes())
+}
+
+/// The features of the cluster, with their levels
+#[utoipa::path(get, path = "/v1/features", tag = "cluster", responses((status = 200, description = "By name", body = Vec<FeatureReport>)))]
+pub async fn features(State(broker): State<Broker>) -> Json<Vec<FeatureReport>> {
+    Json(broker.features())
+}
+
+/// Raises or lowers features
+#[utoipa::path(post, path = "/v1/features", tag = "cluster", request_body = FeatureChange,
+    responses((status = 200, description = "What they are now", body = Vec<FeatureReport>),
+        (status = "default", description = "A level is refused; nothing is changed", body = Problem, content_type = "application/problem+json")))]
+pub async fn change_features(
+    State(broker): State<Broker>,
+    InBody(change): InBody<FeatureChange>,
+) -> Result<Json<Vec<FeatureReport>>, Problem> {
+    Ok(Json(broker.change_features(change).await?))
 }

@@ -7,11 +7,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::balance::Risk;
+use model::controller::Code;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
-use crate::broker::{self, NotBegun, Unmoved};
+use crate::broker::{self, NotBegun, NotSet, Unmoved};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -98,6 +99,16 @@ impl From<broker::Error> for Problem {
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<NotSet> for Problem {
+    fn from(why: NotSet) -> Self {
+        match why {
+            NotSet::Broker(error) => error.into(),
+            NotSet::Refused(refused) if refused.code == Code::NodeNotRegistered => Self::not_found(refused.message),
+            NotSet::Refused(refused) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, refused.message),
+        }
     }
 }
 

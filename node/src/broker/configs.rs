@@ -77,7 +77,7 @@ impl Broker {
         let described = image.describe_broker(None, &Configs::new());
         let of_nodes = |key: &str| {
             let of_node = |(node, configs): (&NodeId, &Configs)| Some((node.0, configs.get(key)?.clone()));
-            image.node_configs.iter().filter_map(of_node).collect()
+            image.settings.nodes.iter().filter_map(of_node).collect()
         };
         described
             .into_iter()
@@ -107,7 +107,7 @@ impl Broker {
             before: change.before.clone(),
             after: change.after.clone(),
         };
-        self.image().config_changes.iter().rev().map(|change| told(change)).collect()
+        self.image().settings.changes.iter().rev().map(told).collect()
     }
 
     /// Changes settings; tells which are not what they were.

@@ -148,6 +148,7 @@ fn may_repeat(command: &Command) -> bool {
         | Command::AlterConfigs(_)
         | Command::AllocateProducerIds(_)
         | Command::ReportReplicas(_)
+        | Command::UpdateFeatures(_)
         | Command::Operate(_)
         | Command::Place { what: Placing::AlterReplicas(_) | Placing::ReplaceStore(_), .. } => true,
         Command::DeleteTopics(_)

@@ -1,6 +1,7 @@
-//! `flotilla cluster info|health|can-stop|config`: one answer about all nodes. Health asks every node whether it serves.
+//! `flotilla cluster info|health|can-stop|config|features`: one answer about all nodes. Health asks every node whether it serves.
 
 mod config;
+mod features;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -50,6 +51,11 @@ enum Verb {
         #[command(subcommand)]
         verb: config::Verb,
     },
+    /// What is switched for the whole cluster: ls, set, finalize
+    Features {
+        #[command(subcommand)]
+        verb: features::Verb,
+    },
 }
 
 /// What `/v1/cluster` says.
@@ -90,6 +96,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     match options.verb {
         Verb::Info => info(address, format).await,
         Verb::Config { verb } => config::run(address, verb, format).await,
+        Verb::Features { verb } => features::run(address, verb, format).await,
         Verb::CanStop { node } => can_stop(address, node, format).await,
         Verb::Health { wait, timeout } => {
             let deadline = Instant::now() + if wait { timeout } else { Duration::ZERO };

@@ -28,6 +28,9 @@ fn every_documented_command_parses() {
         "cluster info",
         "cluster config set num.partitions=6 a=b=c --node 2 --dry-run",
         "cluster config get num.partitions -o json",
+        "cluster features ls",
+        "cluster features set group.version=0 --dry-run",
+        "cluster features finalize",
         "context add prod --bootstrap a:9092,b:9092 --admin a:9640",
         "context use prod",
         "cluster health --wait --timeout 5s",
@@ -79,6 +82,7 @@ fn mistakes_are_refused() {
         "topic create a -c x",
         "cluster config set num.partitions",
         "context add prod",
+        "cluster features set group.version=on",
     ] {
         let arguments = std::iter::once("flotilla").chain(line.split(' '));
         assert!(Cli::try_parse_from(arguments).is_err(), "{line}");

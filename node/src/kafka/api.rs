@@ -52,6 +52,7 @@ pub(super) mod offset_for_leader_epoch;
 pub(super) mod produce;
 pub(super) mod rules;
 pub(super) mod sync_group;
+pub(super) mod update_features;
 
 /// Node, leader and epoch numbers that are unknown.
 pub(super) const NONE: i32 = -1;

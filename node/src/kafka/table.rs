@@ -101,6 +101,7 @@ fn answer(api: ApiKey, call: Call, body: Bytes) -> Answer {
         ApiKey::ConsumerGroupDescribe => typed(call, body, api::consumer_group_describe::answer),
         ApiKey::ListConfigResources => typed(call, body, api::list_config_resources::answer),
         ApiKey::ElectLeaders => typed(call, body, api::elect_leaders::answer),
+        ApiKey::UpdateFeatures => typed(call, body, api::update_features::answer),
         ApiKey::DescribeQuorum => typed(call, body, api::describe_quorum::answer),
         ApiKey::DescribeProducers => typed(call, body, api::describe_producers::answer),
         ApiKey::AlterPartitionReassignments => typed(call, body, api::alter_partition_reassignments::answer),

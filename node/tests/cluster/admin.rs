@@ -158,7 +158,7 @@ async fn every_answer_is_what_the_document_says() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 27, "a page more or less: say so here");
+    assert_eq!(seen, 29, "a page more or less: say so here");
     node.stop().await;
 }
 
@@ -184,6 +184,7 @@ async fn what_is_wrong_is_a_problem_in_words() {
         (404, change(admin, "/v1/topics/none/partitions/0/leader", "{}").await),
         (404, change(admin, "/v1/configs", "{\"node\":9,\"set\":{\"num.partitions\":\"5\"}}").await),
         (422, change(admin, "/v1/configs", "{\"set\":{\"num.partitions\":\"many\"}}").await),
+        (422, change(admin, "/v1/features", "{\"set\":{\"group.version\":7}}").await),
         (422, change(admin, "/v1/configs", "{\"unset\":[\"nonsense\"]}").await),
     ];
     for (expected, (status, media, body)) in answers {

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use wire::kafka::messages::consumer_group_heartbeat::request::TopicPartitions;
 use wire::kafka::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use wire::kafka::messages::update_features::FeatureUpdateKey;
 use wire::kafka::messages::{
-    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, DeleteGroupsRequest,
-    DescribeGroupsRequest, FindCoordinatorRequest, JoinGroupRequest, ListGroupsRequest, OffsetCommitRequest,
+    ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest,
+    JoinGroupRequest, ListGroupsRequest, OffsetCommitRequest, UpdateFeaturesRequest,
 };
 use wire::kafka::{ErrorCode, Str, Uuid};
 
@@ -281,4 +283,38 @@ async fn bad_heartbeats_have_kafkas_codes() {
     };
     let refused = client.call(9, &classic).await.error_code;
     assert_eq!(refused, ErrorCode::InconsistentGroupProtocol.code(), "its members speak another protocol");
+}
+
+#[tokio::test]
+async fn a_cluster_whose_group_version_is_zero_has_classic_groups_only() {
+    let (_node, _, mut client) = ready().await;
+    let lower = |level, upgrade_type| UpdateFeaturesRequest {
+        timeout_ms: 10_000,
+        feature_updates: vec![FeatureUpdateKey {
+            feature: Str::from_static("group.version"),
+            max_version_level: level,
+            upgrade_type,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let refused = client.call(1, &lower(0, 1)).await.results[0].error_code;
+    assert_eq!(refused, ErrorCode::InvalidUpdateVersion.code(), "an upgrade lowers nothing");
+    assert_eq!(client.call(2, &lower(7, 1)).await.error_code, ErrorCode::InvalidUpdateVersion.code());
+    assert_eq!(client.call(2, &lower(0, 2)).await.error_code, 0);
+    let joins = client.call(1, &Member::named("a").joins(&["t"])).await;
+    assert_eq!(joins.error_code, ErrorCode::UnsupportedVersion.code());
+    let told = ApiVersionsRequest {
+        client_software_name: Str::from_static("test"),
+        client_software_version: Str::from_static("1"),
+        ..Default::default()
+    };
+    let finals: Vec<Str> =
+        client.call(4, &told).await.finalized_features.into_iter().map(|feature| feature.name).collect();
+    assert_eq!(finals, [Str::from_static("metadata.version")], "what is off is not final");
+    let lowest = |versions: ApiVersionsResponse| versions.supported_features[0].min_version;
+    assert_eq!((lowest(client.call(3, &told).await), lowest(client.call(4, &told).await)), (1, 0), "KIP-1022");
+
+    assert_eq!(client.call(2, &lower(1, 1)).await.error_code, 0);
+    assert_eq!(client.call(1, &Member::named("a").joins(&["t"])).await.error_code, 0);
 }

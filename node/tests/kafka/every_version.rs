@@ -12,6 +12,7 @@ use wire::kafka::messages::fetch::{FetchPartition, FetchTopic};
 use wire::kafka::messages::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use wire::kafka::messages::metadata::MetadataRequestTopic;
 use wire::kafka::messages::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use wire::kafka::messages::update_features::FeatureUpdateKey;
 use wire::kafka::messages::{self, AnyRequest, AnyResponse};
 use wire::kafka::versions::{self, Api};
 use wire::kafka::{ApiKey, Str, Uuid};
@@ -199,6 +200,15 @@ fn describe_request(api: ApiKey, version: i16, id: Uuid) -> AnyRequest {
     }
 }
 
+/// To the level that it has: nothing happens. Version 0 cannot ask for a check only.
+fn features_request(version: i16) -> AnyRequest {
+    let feature = Str::from_static("metadata.version");
+    let feature_updates = vec![FeatureUpdateKey { feature, max_version_level: 25, ..Default::default() }];
+    let validate_only = version > 0;
+    let request = messages::UpdateFeaturesRequest { feature_updates, validate_only, ..Default::default() };
+    AnyRequest::UpdateFeatures(request)
+}
+
 /// Where it is already: nothing happens.
 fn reassign_request() -> AnyRequest {
     let partition = ReassignablePartition { partition_index: 0, replicas: Some(vec![1]), ..Default::default() };
@@ -223,6 +233,7 @@ fn request(api: &Api, version: i16, id: Uuid, made: &mut i32) -> AnyRequest {
         | ApiKey::ElectLeaders
         | ApiKey::IncrementalAlterConfigs => admin_request(api.key, version, made),
         ApiKey::AlterPartitionReassignments => reassign_request(),
+        ApiKey::UpdateFeatures => features_request(version),
         _ => describe_request(api.key, version, id),
     }
 }
@@ -262,6 +273,7 @@ fn codes(response: &AnyResponse) -> Vec<i16> {
             let results = r.replica_election_results.iter().flat_map(|t| &t.partition_result).map(|p| p.error_code);
             results.chain([r.error_code]).collect()
         }
+        AnyResponse::UpdateFeatures(r) => r.results.iter().map(|f| f.error_code).chain([r.error_code]).collect(),
         AnyResponse::DescribeQuorum(r) => {
             r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).chain([r.error_code]).collect()
         }

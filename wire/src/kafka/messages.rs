@@ -238,6 +238,7 @@ messages! {
     ListPartitionReassignments, list_partition_reassignments, list_partition_reassignments_request::ListPartitionReassignmentsRequestData as ListPartitionReassignmentsRequest, list_partition_reassignments_response::ListPartitionReassignmentsResponseData as ListPartitionReassignmentsResponse;
     OffsetDelete, offset_delete, offset_delete_request::OffsetDeleteRequestData as OffsetDeleteRequest, offset_delete_response::OffsetDeleteResponseData as OffsetDeleteResponse;
     DescribeQuorum, describe_quorum, describe_quorum_request::DescribeQuorumRequestData as DescribeQuorumRequest, describe_quorum_response::DescribeQuorumResponseData as DescribeQuorumResponse;
+    UpdateFeatures, update_features, update_features_request::UpdateFeaturesRequestData as UpdateFeaturesRequest, update_features_response::UpdateFeaturesResponseData as UpdateFeaturesResponse;
     DescribeCluster, describe_cluster, describe_cluster_request::DescribeClusterRequestData as DescribeClusterRequest, describe_cluster_response::DescribeClusterResponseData as DescribeClusterResponse;
     DescribeProducers, describe_producers, describe_producers_request::DescribeProducersRequestData as DescribeProducersRequest, describe_producers_response::DescribeProducersResponseData as DescribeProducersResponse;
     ConsumerGroupHeartbeat, consumer_group_heartbeat, consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequestData as ConsumerGroupHeartbeatRequest, consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponseData as ConsumerGroupHeartbeatResponse;

@@ -144,6 +144,7 @@ apis! {
     ListPartitionReassignments  = 46, 0..=0, flexible 0, advertised 0, false;
     OffsetDelete            = 47, 0..=0,  flexible 1,  advertised 0, false;
     DescribeQuorum          = 55, 0..=2,  flexible 0,  advertised 0, false;
+    UpdateFeatures          = 57, 0..=2,  flexible 0,  advertised 0, false;
     DescribeCluster         = 60, 0..=2,  flexible 0,  advertised 0, false;
     DescribeProducers       = 61, 0..=0,  flexible 0,  advertised 0, false;
     ConsumerGroupHeartbeat  = 68, 0..=1,  flexible 0,  advertised 0, false;

@@ -1,25 +1,15 @@
 //! ApiVersions (18): what this node speaks, and which cluster features are final.
 //! Invariant: the list is the table's, whatever was asked (KIP-511: also in the refusal).
 use bytes::Bytes;
+use model::controller::FEATURES;
 use wire::kafka::messages::api_versions::{FinalizedFeatureKey, SupportedFeatureKey};
 use wire::kafka::messages::{self, ApiVersionsRequest, ApiVersionsResponse};
 use wire::kafka::{ErrorCode, Str, versions};
 
 use crate::kafka::Call;
 
-/// What the cluster does as a whole, in Kafka's levels.
-struct Feature {
-    name: &'static str,
-    /// The lowest that there ever was.
-    min: i16,
-    /// Ours, which is final.
-    level: i16,
-}
-
-/// `metadata.version` tells clients and tools which Kafka this is like: 25 is 4.0 (7: the first of KRaft, 3.3). `group.version` 1:
-/// groups of the consumer protocol (KIP-848). No other feature is final until what is behind it works.
-const FEATURES: [Feature; 2] =
-    [Feature { name: "group.version", min: 0, level: 1 }, Feature { name: "metadata.version", min: 7, level: 25 }];
+/// Clients before this version of the API take a lowest level of 0 for a fault (KIP-1022).
+const LEVEL_ZERO_FROM: i16 = 4;
 /// Longest `client.software.name` or version; Kafka allows what matches its pattern, of any length.
 const SOFTWARE_BYTES_MAX: usize = 256;
 
@@ -30,22 +20,25 @@ pub(in crate::kafka) async fn answer(call: Call, request: ApiVersionsRequest) ->
         return versions::api_versions_response(ErrorCode::InvalidRequest);
     }
     let mut answer = versions::api_versions_response(ErrorCode::None);
+    let image = call.broker().image();
     for feature in FEATURES {
         let name = Str::from_static(feature.name);
         answer.supported_features.push(SupportedFeatureKey {
             name: name.clone(),
-            min_version: feature.min,
-            max_version: feature.level,
+            min_version: feature.min.max(i16::from(call.version < LEVEL_ZERO_FROM)),
+            max_version: feature.max,
             ..Default::default()
         });
-        answer.finalized_features.push(FinalizedFeatureKey {
+        // A feature that is off is not final.
+        let level = image.feature(feature);
+        answer.finalized_features.extend((level > 0).then(|| FinalizedFeatureKey {
             name,
-            min_version_level: feature.level,
-            max_version_level: feature.level,
+            min_version_level: level,
+            max_version_level: level,
             ..Default::default()
-        });
+        }));
     }
-    answer.finalized_features_epoch = i64::try_from(call.broker().image().version).unwrap_or(i64::MAX);
+    answer.finalized_features_epoch = i64::try_from(image.version).unwrap_or(i64::MAX);
     answer
 }
 

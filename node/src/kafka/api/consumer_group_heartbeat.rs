@@ -2,6 +2,7 @@
 use std::collections::BTreeSet;
 
 use model::assign::{Assignor, Spot};
+use model::controller::features::GROUP_VERSION;
 use model::coordinator::consumer::{JOINS, LEAVES, LEAVES_FOR_NOW};
 use model::coordinator::{Beat, Beaten, Who};
 use model::{PartitionIndex, TopicId};
@@ -48,6 +49,9 @@ fn check(call: &Call, request: &ConsumerGroupHeartbeatRequest) -> Result<(), Ref
     let epoch = request.member_epoch;
     let id_is_ours = call.version < OWN_IDS_FROM && epoch == JOINS;
     match () {
+        () if call.broker().image().feature(GROUP_VERSION) < 1 => {
+            Err(Refusal::new(ErrorCode::UnsupportedVersion, "group.version of the cluster is 0"))
+        }
         () if request.group_id.is_empty() => refuse("GroupId can't be empty."),
         () if is_empty(&request.instance_id) => refuse("InstanceId can't be empty."),
         () if is_empty(&request.rack_id) => refuse("RackId can't be empty."),

@@ -201,6 +201,20 @@ const ELECT_LEADERS: &[Field] = &[
 const DESCRIBE_QUORUM: &[Field] =
     &[field("topics", array_of![field("topic", STR), field("partitions", array_of![field("partition", I32)])])];
 
+const UPDATE_FEATURES: &[Field] = &[
+    field("timeout", I32),
+    field(
+        "features",
+        array_of![
+            field("feature", STR),
+            field("level", I16),
+            field("allow downgrade", BOOL).until(0),
+            field("upgrade type", I8).since(1),
+        ],
+    ),
+    field("validate only", BOOL).since(1),
+];
+
 const DESCRIBE_PRODUCERS: &[Field] = &[field("topics", array_of![field("topic", STR), field("partitions", I32_ARRAY)])];
 
 const ALTER_PARTITION_REASSIGNMENTS: &[Field] = &[
@@ -267,6 +281,7 @@ pub(crate) const fn of(api: ApiKey) -> &'static [Field] {
         ApiKey::DescribeQuorum => DESCRIBE_QUORUM,
         ApiKey::AlterPartitionReassignments => ALTER_PARTITION_REASSIGNMENTS,
         ApiKey::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS,
+        ApiKey::UpdateFeatures => UPDATE_FEATURES,
         ApiKey::DescribeCluster => DESCRIBE_CLUSTER,
         ApiKey::DescribeProducers => DESCRIBE_PRODUCERS,
         ApiKey::ConsumerGroupHeartbeat => groups::CONSUMER_GROUP_HEARTBEAT,

@@ -318,6 +318,9 @@ const QUORUM_REPLICAS: Kind = array_of![
     field("last caught up", I64).since(1),
 ];
 
+const UPDATE_FEATURES: &[Field] =
+    &[THROTTLE, ERROR, MESSAGE, field("results", array_of![field("feature", STR), ERROR, MESSAGE]).until(1)];
+
 const DESCRIBE_QUORUM: &[Field] = &[
     ERROR,
     MESSAGE.since(2),
@@ -463,6 +466,7 @@ pub(crate) const fn of(api: ApiKey) -> &'static [Field] {
         ApiKey::DescribeQuorum => DESCRIBE_QUORUM,
         ApiKey::AlterPartitionReassignments => ALTER_PARTITION_REASSIGNMENTS,
         ApiKey::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS,
+        ApiKey::UpdateFeatures => UPDATE_FEATURES,
         ApiKey::DescribeCluster => DESCRIBE_CLUSTER,
         ApiKey::DescribeProducers => DESCRIBE_PRODUCERS,
         ApiKey::ConsumerGroupHeartbeat => groups::CONSUMER_GROUP_HEARTBEAT,
