@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::balance::Move;
 use crate::check;
-use crate::controller::{Code, Error, Image};
+use crate::controller::{Code, Error, Image, Partition};
 use crate::ids::NodeId;
 use crate::limits;
 
@@ -239,6 +239,9 @@ impl Image {
             if duty == Duty::Drained && self.duty(node) == Some(Duty::Leaving) {
                 return refuse(format!("node {node} is being decommissioned, which includes what a drain does"));
             }
+            if let Some(partition) = self.left_without_leader(node).filter(|_| duty == Duty::Drained) {
+                return refuse(format!("all other nodes of {partition} are drained: nobody would be left to lead it"));
+            }
             self.duties.insert(node, duty);
         }
         let id = self.operations.last_key_value().map_or(0, |(last, _)| *last) + 1;
@@ -262,6 +265,14 @@ impl Image {
         self.operations.insert(id, Arc::new(operation));
         self.forget_operations();
         Ok(id)
+    }
+
+    /// A partition on `node` that none of its other nodes is meant to lead: a drain would never end.
+    fn left_without_leader(&self, node: NodeId) -> Option<String> {
+        let leads = |other: NodeId| other != node && self.duty(other).is_none();
+        let led = |partition: &Partition| partition.wanted().map(|replica| replica.node()).any(leads);
+        let mut left = self.groups_of_node(node).filter(|(_, _, partition)| !led(partition));
+        left.next().map(|(topic, index, _)| format!("{}-{index}", topic.name))
     }
 
     /// Drops the oldest that have ended; the newest stays in any case, so that no number is given twice.

@@ -114,6 +114,17 @@ fn a_node_is_drained_or_leaves_until_it_is_restored() {
 }
 
 #[test]
+fn somebody_is_left_to_lead() {
+    let mut world = World::new();
+    let placed = world.0.image().topic("t").unwrap().partitions[0].nodes();
+    world.start(1, OperationKind::Drain(placed[0])).unwrap();
+    assert!(world.start(2, OperationKind::Drain(placed[1])).unwrap_err().contains("nobody would be left"));
+    assert_eq!(world.0.image().duty(placed[1]), None);
+    world.operate(Operate::Restore(placed[0])).unwrap();
+    assert_eq!(world.start(3, OperationKind::Drain(placed[1])), Ok(2));
+}
+
+#[test]
 fn who_leaves_gets_no_replica_while_others_suffice() {
     let mut world = World::new();
     world.start(1, OperationKind::Decommission(NodeId(3))).unwrap();
