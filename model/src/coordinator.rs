@@ -130,7 +130,7 @@ pub enum Code {
     #[error("there is no such group")]
     GroupIdNotFound = 69,
     /// GROUP_MAX_SIZE_REACHED.
-    #[error("the group has as many members as it may")]
+    #[error("the group has as many members as it may, or they say as much of themselves as they may")]
     GroupMaxSizeReached = 81,
     /// FENCED_INSTANCE_ID.
     #[error("another member has this group.instance.id")]
@@ -303,7 +303,7 @@ impl CoordinatorMachine {
         let joins = beat.who.generation == consumer::JOINS;
         match self.groups.get_mut(&id) {
             Some(Group { kind: Kind::Consumer(group), .. }) => group.beat(at, beat),
-            Some(group) if !group.is_empty() => Err(Code::InconsistentGroupProtocol),
+            Some(group) if !group.is_empty() => Err(Code::GroupIdNotFound),
             _ if !joins => Err(Code::UnknownMemberId),
             _ => {
                 let mut fresh = Consumer::default();
@@ -341,5 +341,7 @@ impl CoordinatorMachine {
     }
 }
 
+#[cfg(test)]
+mod crowd;
 #[cfg(test)]
 mod tests;

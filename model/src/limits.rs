@@ -21,6 +21,9 @@ pub const DEFAULT_REPLICATION: usize = 3;
 /// Coordinator shards, unless the cluster is told otherwise before the first consumer group: enough to spread groups over a few
 /// nodes, few enough for their heartbeats to cost nothing.
 pub const SHARDS: i32 = 8;
+/// Bytes that the members of one group say of themselves (protocols with their metadata, subscriptions): the leader of a classic
+/// group is sent all of it in one answer, and all of it is in the snapshot. A member of a few topics says about 200 bytes.
+pub const GROUP_METADATA_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Nodes of one cluster.
 pub const NODES_MAX: usize = 1_000;
 /// Listeners one node may register.

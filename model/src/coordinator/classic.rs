@@ -150,6 +150,12 @@ impl Member {
         self.protocols.iter().any(|known| known.name == protocol)
     }
 
+    /// What it says of itself, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let protocols = self.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len());
+        protocols.sum::<usize>() + self.topics.iter().map(String::len).sum::<usize>()
+    }
+
     /// What it says to those who assign by `protocol`.
     pub fn metadata(&self, protocol: &str) -> Vec<u8> {
         let of = self.protocols.iter().find(|known| known.name == protocol);

@@ -10,6 +10,7 @@ use super::{Code, Who};
 use crate::assign::{Assignment, Assignor, Case, Spot};
 use crate::check;
 use crate::ids::TopicId;
+use crate::limits::GROUP_METADATA_BYTES_MAX;
 use crate::machine::At;
 
 /// Epoch of a request that joins.
@@ -142,8 +143,14 @@ impl Consumer {
     pub(super) fn beat(&mut self, at: At, beat: Beat) -> Result<Beaten, Code> {
         match beat.who.generation {
             LEAVES | LEAVES_FOR_NOW => return self.leave(at, &beat.who),
-            JOINS => self.admit(&beat)?,
+            JOINS => {}
             _ => drop(self.current(&beat.who, beat.owned.as_ref())?),
+        }
+        if !self.has_room(&beat) {
+            return Err(Code::GroupMaxSizeReached);
+        }
+        if beat.who.generation == JOINS {
+            self.admit(&beat)?;
         }
         let mut changed = beat.who.generation == JOINS && !self.target.contains_key(&beat.who.member);
         changed |= !self.has_all(&beat.topics);
@@ -195,6 +202,14 @@ impl Consumer {
             _ => self.members.get_key_value(&who.member).map(|(id, _)| id),
         };
         id.cloned().ok_or(Code::UnknownMemberId)
+    }
+
+    /// Whether the group may keep what the member says of itself, in place of what it said before.
+    fn has_room(&self, beat: &Beat) -> bool {
+        let Some(subscription) = &beat.subscription else { return true };
+        let others = self.members.iter().filter(|(id, _)| **id != beat.who.member);
+        let said: usize = others.map(|(_, member)| member.subscription.bytes()).sum();
+        said + subscription.bytes() <= GROUP_METADATA_BYTES_MAX
     }
 
     fn has_all(&self, topics: &[(TopicId, i32)]) -> bool {
@@ -327,6 +342,12 @@ impl Consumer {
         let full = beat.owned.is_some() || beat.subscription.is_some() || beat.rebalance_timeout_ms.is_some();
         let news = full || (changed && *had != member.assigned);
         Beaten { epoch: member.epoch, assigned: news.then(|| member.assigned.clone()) }
+    }
+}
+
+impl Subscription {
+    fn bytes(&self) -> usize {
+        self.names.iter().chain(&self.pattern).map(String::len).sum()
     }
 }
 

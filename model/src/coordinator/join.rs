@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Classic, Code, CoordinatorMachine, Group, Kind, Member, Phase, Who};
+use crate::limits::GROUP_METADATA_BYTES_MAX;
 use crate::machine::At;
 
 /// Kafka's JoinGroup.
@@ -44,13 +45,17 @@ impl Classic {
         if !self.fits(&join) {
             return Err(Code::InconsistentGroupProtocol);
         }
+        let said: usize = self.others(&join).map(Member::bytes).sum();
+        let has_room = said + join.member.bytes() <= GROUP_METADATA_BYTES_MAX;
         if !join.is_new {
             let id = self.named(&join.who)?;
+            has_room.then_some(()).ok_or(Code::GroupMaxSizeReached)?;
             self.rejoin(at, &id, join);
             return Ok(());
         }
         let holder = join.member.instance.as_deref().and_then(|instance| self.instance(instance)).cloned();
         match holder {
+            _ if !has_room => return Err(Code::GroupMaxSizeReached),
             Some(holder) => self.replace(at, &holder, join),
             None if self.members.len() >= join.members_max as usize => return Err(Code::GroupMaxSizeReached),
             None => self.admit(at, join),
@@ -58,12 +63,16 @@ impl Classic {
         Ok(())
     }
 
-    /// Whether the group can go on with this member in it.
-    fn fits(&self, join: &Join) -> bool {
+    /// All members but the one that joins, under this id or an older one.
+    fn others(&self, join: &Join) -> impl Iterator<Item = &Member> {
         let same = |id: &String, member: &Member| {
             *id == join.who.member || (join.member.instance.is_some() && member.instance == join.member.instance)
         };
-        let others = || self.members.iter().filter(|(id, member)| !same(id, member)).map(|(_, member)| member);
+        self.members.iter().filter(move |(id, member)| !same(id, member)).map(|(_, member)| member)
+    }
+
+    /// Whether the group can go on with this member in it.
+    fn fits(&self, join: &Join) -> bool {
         if join.member.protocols.is_empty() || join.protocol_type.is_empty() {
             return false;
         }
@@ -71,7 +80,8 @@ impl Classic {
             return true;
         }
         let same_type = self.protocol_type.as_deref() == Some(join.protocol_type.as_str());
-        same_type && join.member.protocols.iter().any(|protocol| others().all(|member| member.knows(&protocol.name)))
+        same_type
+            && join.member.protocols.iter().any(|protocol| self.others(join).all(|member| member.knows(&protocol.name)))
     }
 
     fn admit(&mut self, at: At, join: Join) {

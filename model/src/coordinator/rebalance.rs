@@ -1,5 +1,7 @@
 //! The steps of a rebalance: members rejoin, the generation is made, its leader assigns.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{Classic, Code, Phase, Sync};
 use crate::check;
 use crate::machine::At;
@@ -68,10 +70,13 @@ impl Classic {
 
     /// Of the protocols that all know, the one that most members like best; among equals the first by name.
     fn vote(&self) -> Option<String> {
-        let known = |name: &String| self.members.values().all(|member| member.knows(name));
-        let mut votes = std::collections::BTreeMap::<&String, usize>::new();
+        let all_know = |name: &&String| self.members.values().all(|member| member.knows(name));
+        let of_one = self.members.values().next().into_iter().flat_map(|member| &member.protocols);
+        let known: BTreeSet<&String> = of_one.map(|protocol| &protocol.name).filter(all_know).collect();
+        let mut votes = BTreeMap::<&String, usize>::new();
         for member in self.members.values() {
-            if let Some(best) = member.protocols.iter().map(|protocol| &protocol.name).find(|name| known(name)) {
+            let mut names = member.protocols.iter().map(|protocol| &protocol.name);
+            if let Some(best) = names.find(|name| known.contains(name)) {
                 *votes.entry(best).or_default() += 1;
             }
         }

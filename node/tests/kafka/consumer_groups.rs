@@ -273,7 +273,7 @@ async fn bad_heartbeats_have_kafkas_codes() {
     set_cluster_config(&mut client, &[("group.consumer.max.size", "1")]).await;
     let request = Member::named("b").joins(&["t"]);
     assert_eq!(client.call(1, &request).await.error_code, ErrorCode::GroupMaxSizeReached.code());
-    let classic = JoinGroupRequest {
+    let mut classic = JoinGroupRequest {
         group_id: GROUP,
         session_timeout_ms: 6_000,
         group_instance_id: Some(Str::from_static("i")),
@@ -283,6 +283,11 @@ async fn bad_heartbeats_have_kafkas_codes() {
     };
     let refused = client.call(9, &classic).await.error_code;
     assert_eq!(refused, ErrorCode::InconsistentGroupProtocol.code(), "its members speak another protocol");
+    classic.group_id = Str::from_static("h");
+    assert_eq!(client.call(9, &classic).await.error_code, 0);
+    let refused = client.call(1, &ConsumerGroupHeartbeatRequest { group_id: Str::from_static("h"), ..joins }).await;
+    let words = refused.error_message.as_ref().map(Str::as_str);
+    assert_eq!((refused.error_code, words), (69, Some("Group h is not a consumer group.")));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use model::assign::{Assignor, Spot};
 use model::controller::features::GROUP_VERSION;
 use model::coordinator::consumer::{JOINS, LEAVES, LEAVES_FOR_NOW};
-use model::coordinator::{Beat, Beaten, Who};
+use model::coordinator::{Beat, Beaten, Code, Who};
 use model::{PartitionIndex, TopicId};
 use wire::kafka::messages::consumer_group_heartbeat::{request, response};
 use wire::kafka::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
@@ -24,8 +24,9 @@ pub(in crate::kafka) async fn answer(
     call: Call,
     request: ConsumerGroupHeartbeatRequest,
 ) -> ConsumerGroupHeartbeatResponse {
+    let group = request.group_id.clone();
     let beaten = match check(&call, &request).and_then(|()| beating(&call, request)) {
-        Ok(beating) => call.broker().consumer_heartbeat(beating).await.map_err(|denied| refused(&denied)),
+        Ok(beating) => call.broker().consumer_heartbeat(beating).await.map_err(|denied| refused(&group, &denied)),
         Err(refusal) => Err(refusal),
     };
     match beaten {
@@ -38,8 +39,12 @@ pub(in crate::kafka) async fn answer(
     }
 }
 
-fn refused(denied: &Denied) -> Refusal {
-    Refusal::new(code(denied), denied.to_string())
+fn refused(group: &Str, denied: &Denied) -> Refusal {
+    let words = match denied {
+        Denied::Refused(Code::GroupIdNotFound) => format!("Group {group} is not a consumer group."),
+        _ => denied.to_string(),
+    };
+    Refusal::new(code(denied), words)
 }
 
 /// Kafka's rules for what a member must and must not say.
