@@ -65,6 +65,7 @@ bugs! {
     ChangeForgotten = "a change of replicas is attended to only by whoever led the partition when it was asked for (a stuck reassignment)",
     WipedBeforeFinished = "a replica is wiped when its removal is asked for, not when it is finished",
     ReplicaIdReused = "a replica that comes back to a node gets the id it had there before its disk was wiped (Raft ids are for ever)",
+    OvertakenAwaited = "an operation waits for a move though somebody has moved the partition elsewhere, or deleted it (stuck for ever)",
     ZombieCommit = "a commit counts whatever generation its member is of (zombies move cursors)",
     DoubleOwner = "whoever asks before the leader has assigned is given what it had in the generation before",
     LostRebalance = "a member that dies or leaves begins no rebalance: what it had has no owner",

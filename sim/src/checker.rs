@@ -19,6 +19,7 @@ pub mod metadata_linearizable;
 pub mod minority_bounded;
 pub mod offsets_dense;
 pub mod operations_end;
+pub mod operations_finish;
 pub mod orphans_wake;
 pub mod produced_once;
 pub mod read_stays;

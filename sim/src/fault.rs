@@ -69,6 +69,22 @@ pub enum Fault {
     Move { nth: u32, to: Vec<u32> },
     /// A node that was no founder starts and joins (30, 32).
     Join { node: u32 },
+    /// An operator levels what nodes carry.
+    Rebalance,
+    /// An operator moves the replicas of the `nth` partition to these nodes, as an operation.
+    Relocate { nth: u32, to: Vec<u32> },
+    /// An operator takes all leaderships from a node.
+    Drain { node: u32 },
+    /// An operator takes all replicas from a node.
+    Decommission { node: u32 },
+    /// An operator lets a node serve again.
+    Recommission { node: u32 },
+    /// An operator pauses all operations.
+    Halt,
+    /// They go on.
+    GoOn,
+    /// An operator cancels all operations.
+    Cancel,
 }
 
 impl Fault {
@@ -83,6 +99,8 @@ impl Fault {
             Fault::ClockDrift { node, .. } => Fault::ClockDrift { node, per_mille: 0 },
             Fault::DiskSlow { node, .. } => Fault::DiskSlow { node, sync_ms: 0 },
             Fault::DiskFull { node } => Fault::DiskFree { node },
+            Fault::Drain { node } | Fault::Decommission { node } => Fault::Recommission { node },
+            Fault::Halt => Fault::GoOn,
             _ => return None,
         };
         Some(ending)
@@ -96,6 +114,12 @@ impl Fault {
             }
             _ => None,
         }
+    }
+
+    /// Whether replicas move by it.
+    pub fn moves(&self) -> bool {
+        use Fault::{Decommission, Move, Rebalance, Relocate};
+        matches!(self, Move { .. } | Rebalance | Relocate { .. } | Decommission { .. })
     }
 
     /// Its name without its details.

@@ -18,6 +18,7 @@ mod lookout;
 mod mutants;
 mod nemesis;
 mod net;
+mod operator;
 mod panics;
 mod probe;
 mod process;

@@ -3,6 +3,7 @@
 //! Invariant (`law`): no schedule makes losing an acknowledged record legal, else a run would prove nothing.
 
 mod law;
+mod operating;
 mod scenarios;
 
 use std::time::Duration;
@@ -32,6 +33,8 @@ const SALT: u64 = 0x6e65_6d65_7369_7300;
 /// The share of runs in which replicas move, and their dice.
 const MOVING: f64 = 0.35;
 const MOVING_SALT: u64 = 0x6d6f_7665;
+/// The share of the others in which operators work.
+const OPERATING: f64 = 0.35;
 
 /// A way to break things.
 pub struct Scenario {
@@ -85,7 +88,7 @@ impl Stage<'_> {
 
 /// Every scenario there is.
 pub fn every() -> impl Iterator<Item = &'static Scenario> {
-    ALL.iter().chain(scenarios::DAMAGE).chain([&scenarios::IDLE, &scenarios::MOVING])
+    ALL.iter().chain(scenarios::DAMAGE).chain([&scenarios::IDLE, &scenarios::MOVING, &scenarios::OPERATING])
 }
 
 /// The schedule of a seed for a cluster that `nodes` founded.
@@ -106,8 +109,12 @@ pub fn schedule(seed: u64, nodes: u32) -> Schedule {
     }
     // With dice of its own, so that all else of a seed is as it would be without.
     let mut rng = SmallRng::seed_from_u64(seed ^ SALT ^ MOVING_SALT);
-    if rng.random_bool(MOVING) && acts.iter().all(|act| act.fault.damages().is_none()) {
-        play(&scenarios::MOVING, BEGIN_MS, HEAL_MS, nodes, &mut rng, &mut acts);
+    if acts.iter().all(|act| act.fault.damages().is_none()) {
+        if rng.random_bool(MOVING) {
+            play(&scenarios::MOVING, BEGIN_MS, HEAL_MS, nodes, &mut rng, &mut acts);
+        } else if rng.random_bool(OPERATING) {
+            play(&scenarios::OPERATING, BEGIN_MS, HEAL_MS, nodes, &mut rng, &mut acts);
+        }
     }
     let schedule = Schedule::new(acts);
     if let Err(broken) = law::check(&schedule) {

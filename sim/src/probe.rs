@@ -17,6 +17,7 @@ use crate::checker::committed_stays::CommittedStays;
 use crate::checker::leader_per_term::{self, LeaderPerTerm};
 use crate::checker::log_start_allowed;
 use crate::checker::members_intersect::MembersIntersect;
+use crate::checker::operations_finish::OperationsFinish;
 use crate::checker::orphans_wake::OrphansWake;
 use crate::checker::replicas_as_wanted::{self, Led, ReplicasAsWanted};
 use crate::checker::sleepers_agree::{Sleeper, SleepersAgree};
@@ -64,6 +65,7 @@ pub struct Probe {
     leaders: LeaderPerTerm,
     members: MembersIntersect,
     replicas: ReplicasAsWanted,
+    operations: OperationsFinish,
     next_replicas: Duration,
     committed: CommittedStays,
     sleepers: SleepersAgree,
@@ -190,14 +192,19 @@ impl Probe {
         describe_topics(at, views, history);
     }
 
-    /// Follows the changes of replicas.
+    /// Follows operations and the changes of replicas.
     fn look_replicas(&mut self, at: Duration, views: &[View], disks: &Disks, history: &mut History) {
         let Some(image) = newest_image(views) else { return };
         let damaged = &self.damaged;
         let holds = |replica: ReplicaId, group| {
             (!damaged.contains(&replica.node().0)).then(|| disks.holds_replica(replica, group))
         };
-        let (violations, news) = self.replicas.look(&image, &led(views), holds);
+        let led = led(views);
+        let term = led.get(&GroupId::CONTROLLER).map(|led| led.term);
+        let (violations, news) = self.operations.look(at, &image, term);
+        violations.into_iter().for_each(|words| history.violate(at, format!("L6 OperationsFinish: {words}")));
+        news.into_iter().for_each(|news| history.count(news.name()));
+        let (violations, news) = self.replicas.look(&image, &led, holds);
         violations.into_iter().for_each(|words| history.violate(at, format!("S16 ReplicasAsWanted: {words}")));
         news.into_iter().for_each(|news| history.count(news.name()));
     }

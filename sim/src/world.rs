@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use model::controller::{AlterReplicas, Command, Placing, ReplicaChange, Terms, Wanted};
 use model::{GroupId, NodeId};
+use node::broker::Broker;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -21,7 +22,9 @@ use crate::excuse::Excuses;
 use crate::fault::Fault;
 use crate::history::History;
 use crate::lookout::Lookout;
+use crate::nemesis::HEAL;
 use crate::net::{CLIENTS, Network};
+use crate::operator;
 use crate::panics;
 use crate::probe::Probe;
 use crate::process::Order;
@@ -40,6 +43,8 @@ const TICK: Duration = Duration::from_millis(1);
 const TOLD_TO_PANIC: &str = "a partition was told to fail";
 /// A node that stopped by itself is started again after a time between these, as by a service manager.
 const RESTART_MS: std::ops::Range<u64> = 300..2_000;
+/// How often operators look for what is out of order.
+const ORDER: Duration = Duration::from_secs(1);
 
 /// The world of one run.
 pub struct World {
@@ -53,6 +58,8 @@ pub struct World {
     restarts: BTreeMap<u32, Duration>,
     /// What explains that a node stops by itself.
     excuses: Excuses,
+    /// When operators next see to what is out of order.
+    next_order: Duration,
 }
 
 /// Runs the world of `seed` with the faults of `schedule`, writes it into `history` and checks it.
@@ -76,8 +83,8 @@ impl World {
         let network = Network::new(&mut rng);
         let mut sim = build(seed, &mut rng);
         let machines = (1..=MACHINES).map(|node| Machine::new(&mut sim, node, &network, &disks)).collect();
-        let mut world =
-            Self { sim, machines, network, disks, ledger, rng, restarts: BTreeMap::new(), excuses: Excuses::default() };
+        let (restarts, excuses, next_order) = (BTreeMap::new(), Excuses::default(), HEAL);
+        let mut world = Self { sim, machines, network, disks, ledger, rng, restarts, excuses, next_order };
         (1..=NODES).for_each(|node| assert!(world.machine(node).start(), "a new machine is down"));
         world
     }
@@ -108,6 +115,7 @@ impl World {
                     probe.note(self.now(), &fault);
                 }
             }
+            self.put_in_order();
             let stepped = self.step();
             let views = self.views();
             probe.look(self.now(), &views, &self.disks, &mut self.ledger.borrow_mut());
@@ -196,7 +204,7 @@ impl World {
             Fault::RaftEnds { node, nth } => self.end_raft(node, nth),
             Fault::Transfer { group, to } => self.transfer(group, to),
             Fault::Move { nth, ref to } => self.move_replicas(nth, to),
-            _ => self.disturb(fault) || self.damage(fault),
+            _ => self.disturb(fault) || self.damage(fault) || self.operate(fault),
         }
     }
 
@@ -306,6 +314,37 @@ impl World {
                 let _done_or_not = broker.control(Command::Place { terms: Terms::default(), what }).await;
             })
         })
+    }
+
+    /// Has an operator ask any node that runs.
+    fn operate(&mut self, fault: &Fault) -> bool {
+        let Some((node, broker)) = self.running() else { return false };
+        let image = broker.image();
+        let nth = |number| {
+            let (topic, index) = image.partition_of_group(self.nth_group(number)?)?;
+            Some((topic.name.clone(), index))
+        };
+        operator::work(fault, broker, nth).is_some_and(|work| self.machine(node).spawn(work))
+    }
+
+    /// Has an operator put in order what is left to be, once a second when all is healed.
+    fn put_in_order(&mut self) {
+        if self.now() < self.next_order {
+            return;
+        }
+        self.next_order = self.now() + ORDER;
+        let Some((node, broker)) = self.running() else { return };
+        if let Some(work) = operator::put_in_order(self.now(), broker) {
+            self.machine(node).spawn(work);
+        }
+    }
+
+    /// A node that runs: at another time another one.
+    fn running(&self) -> Option<(u32, Broker)> {
+        let up = self.views().into_iter().filter(|view| view.state == State::Up);
+        let up: Vec<_> = up.filter_map(|view| Some((view.node, view.broker?))).collect();
+        let turn = self.now().as_millis() as usize % up.len().max(1);
+        up.into_iter().nth(turn)
     }
 
     /// The controller's for 0, else that of a partition.

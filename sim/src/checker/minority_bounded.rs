@@ -127,9 +127,11 @@ fn effect(fault: &Fault) -> Option<Effect> {
         | Fault::SyncError { node }
         | Fault::Panic { node, .. }
         | Fault::RaftEnds { node, .. } => Effect::Once(vec![*node]),
-        Fault::Backup { .. } | Fault::Transfer { .. } | Fault::Move { .. } | Fault::Join { .. } => {
-            return None;
-        }
+        Fault::Backup { .. } | Fault::Transfer { .. } | Fault::Join { .. } => return None,
+        // What operators do disturbs nobody.
+        Fault::Move { .. } | Fault::Relocate { .. } | Fault::Rebalance => return None,
+        Fault::Drain { .. } | Fault::Decommission { .. } | Fault::Recommission { .. } => return None,
+        Fault::Halt | Fault::GoOn | Fault::Cancel => return None,
     })
 }
 

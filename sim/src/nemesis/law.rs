@@ -18,7 +18,7 @@ pub const UNDISTURBED_MS: u64 = 4_000;
 pub fn check(schedule: &Schedule) -> Result<(), String> {
     let blows: Vec<_> = schedule.acts.iter().filter_map(|act| Some((act, act.fault.damages()?))).collect();
     let Some((_, damaged)) = blows.first() else { return Ok(()) };
-    if let Some(moved) = schedule.acts.iter().find(|act| matches!(act.fault, Fault::Move { .. })) {
+    if let Some(moved) = schedule.acts.iter().find(|act| act.fault.moves()) {
         return Err(format!("replicas move in a run with damage: {moved:?}"));
     }
     if let Some((blow, _)) = blows.iter().find(|(_, node)| node != damaged) {

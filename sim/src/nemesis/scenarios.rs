@@ -4,15 +4,15 @@
 use rand::Rng;
 use rand::seq::SliceRandom;
 
-use super::{BEGIN_MS, Scenario, Stage};
+use super::{BEGIN_MS, Scenario, Stage, operating};
 use crate::fault::Fault;
 
 /// The node that was no founder.
-const JOINER: u32 = 4;
+pub(super) const JOINER: u32 = 4;
 /// Partitions that a fault may name, counted from 1 in the order in which they were made: the coordinator shards, and those of the ledger.
 const PARTITIONS: u32 = 6;
 /// Partitions that may be moved: the coordinator shards, and those that records are written to.
-const MOVED: u32 = 8;
+pub(super) const MOVED: u32 = 8;
 /// A copy of a disk is so old at least when its node falls: until then its peers heard of later writes.
 const AGE_MS_MIN: u64 = 500;
 const HOUR_MS: i64 = 3_600_000;
@@ -70,6 +70,10 @@ pub const IDLE: Scenario = Scenario { name: "an idle cluster restarts", cases: &
 
 /// Replicas move between the founders and a node that joins, whatever else happens.
 pub const MOVING: Scenario = Scenario { name: "replicas are moved about", cases: &[30, 31, 32], play: moving };
+
+/// Operators work on the cluster, whatever else happens.
+pub const OPERATING: Scenario =
+    Scenario { name: "operators work on the cluster", cases: &[11, 30, 31], play: operating::play };
 
 fn isolate(stage: &mut Stage<'_>) {
     let node = stage.node();
@@ -246,18 +250,23 @@ fn moving(stage: &mut Stage<'_>) {
         let nth = moved[stage.rng.random_range(0..moved.len())];
         stage.once(at, Fault::Move { nth, to });
         if stage.rng.random_bool(0.4) {
-            let (from, node) = (at + stage.rng.random_range(0..1_200), stage.rng.random_range(1..=JOINER));
-            let until = from + stage.rng.random_range(100..2_000);
-            let other = node % JOINER + 1;
-            match stage.rng.random_range(0..5) {
-                0 => stage.during(from, until, Fault::PowerLoss { node }),
-                1 => stage.during(from, until, Fault::Pause { node }),
-                2 => cut_pair(stage, (node, other), from, until),
-                3 => stage.during(from, until, Fault::DiskSlow { node, sync_ms: 200 }),
-                _ => stage.during(from, until, Fault::Kill { node }),
-            }
+            disturb(stage, at);
         }
         at += stage.rng.random_range(300..3_000);
+    }
+}
+
+/// One of the four nodes is in trouble soon, for a while.
+pub(super) fn disturb(stage: &mut Stage<'_>, at: u64) {
+    let (from, node) = (at + stage.rng.random_range(0..1_200), stage.rng.random_range(1..=JOINER));
+    let until = from + stage.rng.random_range(100..2_000);
+    let other = node % JOINER + 1;
+    match stage.rng.random_range(0..5) {
+        0 => stage.during(from, until, Fault::PowerLoss { node }),
+        1 => stage.during(from, until, Fault::Pause { node }),
+        2 => cut_pair(stage, (node, other), from, until),
+        3 => stage.during(from, until, Fault::DiskSlow { node, sync_ms: 200 }),
+        _ => stage.during(from, until, Fault::Kill { node }),
     }
 }
 
