@@ -78,7 +78,7 @@ pub fn next(sight: &Sight, goal: &Goal) -> Step {
         return Step::Wait("the last change is not committed yet");
     };
     if sight.voters.len() > 1 {
-        return Step::Vote(current.clone());
+        return leave_joint(sight, current);
     }
     let wanted = |replica: &ReplicaId| goal.voters.contains(replica) || goal.learners.contains(replica);
     if let Some(stray) = sight.learners.iter().find(|learner| !wanted(learner)) {
@@ -94,6 +94,15 @@ pub fn next(sight: &Sight, goal: &Goal) -> Step {
         return Step::Wait("a node that shall receive is not alive");
     }
     if *current == goal.voters { Step::Done } else { vote(sight, current, goal) }
+}
+
+/// Out of a joint configuration that another leader began. Whoever was elected in it may be one of those who leave.
+fn leave_joint(sight: &Sight, current: &BTreeSet<ReplicaId>) -> Step {
+    let heir = || current.iter().find(|voter| sight.is_fit(**voter));
+    match current.contains(&sight.me) {
+        true => Step::Vote(current.clone()),
+        false => heir().map_or(Step::Wait("nobody can take over yet"), |heir| Step::HandOver(heir.node())),
+    }
 }
 
 /// From the voters that there are to those wanted, all of which are members.
@@ -227,6 +236,10 @@ mod tests {
             // The dead are waited for, but nobody waits behind them.
             ("1 2 3 !4", "1 2 3 4", Step::Done),
             ("1 2 3 & 1 2 3 4", "1 2 3", vote("1 2 3 4")),
+            // A leader that was elected in a joint configuration and is to leave.
+            ("1 2 *3 & 1 2 4", "1 2 4", over(1)),
+            ("!1 ?2 *3 & !1 ?2 4", "1 2 4", over(4)),
+            ("!1 ?2 *3 & !1 ?2 ~4", "1 2 4", Step::Wait("nobody can take over yet")),
             // Shrinking needs a majority of those who stay.
             ("1 2 3 4 5", "1 2 3", vote("1 2 3")),
             ("1 2 !3", "1 2", vote("1 2")),
