@@ -113,7 +113,12 @@ fn round(group: &mut Consumer, client: &mut Client) {
 
 fn settle(group: &mut Consumer, clients: &mut [Client]) -> usize {
     for rounds in 0..20 {
-        let before: Vec<_> = clients.iter().map(|client| (client.epoch, client.reads.clone())).collect();
+        // Of the group too: what one client says last in a round the others hear in the next.
+        let state = |group: &Consumer, clients: &[Client]| {
+            let clients: Vec<_> = clients.iter().map(|client| (client.epoch, client.reads.clone())).collect();
+            (group.clone(), clients)
+        };
+        let before = state(group, clients);
         for client in clients.iter_mut() {
             round(group, client);
             client.take_up();
@@ -122,7 +127,7 @@ fn settle(group: &mut Consumer, clients: &mut [Client]) -> usize {
             client.hear(&answer);
             client.take_up();
         }
-        if before == clients.iter().map(|client| (client.epoch, client.reads.clone())).collect::<Vec<_>>() {
+        if before == state(group, clients) {
             return rounds;
         }
     }
