@@ -151,7 +151,7 @@ impl Group {
     /// gives one result for each once it is applied here or lost. Dropping the future takes nothing back. Of a leader that sleeps
     /// the future wakes it first, so that the order is that of the polls: who cares for it calls [`Group::rouse`] before.
     pub fn propose(&self, payloads: Vec<Payload>) -> BoxFuture<'static, Vec<Result<Proposed, ProposeError>>> {
-        if self.is_roused() || !self.inner.status.borrow().is_leader {
+        if self.rest().proposes() || !self.inner.status.borrow().is_leader {
             return self.propose_now(payloads);
         }
         let (group, count) = (self.clone(), payloads.len());
@@ -166,7 +166,6 @@ impl Group {
 
     fn propose_now(&self, payloads: Vec<Payload>) -> BoxFuture<'static, Vec<Result<Proposed, ProposeError>>> {
         let count = payloads.len();
-        self.inner.rest.proposes();
         let sending = self.inner.raft.client_write_many(payloads.into_iter().map(Data));
         let results = match unconstrained(sending).now_or_never() {
             Some(Ok(results)) => results,
@@ -203,8 +202,10 @@ impl Group {
     /// `NotLeader`, or `Closed`.
     pub async fn rouse(&self) -> Result<(), ProposeError> {
         self.wake();
-        if !self.is_roused() {
+        // A quorum that is slow to answer may find it asleep again.
+        while !self.rest().proposes() {
             self.linearize().await?;
+            self.wake();
             self.rest().refreshed();
         }
         Ok(())

@@ -54,6 +54,8 @@ struct Inner {
     idle: Option<(Position, Instant)>,
     /// Something was proposed in the term of that entry.
     used: bool,
+    /// When it was asked for an entry last.
+    asked: Option<Instant>,
     /// The lease of a leader that slept is over: its next entry needs a round of heartbeats first.
     stale: bool,
     woken: Option<Instant>,
@@ -172,9 +174,12 @@ impl Rest {
         self.inner().handed_over == Some(term)
     }
 
-    /// The leader is asked for an entry.
-    pub(crate) fn proposes(&self) {
-        self.inner().used = true;
+    /// The leader is asked for an entry: it does not fall asleep before its raft has seen it. Whether it may propose at once.
+    pub(crate) fn proposes(&self) -> bool {
+        let mut inner = self.inner();
+        inner.used = true;
+        inner.asked = Some(Instant::now());
+        matches!(inner.state, State::Awake) && !inner.stale
     }
 
     /// Whether the leader's last entry is `last` for as long as `after`. Nobody needs to be waited for who has not asked for anything
@@ -195,10 +200,11 @@ impl Rest {
         matches!(inner.state, State::Awake) && rested && since.elapsed() >= after
     }
 
-    /// The leader switches its ticks off and asks the others. False if it is not awake.
+    /// The leader switches its ticks off and asks the others. False if it is not awake, or was asked for an entry a moment ago.
     pub(crate) fn ask(&self, raft: &Raft, pact: Pact) -> bool {
         let mut inner = self.inner();
-        let awake = matches!(inner.state, State::Awake);
+        let unasked = inner.asked.is_none_or(|asked| asked.elapsed() >= AWAKE_MIN);
+        let awake = matches!(inner.state, State::Awake) && unasked;
         if awake {
             inner.state = State::Asking(pact);
             inner.stale = true;

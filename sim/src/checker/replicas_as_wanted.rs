@@ -51,6 +51,8 @@ pub struct ReplicasAsWanted {
     version: u64,
     partitions: BTreeMap<GroupId, Seen>,
     revisions: BTreeMap<GroupId, u32>,
+    /// The newest term in which each group was led: who stood still meanwhile still believes what was true before.
+    terms: BTreeMap<GroupId, u64>,
 }
 
 /// A group as its leader sees it.
@@ -78,9 +80,12 @@ impl ReplicasAsWanted {
             let group = partition.group;
             let was = self.revisions.insert(group, partition.revision);
             let seen = self.partitions.entry(group).or_default();
-            news.extend(seen.follow(partition, was, led.get(&group)));
+            let newest = self.terms.entry(group).or_default();
+            let led = led.get(&group).filter(|led| led.term >= *newest);
+            *newest = led.map_or(*newest, |led| led.term);
+            news.extend(seen.follow(partition, was, led));
             violations.extend(seen.ids(partition).map(|words| format!("group {group}: {words}")));
-            violations.extend(seen.disks(partition, led.get(&group), |replica| holds(replica, group)));
+            violations.extend(seen.disks(partition, led, |replica| holds(replica, group)));
         }
         (violations, news)
     }
