@@ -75,7 +75,7 @@ check_groups() {
   tool org.apache.kafka.tools.consumer.ConsoleConsumer --topic "$name" --group "$name" --from-beginning --max-messages 1000 --timeout-ms 30000
   grep -E '^[0-9]+$' "$work/out" | sort -n | cmp - <(seq 1000) || echo "not all records came back"
   groups --list && says "^$name\$"
-  groups --describe --group "$name" && says "^$name +$name +0 +[0-9]+ +[0-9]+ +0 "
+  groups --describe --group "$name" && says "^$name +$name +[0-9]+ +[0-9]+ +[0-9]+ +0 "
   groups --describe --group "$name" --state && says 'Empty +0'
   groups --reset-offsets --group "$name" --topic "$name" --to-earliest --execute
   groups --describe --group "$name"
