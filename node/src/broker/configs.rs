@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use model::NodeId;
-use model::config::BROKER_KEYS;
 use model::controller::image::Configs;
 use model::controller::{
-    self, Command, ConfigOp, ConfigResource, IncrementalAlterConfigs, IncrementalChange, OpKind, Outcome, Source,
+    self, Command, ConfigOp, ConfigResource, Described, IncrementalAlterConfigs, IncrementalChange, OpKind, Outcome,
+    Source,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -81,12 +81,11 @@ impl Broker {
         };
         described
             .into_iter()
-            .zip(BROKER_KEYS)
-            .map(|(described, key)| Setting {
+            .map(|Described { key, value, source, .. }| Setting {
                 key: key.name.to_owned(),
-                value: described.value,
+                value,
                 default: key.default.map(str::to_owned),
-                set: described.source == Source::Cluster,
+                set: source == Source::Cluster,
                 nodes: of_nodes(key.name),
                 read_only: key.is_read_only(),
                 documentation: key.documentation(),
