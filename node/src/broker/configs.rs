@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use model::NodeId;
 use model::controller::image::Configs;
 use model::controller::{
-    self, Command, ConfigOp, ConfigResource, Described, IncrementalAlterConfigs, IncrementalChange, OpKind, Outcome,
-    Source,
+    self, Code, Command, ConfigOp, ConfigResource, Described, IncrementalAlterConfigs, IncrementalChange, OpKind,
+    Outcome, Source,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -114,6 +114,10 @@ impl Broker {
     /// # Errors
     /// A key or a value is refused, or the controller cannot be reached; then nothing is changed.
     pub async fn change_settings(&self, change: SettingsChange) -> Result<Vec<SettingChanged>, NotSet> {
+        if let Some(key) = change.unset.iter().find(|key| change.set.contains_key(*key)) {
+            let message = format!("{key} is to be set and unset");
+            return Err(NotSet::Refused(controller::Error { code: Code::InvalidRequest, message }));
+        }
         let resource = change.node.map_or(ConfigResource::Cluster, |node| ConfigResource::Node(NodeId(node)));
         let set = |(key, value): (&String, &String)| ConfigOp {
             key: key.clone(),

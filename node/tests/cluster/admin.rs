@@ -185,6 +185,10 @@ async fn what_is_wrong_is_a_problem_in_words() {
         (404, change(admin, "/v1/configs", "{\"node\":9,\"set\":{\"num.partitions\":\"5\"}}").await),
         (422, change(admin, "/v1/configs", "{\"set\":{\"num.partitions\":\"many\"}}").await),
         (422, change(admin, "/v1/features", "{\"set\":{\"group.version\":7}}").await),
+        (
+            422,
+            change(admin, "/v1/configs", "{\"set\":{\"num.partitions\":\"5\"},\"unset\":[\"num.partitions\"]}").await,
+        ),
         (422, change(admin, "/v1/configs", "{\"unset\":[\"nonsense\"]}").await),
     ];
     for (expected, (status, media, body)) in answers {
