@@ -24,31 +24,37 @@ fn runner(cluster: &Cluster, arguments: &[&str]) -> Command {
     command
 }
 
-#[test]
-fn every_client_writes_and_reads() {
+/// Runs client programs to their end and shows what they print; fails with the lines of what failed, so that these are never far to seek.
+fn all_pass(arguments: &[&str]) {
     let _turn = turn();
     let cluster = Cluster::start(Options::default());
-    let status = runner(&cluster, &[]).status().expect("tests/clients/run starts");
-    assert!(status.success(), "a client program failed: see its FAIL line above");
+    let mut programs = runner(&cluster, arguments).stdout(Stdio::piped()).spawn().expect("tests/clients/run starts");
+    let output = BufReader::new(programs.stdout.take().expect("stdout is piped"));
+    let mut failed = Vec::new();
+    for line in output.lines().map_while(Result::ok) {
+        println!("{line}");
+        if line.starts_with("FAIL ") {
+            failed.push(line);
+        }
+    }
+    let status = programs.wait().expect("the programs can be waited for");
+    assert!(status.success(), "tests/clients/run: {status}\n{}", failed.join("\n"));
     cluster.stop();
+}
+
+#[test]
+fn every_client_writes_and_reads() {
+    all_pass(&[]);
 }
 
 #[test]
 fn every_client_consumes_as_a_group() {
-    let _turn = turn();
-    let cluster = Cluster::start(Options::default());
-    let status = runner(&cluster, &["--group"]).status().expect("tests/clients/run starts");
-    assert!(status.success(), "a group of a client failed: see its FAIL line above");
-    cluster.stop();
+    all_pass(&["--group"]);
 }
 
 #[test]
 fn rdkafka_passes_its_own_tests() {
-    let _turn = turn();
-    let cluster = Cluster::start(Options::default());
-    let status = runner(&cluster, &["rdkafka"]).status().expect("tests/clients/run starts");
-    assert!(status.success(), "a test of the rdkafka crate failed: see its FAIL line above");
-    cluster.stop();
+    all_pass(&["rdkafka"]);
 }
 
 #[test]
