@@ -52,6 +52,13 @@ fn every_client_consumes_as_a_group() {
     all_pass(&["--group"]);
 }
 
+/// FLOTILLA_LONG=1: twenty members, at the intervals that a cluster has by default.
+#[test]
+fn a_rolling_restart_moves_no_partition_for_nothing() {
+    let (members, partitions) = (harness::count(4, 20), harness::count(12, 40));
+    all_pass(&["--rolling", &members.to_string(), &partitions.to_string()]);
+}
+
 #[test]
 fn rdkafka_passes_its_own_tests() {
     all_pass(&["rdkafka"]);

@@ -25,6 +25,17 @@ PATIENCE_S = 60
 SETTINGS = {"group.consumer.session.timeout.ms": "6000", "group.consumer.heartbeat.interval.ms": "1000"}
 
 
+def hurry(admin):
+    """Lets the cluster's groups of the consumer protocol notice within a second what they notice within five by default."""
+    for broker in admin.list_topics(timeout=20).brokers:
+        entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in SETTINGS.items()]
+        resource = ConfigResource(ConfigResource.Type.BROKER, str(broker), incremental_configs=entries)
+        try:
+            admin.incremental_alter_configs([resource])[resource].result(20)
+        except KafkaException:
+            pass  # Apache Kafka has these in the file only
+
+
 class Member:
     """A process and what it has said."""
 
@@ -73,13 +84,7 @@ class Run:
     def prepare(self):
         new = NewTopic(self.topic, num_partitions=PARTITIONS, replication_factor=REPLICATION)
         self.admin.create_topics([new], operation_timeout=15)[self.topic].result(20)
-        for broker in self.admin.list_topics(timeout=20).brokers:
-            entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in SETTINGS.items()]
-            resource = ConfigResource(ConfigResource.Type.BROKER, str(broker), incremental_configs=entries)
-            try:
-                self.admin.incremental_alter_configs([resource])[resource].result(20)
-            except KafkaException:
-                pass  # Apache Kafka has these in the file only
+        hurry(self.admin)
 
     def produce(self, rounds=1):
         for _ in range(rounds):

@@ -89,15 +89,15 @@ def verify(sent, acks, read):
 class Report:
     """Prints a line a check and remembers whether one failed."""
 
-    def __init__(self, client, version):
-        self.client, self.version, self.failed = client, version, False
-        self.deadline = threading.Timer(TIMEOUT_S, self._out_of_time)
+    def __init__(self, client, version, timeout_s=TIMEOUT_S):
+        self.client, self.version, self.timeout_s, self.failed = client, version, timeout_s, False
+        self.deadline = threading.Timer(timeout_s, self._out_of_time)
         self.deadline.daemon = True
         self.deadline.start()
         self.current = "start"
 
     def _out_of_time(self):
-        print(f"FAIL {self.client} {self.version} {self.current}: not done after {TIMEOUT_S} s", flush=True)
+        print(f"FAIL {self.client} {self.version} {self.current}: not done after {self.timeout_s} s", flush=True)
         os._exit(1)
 
     def check(self, label, run):
