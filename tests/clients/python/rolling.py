@@ -89,6 +89,7 @@ class Rolling:
             for partition in range(self.partitions):
                 producer.produce(self.topic, value=b"flotilla", partition=partition)
                 self.sent[partition] += 1
+            producer.poll(0)
             due += PERIOD_S
             time.sleep(max(0, due - time.monotonic()))
         expect("records without an acknowledgement", producer.flush(30), 0)
