@@ -25,6 +25,8 @@ use crate::{admin, kafka};
 
 /// Between two attempts to register this node.
 const REGISTER_RETRY: Duration = Duration::from_millis(200);
+/// Between two looks for leaderships while the last clients are answered.
+const LEAVE_AGAIN: Duration = Duration::from_millis(100);
 /// How often gauges that nobody pushes are looked at.
 const SURVEY: Duration = Duration::from_secs(1);
 
@@ -206,11 +208,7 @@ impl Node {
     /// Stops cleanly: readiness ends, leaderships are handed over, clients are answered and let go, then the rafts close, then the store.
     pub async fn stop(mut self) {
         self.broker.stop();
-        if let Some(tree) = &*self.tree.lock().await {
-            tree.leave().await;
-        }
-        self.stopper.stop();
-        while self.serving.join_next().await.is_some() {}
+        self.let_clients_go().await;
         self.life.abort();
         if let Some(tree) = self.tree.lock().await.take() {
             tree.stop().await;
@@ -218,6 +216,29 @@ impl Node {
         self.peers_stopper.stop();
         self.background.shutdown().await;
         tracing::info!("the node has stopped");
+    }
+
+    /// Hands over what it leads, then closes the listeners and answers what was read. Who is elected meanwhile, since the others were
+    /// away, hands over too: clients do not get to this leader any more.
+    async fn let_clients_go(&mut self) {
+        let tree = self.tree.lock().await;
+        let leave = async || match &*tree {
+            Some(tree) => tree.leave().await,
+            None => {}
+        };
+        leave().await;
+        self.stopper.stop();
+        let answered = async { while self.serving.join_next().await.is_some() {} };
+        let leaving = async {
+            loop {
+                tokio::time::sleep(LEAVE_AGAIN).await;
+                leave().await;
+            }
+        };
+        tokio::select! {
+            () = answered => {}
+            () = leaving => {}
+        }
     }
 }
 
