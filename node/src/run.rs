@@ -222,9 +222,10 @@ impl Node {
     /// away, hands over too: clients do not get to this leader any more.
     async fn let_clients_go(&mut self) {
         let tree = self.tree.lock().await;
-        let leave = async || match &*tree {
-            Some(tree) => tree.leave().await,
-            None => {}
+        let leave = async || {
+            if let Some(tree) = &*tree {
+                tree.leave().await;
+            }
         };
         leave().await;
         self.stopper.stop();
