@@ -70,6 +70,8 @@ pub enum Command {
         /// Which of them each member does.
         members: Vec<(String, BTreeSet<TopicId>)>,
     },
+    /// An operator wants this group to rebalance, though nothing has changed in it.
+    Rebalance(String),
 }
 
 /// One rebalance of one group: a timer that comes late finds another generation and changes nothing.
@@ -249,6 +251,7 @@ impl CoordinatorMachine {
             Command::ForgetTopics(topics) => Reply::Forgotten(self.forget_topics(&topics)),
             Command::Beat(beat) => Reply::Beaten(self.beat(at, beat)),
             Command::Refresh { group, topics, members } => Reply::Done(self.refresh(&group, &topics, members)),
+            Command::Rebalance(group) => Reply::Done(self.rebalance(at, &group)),
         }
     }
 
@@ -326,6 +329,22 @@ impl CoordinatorMachine {
                 Ok(())
             }
             _ => Err(Code::GroupIdNotFound),
+        }
+    }
+
+    /// Members of the classic protocol must join again; those of the consumer protocol get a new epoch with a target made anew.
+    fn rebalance(&mut self, at: At, id: &str) -> Result<(), Code> {
+        match self.groups.get_mut(id) {
+            None => Err(Code::GroupIdNotFound),
+            Some(group) if group.is_empty() => Err(Code::UnknownMemberId),
+            Some(Group { kind: Kind::Classic(group), .. }) => {
+                group.rebalance(at);
+                Ok(())
+            }
+            Some(Group { kind: Kind::Consumer(group), .. }) => {
+                group.retarget();
+                Ok(())
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod configs;
 mod describe;
+mod groups;
 mod leaders;
 mod listener;
 mod nodes;
@@ -48,7 +49,7 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
 }
 
 /// All there is; also the values of the metrics' label, and `other`.
-const PAGES: [&str; 28] = [
+const PAGES: [&str; 29] = [
     "/metrics",
     "/livez",
     "/readyz",
@@ -58,6 +59,7 @@ const PAGES: [&str; 28] = [
     "/v1/configs/changes",
     "/v1/features",
     "/v1/groups",
+    "/v1/groups/{group}/rebalance",
     "/v1/nodes",
     "/v1/partitions",
     "/v1/rafts",
@@ -98,7 +100,8 @@ fn documented() -> OpenApiRouter<Broker> {
         .routes(routes!(configs::list, configs::change))
         .routes(routes!(configs::changes))
         .routes(routes!(configs::features, configs::change_features))
-        .routes(routes!(describe::groups))
+        .routes(routes!(groups::list))
+        .routes(routes!(groups::rebalance))
         .routes(routes!(describe::nodes))
         .routes(routes!(describe::partitions))
         .routes(routes!(describe::rafts))

@@ -37,11 +37,12 @@ use crate::peer::Peers;
 use crate::router::{AppendBudget, Router};
 use crate::seams::Clock;
 
-pub use crate::peer::questions::{ConsumerGroup, GroupMember, Member, PartitionLag, Quorum};
+pub use crate::peer::questions::{ConsumerGroup, GroupMember, GroupStanding, Member, PartitionLag, Quorum, Rebalanced};
 pub use auto_create::{TokenBucket, random_topic_id};
 pub use configs::{NotSet, Setting, SettingChanged, SettingsChange};
 pub use error::{Error, Leader};
 pub use features::{FeatureChange, FeatureReport};
+pub use groups::NotRebalanced;
 pub use leadership::Unmoved;
 pub use operations::NotBegun;
 pub use read::bytes_of;

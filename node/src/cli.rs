@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-pub use http::{Response, get, post};
+pub use http::{Response, get, post, segment};
 use output::Format;
 
 use crate::bench;
@@ -44,7 +44,7 @@ enum Command {
     Server(server::Options),
     /// Topics: ls, create, describe, alter, rm, produce, consume
     Topic(topic::Options),
-    /// Consumer groups: ls, describe, reset, remove, rm
+    /// Consumer groups: ls, describe, reset, rebalance, remove, rm
     Group(group::Options),
     /// The cluster as a whole: info, health, can-stop, config, features
     Cluster(cluster::Options),

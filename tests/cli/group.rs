@@ -53,6 +53,8 @@ fn a_group_is_reset_described_and_removed() {
     assert!(
         refused(&["reset", "readers", "--topic", "orders", "-p", "7", "--to", "latest"]).contains("no partition 7")
     );
+    assert!(refused(&["rebalance", "a/b"]).contains("there is no such group"));
+    assert!(refused(&["rebalance", "readers"]).contains("the group has no members"));
     assert!(refused(&["remove", "readers", "nobody"]).contains("UNKNOWN_MEMBER_ID"));
     assert_eq!(group(&["rm", "readers"])["offsets_removed"], 1);
     assert_eq!(group(&["ls"]), Value::Array(Vec::new()));

@@ -285,7 +285,7 @@ impl Consumer {
     }
 
     /// A new epoch with a new target.
-    fn retarget(&mut self) {
+    pub(super) fn retarget(&mut self) {
         let subscribed =
             |topic: &TopicId| self.members.values().any(|member| member.subscription.topics.contains(topic));
         self.topics = std::mem::take(&mut self.topics).into_iter().filter(|(topic, _)| subscribed(topic)).collect();

@@ -123,7 +123,8 @@ impl Classic {
         }
     }
 
-    fn rebalance(&mut self, at: At) {
+    /// Everybody must join again, whatever has become of the members; a join that waits for nobody ends.
+    pub(super) fn rebalance(&mut self, at: At) {
         self.begin(at);
         match self.members.is_empty() {
             true => self.complete_join(at),

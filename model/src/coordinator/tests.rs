@@ -136,6 +136,7 @@ fn command(verb: &str, words: &Words<'_>, who: Who) -> Option<Command> {
             Command::Commit(Commit { who, offsets })
         }
         "delete" => Command::DeleteGroup(who.group),
+        "rebalance" => Command::Rebalance(who.group),
         "delete-offsets" => {
             Command::DeleteOffsets { group: who.group, spots: spots().map(|spot| (spot, topic.to_owned())).collect() }
         }
@@ -162,6 +163,7 @@ enum Step {
     EndSync,
     Leave(u8),
     Commit { client: u8, stale: bool },
+    Rebalance,
 }
 
 /// A client as the protocol has it: its id and what it was told last.
@@ -179,6 +181,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::EndSync),
         2 => (0u8..6).prop_map(Step::Leave),
         3 => (0u8..6, any::<bool>()).prop_map(|(client, stale)| Step::Commit { client, stale }),
+        1 => Just(Step::Rebalance),
     ]
 }
 
@@ -217,6 +220,7 @@ fn take(run: &mut Run, clients: &mut [Client; 6], made: &mut u32, step: &Step) -
         }
         Step::EndJoin => run.apply(Command::EndJoin(turn())),
         Step::EndSync => run.apply(Command::EndSync(turn())),
+        Step::Rebalance => run.apply(Command::Rebalance("g".to_owned())),
         Step::Leave(client) => {
             let members = vec![speaks(client, &clients[client as usize])];
             run.apply(Command::Leave { group: "g".to_owned(), members })

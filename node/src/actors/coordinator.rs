@@ -303,7 +303,7 @@ fn group_of(command: Command) -> String {
         Command::Leave { group, .. } | Command::DeleteOffsets { group, .. } | Command::Refresh { group, .. } => group,
         Command::Expire(who) => who.group,
         Command::Commit(commit) => commit.who.group,
-        Command::DeleteGroup(group) => group,
+        Command::DeleteGroup(group) | Command::Rebalance(group) => group,
         Command::Beat(beat) => beat.who.group,
         Command::ExpireOffsets(_) | Command::ForgetTopics(_) => String::new(),
     }

@@ -4,18 +4,12 @@ use axum::Json;
 use axum::extract::State;
 
 use super::views;
-use crate::broker::{Broker, ConsumerGroup, GroupReport, NodeReport, PartitionReport};
+use crate::broker::{Broker, GroupReport, NodeReport, PartitionReport};
 
 /// The cluster in one object
 #[utoipa::path(get, path = "/v1/cluster", tag = "cluster", responses((status = 200, description = "As this node sees it", body = views::Cluster)))]
 pub async fn cluster(State(broker): State<Broker>) -> Json<views::Cluster> {
     Json(views::cluster(&broker))
-}
-
-/// The consumer groups, with the lag of each in records and seconds
-#[utoipa::path(get, path = "/v1/groups", tag = "groups", responses((status = 200, description = "By id, of all nodes", body = Vec<ConsumerGroup>)))]
-pub async fn groups(State(broker): State<Broker>) -> Json<Vec<ConsumerGroup>> {
-    Json(broker.consumer_groups().await)
 }
 
 /// The nodes

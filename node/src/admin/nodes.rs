@@ -26,7 +26,7 @@ pub struct CanStop {
 pub struct Trial {
     /// Only say what would be done.
     #[serde(default)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 /// What leaves a node.

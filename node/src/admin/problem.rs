@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
-use crate::broker::{self, NotBegun, NotSet, Unmoved};
+use crate::broker::{self, NotBegun, NotRebalanced, NotSet, Unmoved};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -68,6 +68,17 @@ impl From<Unmoved> for Problem {
             Unmoved::Leaderless | Unmoved::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, unmoved.to_string())
+    }
+}
+
+impl From<NotRebalanced> for Problem {
+    fn from(why: NotRebalanced) -> Self {
+        let status = match &why {
+            NotRebalanced::Unknown => StatusCode::NOT_FOUND,
+            NotRebalanced::Empty => StatusCode::CONFLICT,
+            NotRebalanced::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, why.to_string())
     }
 }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use model::controller::internal::CONSUMER_OFFSETS;
 use model::controller::{Command as Control, CreateTopics, NewTopic};
-use model::coordinator::{Beaten, Command, CoordinatorMachine, Group, Reply, Sync, Who};
+use model::coordinator::{Beaten, Code, Command, CoordinatorMachine, Group, Kind, Reply, Sync, Who};
 use model::{GroupId, NodeId};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Broker, random_topic_id};
+use super::{Broker, GroupStanding, Rebalanced, random_topic_id};
+use crate::peer::questions::{Answered, Question};
 use crate::router::LocalPartition;
 use crate::router::desk::{Beating, Denied, Joined, Joining, Synced, Visit};
 
@@ -19,6 +20,20 @@ const MAKING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a quorum may take to confirm the leader that is read from.
 const PROOF: Duration = Duration::from_secs(2);
+
+/// Why a group was not made to rebalance.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRebalanced {
+    /// There is none.
+    #[error("there is no such group")]
+    Unknown,
+    /// Nobody would notice.
+    #[error("the group has no members: nobody could share its partitions anew")]
+    Empty,
+    /// The coordinator cannot be asked, or not now; in words.
+    #[error("the group was not made to rebalance: {0}")]
+    Failed(String),
+}
 
 impl Broker {
     /// The node that coordinates a group. The first to ask makes the shards.
@@ -114,6 +129,41 @@ impl Broker {
         desk.visit(|told| Visit::Run(command, told)).await
     }
 
+    /// Makes a group rebalance, whichever node coordinates it. With `dry_run` only says how it stands.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn rebalance_group(&self, group: &str, dry_run: bool) -> Result<Rebalanced, NotRebalanced> {
+        let shard = self.shard(group).ok_or(NotRebalanced::Unknown)?;
+        let late = || NotRebalanced::Failed("its coordinator is not known, or does not answer in time".to_owned());
+        let coordinator = self.leader(shard).node.ok_or_else(late)?;
+        let question = Question::Rebalance { group: group.to_owned(), dry_run };
+        let asked = timeout(MAKING, self.ask(coordinator, question)).await.map_err(|_elapsed| late())?;
+        match asked.map_err(NotRebalanced::Failed)? {
+            Answered::Rebalance(Ok(rebalanced)) => Ok(rebalanced),
+            Answered::Rebalance(Err(Code::GroupIdNotFound)) => Err(NotRebalanced::Unknown),
+            Answered::Rebalance(Err(Code::UnknownMemberId)) => Err(NotRebalanced::Empty),
+            other => Err(NotRebalanced::Failed(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    /// The same of a group that is coordinated here; inside, the group's own refusal.
+    pub(super) async fn rebalance_here(&self, group: &str, dry_run: bool) -> Result<Result<Rebalanced, Code>, Denied> {
+        let before = match self.read_group(group, |group| group.map(standing)).await? {
+            None => return Ok(Err(Code::GroupIdNotFound)),
+            Some(before) if before.members == 0 => return Ok(Err(Code::UnknownMemberId)),
+            Some(before) => before,
+        };
+        if dry_run {
+            return Ok(Ok(Rebalanced { after: before.clone(), before }));
+        }
+        if let Reply::Done(Err(code)) = self.group_command(group, Command::Rebalance(group.to_owned())).await? {
+            return Ok(Err(code));
+        }
+        let after = self.read_group(group, |group| group.map(standing)).await?;
+        Ok(after.map(|after| Rebalanced { before, after }).ok_or(Code::GroupIdNotFound))
+    }
+
     /// Reads a group, if it exists, as of everything that was committed before.
     ///
     /// # Errors
@@ -139,6 +189,14 @@ impl Broker {
         }
         Ok(all)
     }
+}
+
+fn standing(group: &Group) -> GroupStanding {
+    let (generation, members) = match &group.kind {
+        Kind::Classic(classic) => (classic.generation, classic.members.len()),
+        Kind::Consumer(consumer) => (consumer.epoch, consumer.members.len()),
+    };
+    GroupStanding { state: group.kind.state().to_owned(), generation, members }
 }
 
 /// Whether the replica leads, by the word of a quorum, and knows all that was committed.

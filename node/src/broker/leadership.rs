@@ -131,6 +131,9 @@ impl Broker {
             }
             Question::Places(asked) => Ok(Answered::Places(self.places(&asked).await)),
             Question::ConsumerGroups => Ok(Answered::ConsumerGroups(self.groups_coordinated_here().await)),
+            Question::Rebalance { group, dry_run } => {
+                self.rebalance_here(&group, dry_run).await.map(Answered::Rebalance).map_err(|denied| denied.to_string())
+            }
         }
     }
 

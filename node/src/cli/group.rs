@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::client::{Client, Offsets, Start};
 use super::output::{Format, print, table};
-use super::{Admin, Bootstrap, Output, get};
-use crate::broker::{ConsumerGroup, PartitionLag};
+use super::{Admin, Bootstrap, Output, get, post, segment};
+use crate::broker::{ConsumerGroup, GroupStanding, PartitionLag, Rebalanced};
 use crate::config::units::parse_duration;
 use crate::seams::{Clock, SystemClock};
 
@@ -38,6 +38,8 @@ enum Verb {
     },
     /// Move what a group without members has committed
     Reset(Reset),
+    /// Make the members of a group share its partitions anew
+    Rebalance(Rebalance),
     /// Make a member leave; its partitions go to the others
     Remove {
         /// Group id
@@ -69,6 +71,18 @@ struct Reset {
     /// Only show what it would do
     #[arg(long)]
     dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct Rebalance {
+    /// Its id
+    group: String,
+    /// Only show how it stands
+    #[arg(long)]
+    dry_run: bool,
+    /// Follow it until the group is stable
+    #[arg(long, short, conflicts_with = "dry_run")]
+    watch: bool,
 }
 
 fn since_epoch_ms(time: SystemTime) -> Option<i64> {
@@ -115,6 +129,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         Verb::Ls => ls(format, &groups(admin).await?)?,
         Verb::Describe { group } => describe(format, &one(admin, &group).await?)?,
         Verb::Reset(reset) => self::reset(&client, format, reset).await?,
+        Verb::Rebalance(wanted) => rebalance(admin, format, &wanted).await?,
         Verb::Remove { group, member } => {
             let before = one(admin, &group).await?;
             client.remove_member(&group, &member).await?;
@@ -141,6 +156,28 @@ async fn one(admin: &str, group: &str) -> anyhow::Result<ConsumerGroup> {
         Some(found) => Ok(found),
         None => bail!("there is no group \"{group}\""),
     }
+}
+
+/// Between two looks at a group that is watched.
+const LOOK: Duration = Duration::from_millis(200);
+
+async fn rebalance(admin: &str, format: Format, wanted: &Rebalance) -> anyhow::Result<()> {
+    let path = format!("/v1/groups/{}/rebalance", segment(&wanted.group));
+    let ask = async |dry_run: bool| -> anyhow::Result<Rebalanced> {
+        post(admin, &path, &serde_json::json!({ "dry_run": dry_run })).await?.json()
+    };
+    let mut rebalanced = ask(wanted.dry_run).await?;
+    while wanted.watch && rebalanced.after.state != "Stable" {
+        tokio::time::sleep(LOOK).await;
+        rebalanced.after = ask(true).await?.after;
+    }
+    print(format, &rebalanced, |Rebalanced { before, after }| {
+        let row = |name: &str, standing: &GroupStanding| {
+            let (generation, members) = (standing.generation.to_string(), standing.members.to_string());
+            [name.to_owned(), standing.state.clone(), generation, members]
+        };
+        table(["", "STATE", "GENERATION", "MEMBERS"], &[row("before", before), row("after", after)])
+    })
 }
 
 fn told(format: Format, group: &str, facts: &[(&str, usize)]) -> anyhow::Result<()> {

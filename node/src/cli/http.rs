@@ -50,6 +50,15 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Any text as one segment of a path.
+pub fn segment(text: &str) -> String {
+    let escaped = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escaped).collect()
+}
+
 /// Gets `path` from `address`, which is `host:port`, with or without `http://`.
 pub async fn get(address: &str, path: &str) -> anyhow::Result<Response> {
     exchange(address, path, None, DEADLINE).await
@@ -104,6 +113,12 @@ fn unchunk(mut rest: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_name_is_one_segment() {
+        assert_eq!(segment("a-Z.0_~"), "a-Z.0_~");
+        assert_eq!(segment("a/b c%ü"), "a%2Fb%20c%25%C3%BC");
+    }
 
     #[test]
     fn chunks_are_joined() {

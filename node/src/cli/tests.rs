@@ -42,6 +42,8 @@ fn every_documented_command_parses() {
         "leader transfer orders 3 -o json",
         "cluster can-stop 2",
         "node drain 2 --dry-run",
+        "group rebalance readers --dry-run",
+        "group rebalance readers --watch -o json",
         "node undrain 2",
         "node decommission 4 --watch -o json",
         "node recommission 4",

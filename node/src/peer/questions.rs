@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::Bytes;
+use model::coordinator::Code;
 use model::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,13 @@ pub enum Question {
     Places(Vec<(GroupId, i64)>),
     /// The consumer groups that whom is asked coordinates.
     ConsumerGroups,
+    /// Make a consumer group rebalance that whom is asked coordinates.
+    Rebalance {
+        /// Its id.
+        group: String,
+        /// Only say how it stands, and whether it could.
+        dry_run: bool,
+    },
 }
 
 /// The answer to the [`Question`] of the same name.
@@ -42,6 +50,28 @@ pub enum Answered {
     Places(Vec<Option<Place>>),
     /// By group id.
     ConsumerGroups(Vec<ConsumerGroup>),
+    /// How it stands, or the group's own refusal.
+    Rebalance(Result<Rebalanced, Code>),
+}
+
+/// A consumer group that was made to rebalance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Rebalanced {
+    /// How it was.
+    pub before: GroupStanding,
+    /// How it is; its members have yet to hear of it. As before in a dry run.
+    pub after: GroupStanding,
+}
+
+/// How a consumer group stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct GroupStanding {
+    /// Kafka's name of its state.
+    pub state: String,
+    /// Its generation, of the classic protocol; its epoch, of the consumer protocol.
+    pub generation: i32,
+    /// How many members it has.
+    pub members: usize,
 }
 
 /// An offset in a partition.

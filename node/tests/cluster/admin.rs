@@ -135,7 +135,7 @@ async fn every_answer_is_what_the_document_says() {
     for (path, methods) in document["paths"].as_object().unwrap() {
         let filled =
             path.replace("{topic}", "t").replace("{partition}", "1").replace("{node}", "1").replace("{id}", "1");
-        let filled = filled.replace("{verb}", "pause");
+        let filled = filled.replace("{verb}", "pause").replace("{group}", "g");
         for (method, described) in methods.as_object().unwrap() {
             let (status, media, body) = match method.as_str() {
                 "get" => fetch(admin, &filled).await,
@@ -158,7 +158,7 @@ async fn every_answer_is_what_the_document_says() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 29, "a page more or less: say so here");
+    assert_eq!(seen, 30, "a page more or less: say so here");
     node.stop().await;
 }
 
@@ -181,6 +181,7 @@ async fn what_is_wrong_is_a_problem_in_words() {
         (404, change(admin, "/v1/nodes/9/drain", "{}").await),
         (409, change(admin, "/v1/nodes/1/drain", "{}").await),
         (409, change(admin, "/v1/nodes/1/undrain", "{}").await),
+        (404, change(admin, "/v1/groups/none/rebalance", "{}").await),
         (404, change(admin, "/v1/topics/none/partitions/0/leader", "{}").await),
         (404, change(admin, "/v1/configs", "{\"node\":9,\"set\":{\"num.partitions\":\"5\"}}").await),
         (422, change(admin, "/v1/configs", "{\"set\":{\"num.partitions\":\"many\"}}").await),

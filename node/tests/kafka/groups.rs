@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use node::broker::{GroupStanding, NotRebalanced, Rebalanced};
 use wire::kafka::messages::join_group::JoinGroupRequestProtocol;
 use wire::kafka::messages::leave_group::MemberIdentity;
 use wire::kafka::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -281,6 +282,26 @@ async fn offsets_are_deleted_unless_somebody_subscribes() {
     client.call(5, &LeaveGroupRequest { group_id: GROUP, members, ..Default::default() }).await;
     assert_eq!(codes(client.call(0, &request).await), [0, unknown]);
     assert_eq!(fetched(&mut client, 9, id, false).await, (-1, String::new()));
+}
+
+#[tokio::test]
+async fn a_rebalance_on_demand_makes_members_join_again() {
+    let (node, id) = ready().await;
+    let mut client = node.client().await;
+    let demand = async |dry_run| node.broker().rebalance_group("g", dry_run).await;
+    assert_eq!(demand(false).await, Err(NotRebalanced::Unknown));
+    assert_eq!(commits(&mut client, 9, &commit(None, 9, 7, id)).await, 0, "by a client outside of it");
+    assert_eq!(demand(false).await, Err(NotRebalanced::Empty));
+    let old = joined(&mut client, 9, &join(&Str::default())).await;
+    client.call(5, &sync(&old, 5, &[&old.member_id])).await;
+    let standing = |state: &str| GroupStanding { state: state.to_owned(), generation: old.generation_id, members: 1 };
+    let stable = standing("Stable");
+    assert_eq!(demand(true).await, Ok(Rebalanced { before: stable.clone(), after: stable.clone() }));
+    assert_eq!(client.call(4, &heartbeat(&old)).await.error_code, 0, "a dry run changes nothing");
+    assert_eq!(demand(false).await, Ok(Rebalanced { before: stable, after: standing("PreparingRebalance") }));
+    assert_eq!(client.call(4, &heartbeat(&old)).await.error_code, ErrorCode::RebalanceInProgress.code());
+    let again = client.call(9, &join(&old.member_id)).await;
+    assert_eq!((again.error_code, again.generation_id), (0, old.generation_id + 1));
 }
 
 /// Two members, of whom the second makes the first join again; whoever lags behind is fenced.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::coordinator::{Command, CoordinatorMachine, Group, Reply};
 use crate::ids::PartitionIndex;
 
 const TOPICS: [(TopicId, i32); 2] = [(TopicId([1; 16]), 6), (TopicId([2; 16]), 3)];
@@ -229,6 +230,24 @@ fn a_rolling_restart_moves_nothing_that_need_not_move() {
 }
 
 #[test]
+fn a_rebalance_on_demand_is_a_new_epoch_in_which_nothing_moves_that_need_not() {
+    let mut machine = CoordinatorMachine::default();
+    let demand = |machine: &mut CoordinatorMachine| machine.apply(at(0), Command::Rebalance("g".to_owned()));
+    assert_eq!(demand(&mut machine), Reply::Done(Err(Code::GroupIdNotFound)));
+    let mut a = Client::named("a", &[1]);
+    machine.apply(at(0), Command::Beat(a.beat(true)));
+    let before = machine.group("g").and_then(Group::consumer).cloned().unwrap();
+    a.epoch = before.epoch;
+    assert_eq!(demand(&mut machine), Reply::Done(Ok(())));
+    let group = machine.group("g").and_then(Group::consumer).unwrap();
+    assert_eq!((group.epoch, &group.target), (before.epoch + 1, &before.target));
+    let Reply::Beaten(Ok(beaten)) = machine.apply(at(0), Command::Beat(a.beat(false))) else { panic!("refused") };
+    assert_eq!((beaten.epoch, beaten.assigned), (before.epoch + 1, None));
+    machine.apply(at(0), Command::Beat(Client { epoch: LEAVES, ..a }.beat(false)));
+    assert_eq!(demand(&mut machine), Reply::Done(Err(Code::UnknownMemberId)), "nobody is there");
+}
+
+#[test]
 fn new_partitions_and_deleted_topics_change_the_target() {
     let mut group = Consumer::default();
     let mut clients = vec![Client::named("a", &[1, 2])];
@@ -258,6 +277,8 @@ enum Step {
     Leave(usize),
     /// Its session is over: it reads no more, since its own timer is shorter.
     Expire(usize),
+    /// An operator wants it.
+    Rebalance,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -268,6 +289,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (client(), proptest::collection::vec(1u8..3, 0..3)).prop_map(|(client, topics)| Step::Subscribe(client, topics)),
         1 => client().prop_map(Step::Leave),
         1 => client().prop_map(Step::Expire),
+        1 => Just(Step::Rebalance),
     ]
 }
 
@@ -285,6 +307,7 @@ fn take(group: &mut Consumer, clients: &mut [Client], step: &Step) {
                 client.hear(&answer);
             }
         }
+        Step::Rebalance => group.retarget(),
         Step::TakeUp(client) => drop(clients[*client].take_up()),
         Step::Subscribe(client, topics) => clients[*client].topics.clone_from(topics),
         Step::Leave(client) => {
