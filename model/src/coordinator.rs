@@ -4,6 +4,7 @@
 //! Invariant: a refused command changes nothing; what a member may be told is a question to the state (`answers`).
 
 pub mod answers;
+pub mod bounds;
 pub mod classic;
 pub mod consumer;
 mod join;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Answer, Joined};
+pub use bounds::Bounds;
 pub use classic::{Classic, Member, Phase, Protocol, Who};
 pub use consumer::{Beat, Beaten, Consumer, ConsumerMember, Subscription};
 pub use join::Join;
@@ -72,6 +74,8 @@ pub enum Command {
     },
     /// An operator wants this group to rebalance, though nothing has changed in it.
     Rebalance(String),
+    /// How much the shard may hold from now on, by the settings of the node that leads it.
+    Bound(Bounds),
 }
 
 /// One rebalance of one group: a timer that comes late finds another generation and changes nothing.
@@ -125,6 +129,9 @@ pub enum Code {
     /// REBALANCE_IN_PROGRESS.
     #[error("the group is rebalancing")]
     RebalanceInProgress = 27,
+    /// INVALID_COMMIT_OFFSET_SIZE: Kafka's answer to a commit that cannot be kept; clients give up rather than ask again.
+    #[error("the coordinator holds as many groups or offsets as it may")]
+    InvalidCommitOffsetSize = 28,
     /// NON_EMPTY_GROUP.
     #[error("the group has members")]
     NonEmptyGroup = 68,
@@ -132,7 +139,9 @@ pub enum Code {
     #[error("there is no such group")]
     GroupIdNotFound = 69,
     /// GROUP_MAX_SIZE_REACHED.
-    #[error("the group has as many members as it may, or they say as much of themselves as they may")]
+    #[error(
+        "the group has as many members as it may, they say as much as they may, or the coordinator has no room for the group"
+    )]
     GroupMaxSizeReached = 81,
     /// FENCED_INSTANCE_ID.
     #[error("another member has this group.instance.id")]
@@ -230,6 +239,9 @@ impl Group {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoordinatorMachine {
     groups: BTreeMap<String, Group>,
+    bounds: Bounds,
+    /// Committed offsets of all groups together.
+    offset_count: usize,
 }
 
 impl CoordinatorMachine {
@@ -252,6 +264,10 @@ impl CoordinatorMachine {
             Command::Beat(beat) => Reply::Beaten(self.beat(at, beat)),
             Command::Refresh { group, topics, members } => Reply::Done(self.refresh(&group, &topics, members)),
             Command::Rebalance(group) => Reply::Done(self.rebalance(at, &group)),
+            Command::Bound(bounds) => {
+                self.bounds = bounds;
+                Reply::Done(Ok(()))
+            }
         }
     }
 
@@ -303,11 +319,12 @@ impl CoordinatorMachine {
     /// A group without members becomes one of the consumer protocol; epochs begin anew, since nobody is left to have one.
     fn beat(&mut self, at: At, beat: Beat) -> Result<Beaten, Code> {
         let id = beat.who.group.clone();
-        let joins = beat.who.generation == consumer::JOINS;
+        let (joins, has_room) = (beat.who.generation == consumer::JOINS, self.has_room(&id));
         match self.groups.get_mut(&id) {
             Some(Group { kind: Kind::Consumer(group), .. }) => group.beat(at, beat),
             Some(group) if !group.is_empty() => Err(Code::GroupIdNotFound),
             _ if !joins => Err(Code::UnknownMemberId),
+            _ if !has_room => Err(Code::GroupMaxSizeReached),
             _ => {
                 let mut fresh = Consumer::default();
                 let beaten = fresh.beat(at, beat)?;
@@ -352,7 +369,9 @@ impl CoordinatorMachine {
         match self.groups.get(id) {
             None => Err(Code::GroupIdNotFound),
             Some(group) if !group.is_empty() => Err(Code::NonEmptyGroup),
-            Some(_) => {
+            Some(group) => {
+                let gone = group.offsets.len();
+                self.forget(gone);
                 self.groups.remove(id);
                 Ok(())
             }

@@ -51,6 +51,7 @@ invariants! {
     TopicIndexesAgree = "a topic found by name is the one found by id and by group",
     GroupPhase = "a consumer group is Empty without members, and each generation has a protocol that all know",
     OperationCounts = "an operation has done no more than there is to do",
+    OffsetsCounted = "a coordinator shard counts its committed offsets, no more and no fewer than there are",
     PartitionOwnedOnce = "a partition has at most one owner in a group",
 }
 

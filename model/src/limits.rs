@@ -21,8 +21,14 @@ pub const DEFAULT_REPLICATION: usize = 3;
 /// Coordinator shards, unless the cluster is told otherwise before the first consumer group: enough to spread groups over a few
 /// nodes, few enough for their heartbeats to cost nothing.
 pub const SHARDS: i32 = 8;
+/// Groups of one shard, unless the coordinator's node is told otherwise: as many as it has sessions for.
+pub const GROUPS_PER_SHARD: u32 = 50_000;
+/// Committed offsets of one shard, unless the coordinator's node is told otherwise. They are in memory and in the snapshot, about
+/// 150 bytes each.
+pub const OFFSETS_PER_SHARD: u32 = 1_000_000;
 /// Bytes that the members of one group say of themselves (protocols with their metadata, subscriptions): the leader of a classic
 /// group is sent all of it in one answer, and all of it is in the snapshot. A member of a few topics says about 200 bytes.
+/// What the leader assigns to all of them may be as much again.
 pub const GROUP_METADATA_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Nodes of one cluster.
 pub const NODES_MAX: usize = 1_000;

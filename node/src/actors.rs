@@ -46,6 +46,8 @@ pub struct Context {
     pub router: Arc<Router>,
     /// Bytes that may be in flight.
     pub budget: Arc<AppendBudget>,
+    /// What a coordinator shard that is led here may hold.
+    pub shard_bounds: model::coordinator::Bounds,
     /// Time of day for the entries.
     pub clock: Arc<dyn Clock>,
     /// Counters.

@@ -83,6 +83,10 @@ pub struct Limits {
     pub fetch_sessions_max: usize,
     /// Partitions in all of them together, about 200 bytes each.
     pub fetch_session_partitions_max: usize,
+    /// Consumer groups of one coordinator shard.
+    pub shard_groups_max: u32,
+    /// Committed offsets of one coordinator shard, about 150 bytes each.
+    pub shard_offsets_max: u32,
     /// Client connections at a time.
     pub connections_max: usize,
     /// Partition replicas one node hosts at most. The controller's leader holds all nodes to its own value.
@@ -144,6 +148,8 @@ impl Default for Limits {
             fetch_bytes_max: 55 * MIB,
             fetch_sessions_max: 1_000,
             fetch_session_partitions_max: 100_000,
+            shard_groups_max: model::limits::GROUPS_PER_SHARD,
+            shard_offsets_max: model::limits::OFFSETS_PER_SHARD,
             connections_max: 10_000,
             partitions_max: 4_000,
         }

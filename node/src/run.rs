@@ -148,13 +148,18 @@ impl Node {
             standing: standing.subscribe(),
         });
         let ports = Ports { kafka: addresses.kafka.port(), admin: addresses.admin.port(), peer: addresses.peer.port() };
+        let shard_bounds = model::coordinator::Bounds {
+            groups: config.limits.shard_groups_max,
+            offsets: config.limits.shard_offsets_max,
+        };
         let bootstrap = Bootstrap::new(config, ports, peers.clone(), engine, standing.clone())?;
         let bootstrap = Arc::new(bootstrap);
         bootstrap.attach(broker.clone());
         let (boot, store) = (peers.directory().boot(), peers.directory().store());
         let openings = Arc::new(Semaphore::new(OPENINGS));
+        let clock = seams.clock;
         let context =
-            Context { node, store, boot, groups, router, budget, openings, clock: seams.clock, metrics, image };
+            Context { node, store, boot, groups, router, budget, openings, shard_bounds, clock, metrics, image };
         let tree = Arc::default();
         let start = Start { broker, peers, bootstrap, context: Arc::new(context), standing, tree, stop, peers_stop };
         Ok(start.go(listeners, addresses, [stopper, peers_stopper], closed))

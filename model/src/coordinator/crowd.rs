@@ -142,3 +142,62 @@ fn a_storm_of_the_consumer_protocol_stays_outside_too() {
         (0..12).all(|index| owners.contains_key(&Spot { topic: TopicId([1; 16]), partition: PartitionIndex(index) }))
     );
 }
+
+#[test]
+fn what_the_leader_assigns_is_bounded() {
+    let mut machine = CoordinatorMachine::default();
+    assert_eq!(machine.apply(at(0), join("m0", true, 1)), OK);
+    assert_eq!(machine.apply(at(0), end_join(0)), OK);
+    let before = machine.clone();
+    let brings = |bytes: usize| {
+        let assignments = vec![("m0".to_owned(), vec![1]), ("gone".to_owned(), vec![7; bytes - 1])];
+        Command::Sync(Sync { who: who("m0", 1), protocol_type: None, protocol: None, assignments })
+    };
+    assert_eq!(machine.apply(at(0), brings(GROUP_METADATA_BYTES_MAX + 1)), FULL);
+    assert!(machine == before, "refused and changed");
+    assert_eq!(machine.apply(at(0), brings(GROUP_METADATA_BYTES_MAX)), OK);
+}
+
+/// A commit of offsets of `partitions` partitions, by a client outside of the group.
+fn commit(group: &str, partitions: i32) -> Command {
+    let spot = |index| Spot { topic: TopicId([1; 16]), partition: PartitionIndex(index) };
+    let offset = Offset {
+        offset: 1,
+        leader_epoch: -1,
+        metadata: String::new(),
+        retention_ms: None,
+        committed_ms: 0,
+        name: "t".to_owned(),
+    };
+    let who = Who { group: group.to_owned(), generation: -1, ..Who::default() };
+    Command::Commit(Commit { who, offsets: (0..partitions).map(|index| (spot(index), offset.clone())).collect() })
+}
+
+#[test]
+fn a_shard_holds_so_many_groups_and_offsets_and_goes_on_with_those() {
+    let full = Reply::Done(Err(Code::InvalidCommitOffsetSize));
+    let bound = |groups, offsets| Command::Bound(Bounds { groups, offsets });
+    let mut machine = CoordinatorMachine::default();
+    assert_eq!(machine.apply(at(0), bound(2, 5)), OK);
+    assert_eq!(machine.apply(at(0), commit("a", 3)), OK);
+    assert_eq!(machine.apply(at(0), commit("b", 3)), full, "six offsets");
+    assert_eq!(machine.apply(at(0), commit("b", 2)), OK);
+    let before = machine.clone();
+    assert_eq!(machine.apply(at(0), commit("a", 4)), full);
+    assert_eq!(machine.apply(at(0), commit("c", 0)), full, "a third group");
+    assert_eq!(machine.apply(at(0), join("m0", true, 1)), FULL);
+    assert_eq!(machine.apply(at(0), beat("m0", consumer::JOINS, 1, CROWD)), BEATEN_FULL);
+    assert!(machine == before, "refused and changed");
+    assert_eq!(machine.apply(at(0), bound(1, 1)), OK);
+    assert_eq!(machine.apply(at(7), commit("a", 3)), OK, "whoever is in it goes on");
+    assert_eq!(machine.apply(at(8), Command::DeleteGroup("b".to_owned())), OK);
+    assert_eq!(machine.apply(at(8), bound(2, 5)), OK);
+    let spots = (0..2).map(|index| Spot { topic: TopicId([1; 16]), partition: PartitionIndex(index) });
+    let spots = spots.map(|spot| (spot, "t".to_owned())).collect();
+    let removed = machine.apply(at(8), Command::DeleteOffsets { group: "a".to_owned(), spots });
+    assert_eq!(removed, Reply::Each(vec![Ok(()), Ok(())]));
+    assert_eq!(machine.apply(at(8), commit("b", 4)), OK, "what was deleted counts no more");
+    assert_eq!(machine.apply(at(8), commit("b", 5)), full);
+    assert_eq!(machine.apply(at(8), Command::ForgetTopics(vec![TopicId([1; 16])])), Reply::Forgotten(5));
+    assert_eq!(machine.apply(at(8), commit("b", 5)), OK);
+}

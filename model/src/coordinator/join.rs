@@ -26,10 +26,12 @@ pub struct Join {
 impl CoordinatorMachine {
     pub(super) fn join(&mut self, at: At, join: Join) -> Result<(), Code> {
         let id = join.who.group.clone();
+        let has_room = self.has_room(&id);
         match self.groups.get_mut(&id) {
             Some(Group { kind: Kind::Classic(group), .. }) => group.join(at, join),
             Some(group) if !group.is_empty() => Err(Code::InconsistentGroupProtocol),
             _ if !join.is_new => Err(Code::UnknownMemberId),
+            _ if !has_room => Err(Code::GroupMaxSizeReached),
             _ => {
                 let mut fresh = Classic::default();
                 fresh.join(at, join)?;

@@ -20,6 +20,8 @@ pub struct Offset {
     pub leader_epoch: i32,
     /// Whatever the client wants kept.
     pub metadata: String,
+    /// How long it is kept, where the client says so (`retention_time_ms` of OffsetCommit 2-4); else `offsets.retention.minutes`.
+    pub retention_ms: Option<i64>,
     /// When it was committed, the leader's wall clock, ms since 1970. Set by apply.
     pub committed_ms: i64,
     /// Name of the topic when it was committed: what members subscribe to.
@@ -52,6 +54,13 @@ impl CoordinatorMachine {
             None if who.generation < 0 && who.member.is_empty() => {}
             None => return Err(Code::IllegalGeneration),
         }
+        let known = self.groups.get(&who.group).map(|group| &group.offsets);
+        let is_new = |spot: &&Spot| known.is_none_or(|known| !known.contains_key(*spot));
+        let new = offsets.iter().map(|(spot, _)| spot).filter(is_new).collect::<BTreeSet<_>>().len();
+        if !self.has_room(&who.group) || !self.has_room_for_offsets(new) {
+            return Err(Code::InvalidCommitOffsetSize);
+        }
+        self.offset_count += new;
         let fresh = || Kind::Classic(Classic { since_ms: at.leader_ts, ..Classic::default() });
         let group = self.groups.entry(who.group).or_insert_with(|| Group { kind: fresh(), ..Group::default() });
         for (spot, offset) in offsets {
@@ -68,9 +77,12 @@ impl CoordinatorMachine {
             None => (!group.is_empty()).then_some(Code::NonEmptyGroup),
         };
         let refusals: Vec<_> = spots.iter().map(|(spot, name)| refusal(spot, name)).collect();
+        let before = group.offsets.len();
         for ((spot, _), _) in spots.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none()) {
             group.offsets.remove(spot);
         }
+        let gone = before - group.offsets.len();
+        self.forget(gone);
         refusals.into_iter().map(|refusal| refusal.map_or(Ok(()), Err)).collect()
     }
 
@@ -84,6 +96,7 @@ impl CoordinatorMachine {
             forgotten += old.len() as u64;
         }
         self.groups.retain(|_, group| !group.is_over(at.leader_ts, retention.ms));
+        self.forget(forgotten as usize);
         forgotten
     }
 
@@ -100,14 +113,14 @@ impl CoordinatorMachine {
     }
 
     pub(super) fn forget_topics(&mut self, topics: &[TopicId]) -> u64 {
-        let count = |groups: &std::collections::BTreeMap<String, Group>| -> usize {
-            groups.values().map(|group| group.offsets.len()).sum()
-        };
-        let before = count(&self.groups);
+        let mut forgotten = 0;
         for group in self.groups.values_mut() {
+            let before = group.offsets.len();
             group.offsets.retain(|spot, _| !topics.contains(&spot.topic));
+            forgotten += before - group.offsets.len();
         }
-        (before - count(&self.groups)) as u64
+        self.forget(forgotten);
+        forgotten as u64
     }
 }
 
@@ -155,7 +168,8 @@ impl Group {
     }
 
     /// Offsets that nobody needs (KIP-211): of an empty group all, once it has been empty for long; in a group of consumers those of
-    /// topics that no member subscribes to; where there never were members, each by its own age.
+    /// topics that no member subscribes to; where there never were members, each by its own age. What a client asked to keep for a
+    /// while goes after that while instead, counted from its commit, as Kafka still has it.
     fn expired(&self, now_ms: i64, retention_ms: i64, at_most: usize) -> Vec<Spot> {
         let had_members = self.classic().is_none_or(|group| group.protocol_type.is_some());
         let settled = self.classic().is_none_or(|group| group.phase == Phase::Stable);
@@ -166,7 +180,11 @@ impl Group {
             _ => None,
         };
         let old = |spot: &Spot, offset: &Offset| {
-            from(spot, offset).is_some_and(|from| now_ms.saturating_sub(from) >= retention_ms)
+            let (since, keeps) = match offset.retention_ms {
+                Some(own_ms) => (from(spot, offset).map(|_| offset.committed_ms), own_ms),
+                None => (from(spot, offset), retention_ms),
+            };
+            since.is_some_and(|since| now_ms.saturating_sub(since) >= keeps)
         };
         self.offsets.iter().filter(|(spot, offset)| old(spot, offset)).map(|(spot, _)| *spot).take(at_most).collect()
     }

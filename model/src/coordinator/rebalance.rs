@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Classic, Code, Phase, Sync};
 use crate::check;
+use crate::limits::GROUP_METADATA_BYTES_MAX;
 use crate::machine::At;
 use crate::planted::{self, Bug};
 
@@ -93,6 +94,10 @@ impl Classic {
         }
         if self.phase == Phase::Preparing {
             return Err(Code::RebalanceInProgress);
+        }
+        let bytes: usize = sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum();
+        if bytes > GROUP_METADATA_BYTES_MAX {
+            return Err(Code::GroupMaxSizeReached);
         }
         if let Some(member) = self.members.get_mut(&id) {
             member.ready = true;

@@ -29,7 +29,14 @@ fn spot(partition: i32) -> Spot {
 }
 
 fn offset(offset: i64, name: &str) -> Offset {
-    Offset { offset, leader_epoch: 3, metadata: String::new(), committed_ms: 0, name: name.to_owned() }
+    Offset {
+        offset,
+        leader_epoch: 3,
+        metadata: String::new(),
+        retention_ms: None,
+        committed_ms: 0,
+        name: name.to_owned(),
+    }
 }
 
 #[derive(Default)]
@@ -132,11 +139,14 @@ fn command(verb: &str, words: &Words<'_>, who: Who) -> Option<Command> {
         "leave" => Command::Leave { group: who.group.clone(), members: vec![who] },
         "expire" => Command::Expire(who),
         "commit" => {
-            let offsets = spots().map(|spot| (spot, offset(words.number("offset", 0), topic))).collect();
+            let retention_ms = words.get("retention").map(|ms| ms.parse().unwrap());
+            let of = |spot| (spot, Offset { retention_ms, ..offset(words.number("offset", 0), topic) });
+            let offsets = spots().map(of).collect();
             Command::Commit(Commit { who, offsets })
         }
         "delete" => Command::DeleteGroup(who.group),
         "rebalance" => Command::Rebalance(who.group),
+        "bound" => Command::Bound(Bounds { groups: words.number("groups", 9), offsets: words.number("offsets", 9) }),
         "delete-offsets" => {
             Command::DeleteOffsets { group: who.group, spots: spots().map(|spot| (spot, topic.to_owned())).collect() }
         }
@@ -253,6 +263,8 @@ fn hear(run: &Run, clients: &mut [Client; 6]) {
 }
 
 fn holds(before: &CoordinatorMachine, after: &CoordinatorMachine) -> Result<(), TestCaseError> {
+    let offsets: usize = after.groups().map(|(_, group)| group.offsets.len()).sum();
+    prop_assert_eq!(after.offset_count, offsets);
     let Some(group) = after.group("g").and_then(Group::classic) else { return Ok(()) };
     let generation = before.group("g").and_then(Group::classic).map_or(0, |group| group.generation);
     prop_assert!(group.generation >= generation, "the generation went back");

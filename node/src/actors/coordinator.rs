@@ -305,7 +305,7 @@ fn group_of(command: Command) -> String {
         Command::Commit(commit) => commit.who.group,
         Command::DeleteGroup(group) | Command::Rebalance(group) => group,
         Command::Beat(beat) => beat.who.group,
-        Command::ExpireOffsets(_) | Command::ForgetTopics(_) => String::new(),
+        Command::ExpireOffsets(_) | Command::ForgetTopics(_) | Command::Bound(_) => String::new(),
     }
 }
 

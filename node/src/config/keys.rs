@@ -61,6 +61,8 @@ keys! {
     "limits.fetch_bytes_max" node.limits.fetch_bytes_max as ByteSize: "one fetch answer";
     "limits.fetch_sessions_max" node.limits.fetch_sessions_max: "fetch sessions kept for clients";
     "limits.fetch_session_partitions_max" node.limits.fetch_session_partitions_max: "partitions in all fetch sessions";
+    "limits.shard_groups_max" node.limits.shard_groups_max: "consumer groups of one coordinator shard, as its leader has it";
+    "limits.shard_offsets_max" node.limits.shard_offsets_max: "committed offsets of one coordinator shard, as its leader has it";
     "limits.append_bytes" node.limits.append_bytes as ByteSize: "appends admitted and not yet committed";
     "limits.peer_append_bytes" node.limits.peer_append_bytes as ByteSize: "entries from peers, not yet durable";
     "limits.tail_cache_bytes" node.limits.tail_cache_bytes as ByteSize: "newest entries kept in memory";

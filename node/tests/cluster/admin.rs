@@ -108,7 +108,9 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<()
 /// Makes a consumer group that has read one partition of `t`.
 async fn commit(broker: &Broker) {
     let spot = Spot { topic: broker.image().topic("t").unwrap().id, partition: PartitionIndex(0) };
-    let offset = Offset { offset: 0, leader_epoch: -1, metadata: String::new(), committed_ms: 0, name: "t".to_owned() };
+    let metadata = String::new();
+    let offset =
+        Offset { offset: 0, leader_epoch: -1, metadata, retention_ms: None, committed_ms: 0, name: "t".to_owned() };
     let who = Who { group: "g".to_owned(), generation: -1, ..Who::default() };
     broker.coordinator("g").await.unwrap();
     let commit = || Command::Commit(Commit { who: who.clone(), offsets: vec![(spot, offset.clone())] });

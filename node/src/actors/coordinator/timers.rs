@@ -47,7 +47,7 @@ impl Coordinator {
         image.broker_value(key, Some(self.context.node)).parse().unwrap_or(0)
     }
 
-    /// Begins with full sessions and phases.
+    /// Begins with full sessions and phases, and holds the shard to this node's settings.
     pub(super) fn take_over(&mut self, now: Instant) {
         let consumer_ms = i32::try_from(self.number("group.consumer.session.timeout.ms")).unwrap_or(i32::MAX);
         let of = |group: &Group| -> Vec<(String, i32)> {
@@ -64,6 +64,10 @@ impl Coordinator {
                 self.set_session(&group, &member, milliseconds(timeout_ms.into()), now);
             }
             self.look(&group, false, now);
+        }
+        let bounds = self.context.shard_bounds;
+        if self.read(|machine| machine.bounds() != bounds).unwrap_or(false) {
+            self.queue.push_back((Command::Bound(bounds), After::Nothing));
         }
         self.deletion = None;
         self.follow_image();

@@ -15,6 +15,8 @@ use crate::kafka::Call;
 
 /// Topics are named by id from here on.
 const IDS_FROM: i16 = 10;
+/// A client may say how long its offsets are kept up to here.
+const RETENTION_UNTIL: i16 = 4;
 /// Members of the consumer protocol may commit from here on.
 const EPOCHS_FROM: i16 = 9;
 
@@ -32,6 +34,8 @@ pub(in crate::kafka) async fn answer(call: Call, request: OffsetCommitRequest) -
     let mut offsets = Vec::new();
     let mut topics: Vec<OffsetCommitResponseTopic> =
         request.topics.iter().map(|asked| check(&call, &image, asked, metadata_max, &mut offsets)).collect();
+    let retention_ms = Some(request.retention_time_ms).filter(|ms| *ms >= 0 && call.version <= RETENTION_UNTIL);
+    offsets.iter_mut().for_each(|(_, offset)| offset.retention_ms = retention_ms);
     if !offsets.is_empty()
         && let Err(code) = commit(&call, Commit { who, offsets }).await
     {
@@ -78,7 +82,7 @@ fn offset(
         return Err(ErrorCode::OffsetMetadataTooLarge);
     }
     let (offset, leader_epoch) = (asked.committed_offset, asked.committed_leader_epoch);
-    Ok((spot, Offset { offset, leader_epoch, metadata, committed_ms: 0, name: topic.name.clone() }))
+    Ok((spot, Offset { offset, leader_epoch, metadata, retention_ms: None, committed_ms: 0, name: topic.name.clone() }))
 }
 
 async fn commit(call: &Call, commit: Commit) -> Result<(), ErrorCode> {
