@@ -13,6 +13,7 @@ pub mod partitions;
 mod placement;
 pub mod producer_ids;
 pub mod replicas;
+pub mod retired;
 pub mod topics;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub use partitions::{CreatePartitions, MorePartitions};
 pub use placement::{Placing, Terms};
 pub use producer_ids::{AllocateProducerIds, ProducerIdBlock};
 pub use replicas::{AlterReplicas, Partition, ReplicaChange, ReportReplicas, Wanted};
+pub use retired::Retirements;
 pub use topics::{CreateTopics, CreatedTopic, DeleteTopics, DeletedTopic, NewTopic, TopicRef};
 
 /// What may be asked of the controller. Variants are only ever added at the end: their order is on disk.
@@ -90,7 +92,7 @@ pub struct Reply {
 pub enum Outcome {
     /// Of Found: the name the cluster has.
     Cluster(String),
-    /// Of RegisterNode, UpdateNode and ReplaceStore: the node's epoch (the version in which it was first registered).
+    /// Of RegisterNode, UpdateNode, ReplaceStore and RemoveNode: the node's epoch (the version in which it was first registered).
     Node(Result<u64, Error>),
     /// Of CreateTopics.
     Created(Vec<Result<CreatedTopic, Error>>),
@@ -275,6 +277,7 @@ impl Image {
             Placing::CreateTopics(create) => any_ok(self.create_topics(create, terms), Outcome::Created),
             Placing::CreatePartitions(create) => any_ok(self.create_partitions(create, terms), Outcome::Each),
             Placing::ReplaceStore(registration) => self.replace_store(registration, terms),
+            Placing::RemoveNode(node) => self.remove_node(node, terms),
             Placing::AlterReplicas(alter) => any_ok(self.alter_replicas(alter, terms), Outcome::Each),
         }
     }

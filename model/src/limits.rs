@@ -32,6 +32,8 @@ pub const OFFSETS_PER_SHARD: u32 = 1_000_000;
 pub const GROUP_METADATA_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Nodes of one cluster.
 pub const NODES_MAX: usize = 1_000;
+/// Removed nodes whose data folders are known and refused: each change of the image copies the pointer only.
+pub const RETIRED_NODES_KEPT: usize = 1_000;
 /// Listeners one node may register.
 pub const LISTENERS_PER_NODE_MAX: usize = 16;
 /// Bytes of a host name (RFC 1035), rack, listener or cluster name that enters the image.

@@ -289,6 +289,23 @@ fn replica_command(verb: &str, words: &Words<'_>) -> Command {
     Command::Place { terms: Terms { dead, ..Terms::default() }, what: Placing::AlterReplicas(alter) }
 }
 
+/// A command that takes a node out of the cluster.
+fn farewell(verb: &str, words: &Words<'_>) -> Command {
+    let id = words.plain().first().map_or(NodeId(0), |id| node(id));
+    let start = |kind| Operate::Start { token: u64::from(id.0), kind, moves: Vec::new(), total: 0 };
+    match verb {
+        "decommission" => Command::Operate(start(OperationKind::Decommission(id))),
+        "finish" => {
+            let (to, note) = (OperationState::Finished, String::new());
+            Command::Operate(Operate::Steer { id: words.number("operation", 1), to, note })
+        }
+        _ => {
+            let terms = Terms { dead: words.get("dead").map(node).into_iter().collect(), ..Terms::default() };
+            Command::Place { terms, what: Placing::RemoveNode(id) }
+        }
+    }
+}
+
 fn controller_command(line: &str, image: &Image) -> Command {
     let (verb, rest) = line.split_once(' ').unwrap();
     let words = Words::of(rest);
@@ -341,6 +358,7 @@ fn controller_command(line: &str, image: &Image) -> Command {
             Command::IncrementalAlterConfigs(IncrementalAlterConfigs { changes, validate_only: dry })
         }
         "move" | "cancel" | "renew" | "report" => replica_command(verb, &words),
+        "decommission" | "finish" | "remove" => farewell(verb, &words),
         "producer-ids" => Command::AllocateProducerIds(AllocateProducerIds {
             node: NodeId(plain[0].parse().unwrap()),
             count: words.number("count", crate::limits::PRODUCER_ID_BLOCK),

@@ -49,7 +49,7 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
 }
 
 /// All there is; also the values of the metrics' label, and `other`.
-const PAGES: [&str; 29] = [
+const PAGES: [&str; 30] = [
     "/metrics",
     "/livez",
     "/readyz",
@@ -68,6 +68,7 @@ const PAGES: [&str; 29] = [
     "/v1/controller/leader",
     "/v1/topics/{topic}/partitions/{partition}/leader",
     "/v1/topics/{topic}/partitions/{partition}/replicas",
+    "/v1/nodes/{node}",
     "/v1/nodes/{node}/can-stop",
     "/v1/nodes/{node}/drain",
     "/v1/nodes/{node}/undrain",
@@ -110,6 +111,7 @@ fn documented() -> OpenApiRouter<Broker> {
         .routes(routes!(leaders::transfer_controller))
         .routes(routes!(leaders::transfer))
         .routes(routes!(operations::move_partition))
+        .routes(routes!(nodes::remove))
         .routes(routes!(nodes::can_stop))
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::undrain))

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-pub use http::{Response, get, post, segment};
+pub use http::{Response, delete, get, post, segment};
 use output::Format;
 
 use crate::bench;
@@ -48,7 +48,7 @@ enum Command {
     Group(group::Options),
     /// The cluster as a whole: info, health, can-stop, config, features
     Cluster(cluster::Options),
-    /// Nodes: ls, drain, undrain, decommission, recommission
+    /// Nodes: ls, drain, undrain, decommission, recommission, rm
     Node(node::Options),
     /// Replicas of a partition: describe, move
     Partition(partition::Options),

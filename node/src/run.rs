@@ -426,6 +426,7 @@ async fn learn(peers: Arc<Peers>, mut image: watch::Receiver<Arc<Image>>) {
             let host = if peer.host.contains(':') { format!("[{}]", peer.host) } else { peer.host.clone() };
             Some(Member { node: node.id, store: node.store, address: format!("{host}:{}", peer.port) })
         };
+        peers.directory().retire(now.retired.clone());
         peers.directory().learn(now.nodes.values().filter_map(|node| member(node)));
         if image.changed().await.is_err() {
             return;

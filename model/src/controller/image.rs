@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check;
 use crate::controller::features::Levels;
-use crate::controller::{ConfigChange, CreatedTopic, Duty, Endpoint, Operation, Partition};
+use crate::controller::{ConfigChange, CreatedTopic, Duty, Endpoint, Operation, Partition, Retirements};
 use crate::ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 use crate::limits;
 use crate::planted::{self, Bug};
@@ -97,6 +97,8 @@ pub struct Image {
     pub duties: BTreeMap<NodeId, Duty>,
     /// Long work that goes on, or has ended lately.
     pub operations: BTreeMap<u64, Arc<Operation>>,
+    /// Nodes that were removed.
+    pub retired: Arc<Retirements>,
     by_id: BTreeMap<TopicId, Arc<Topic>>,
     by_group: BTreeMap<GroupId, GroupBlock>,
     /// The topics that were deleted last, oldest first.
@@ -128,6 +130,8 @@ pub struct Snapshot {
     pub duties: BTreeMap<NodeId, Duty>,
     /// See [`Image`].
     pub operations: Vec<Operation>,
+    /// See [`Image`].
+    pub retired: Retirements,
 }
 
 impl Default for Image {
@@ -143,6 +147,7 @@ impl Default for Image {
             next_producer_id: 0,
             duties: BTreeMap::new(),
             operations: BTreeMap::new(),
+            retired: Arc::default(),
             by_id: BTreeMap::new(),
             by_group: BTreeMap::new(),
             deleted: VecDeque::new(),
@@ -286,6 +291,7 @@ impl Image {
             deleted: self.deleted.iter().map(|topic| (**topic).clone()).collect(),
             duties: self.duties.clone(),
             operations: self.operations.values().map(|operation| (**operation).clone()).collect(),
+            retired: (*self.retired).clone(),
         }
     }
 
@@ -301,6 +307,7 @@ impl Image {
             deleted: snapshot.deleted.into_iter().map(Arc::new).collect(),
             duties: snapshot.duties,
             operations: snapshot.operations.into_iter().map(|one| (one.id, Arc::new(one))).collect(),
+            retired: Arc::new(snapshot.retired),
             ..Image::default()
         };
         for topic in snapshot.topics {

@@ -130,6 +130,11 @@ impl Image {
             let message = format!("store {store} belongs to node {}: was the data folder copied?", other.id);
             return Err(Error::new(Code::DuplicateRegistration, message));
         }
+        if self.retired.has(id, store) {
+            let message =
+                format!("node {id} was removed from the cluster: with an empty data folder it may join again");
+            return Err(Error::new(Code::DuplicateRegistration, message));
+        }
         let known = self.nodes.get(&id);
         let same = |known: &Node| known.store == store || planted::is(Bug::WipedDiskVotes);
         if let Some(known) = known.filter(|known| !same(known)) {
@@ -140,7 +145,7 @@ impl Image {
             return Err(Error::new(Code::PolicyViolation, format!("the cluster has {} nodes", limits::NODES_MAX)));
         }
         let epoch = known.map_or(self.version + 1, |known| known.epoch);
-        let incarnation = known.map_or(1, |known| known.incarnation);
+        let incarnation = known.map_or_else(|| self.retired.next_incarnation(id), |known| known.incarnation);
         let node = Node { id, store, listeners, rack, epoch, incarnation };
         if known.is_some_and(|known| **known == node) {
             return Ok((false, epoch));

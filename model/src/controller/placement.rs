@@ -26,7 +26,7 @@ impl Default for Terms {
     }
 }
 
-/// The commands that place replicas.
+/// The commands that place replicas, or depend on who lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Placing {
     /// Kafka's CreateTopics, and auto-creation.
@@ -37,6 +37,8 @@ pub enum Placing {
     AlterReplicas(AlterReplicas),
     /// A node has lost its data folder and comes back with an empty one.
     ReplaceStore(Registration),
+    /// A decommissioned node that is dead is to be forgotten.
+    RemoveNode(NodeId),
 }
 
 #[derive(Clone, Debug, Default)]

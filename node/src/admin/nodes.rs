@@ -80,6 +80,20 @@ pub async fn decommission(
     Ok(Json(Leaving { operation: None, moves }))
 }
 
+/// Takes a decommissioned node that is dead out of the cluster's books; its data folder may not come back
+#[utoipa::path(delete, path = "/v1/nodes/{node}", tag = "nodes", params(("node" = u32, Path, description = "Its id")),
+    request_body = Trial,
+    responses((status = 200, description = "It is gone, or could be", body = Nothing),
+        (status = "default", description = "It is still in use", body = Problem, content_type = "application/problem+json")))]
+pub async fn remove(
+    State(broker): State<Broker>,
+    InPath(node): InPath<u32>,
+    InBody(trial): InBody<Trial>,
+) -> Result<Json<Nothing>, Problem> {
+    broker.remove_node(known(&broker, node)?, trial.dry_run).await?;
+    Ok(Json(Nothing {}))
+}
+
 /// Lets a node lead again that was drained
 #[utoipa::path(post, path = "/v1/nodes/{node}/undrain", tag = "nodes", params(("node" = u32, Path, description = "Its id")),
     request_body = Nothing,

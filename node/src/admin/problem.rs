@@ -28,7 +28,7 @@ pub struct Problem {
     status: u16,
     /// What is wrong with this request.
     detail: String,
-    /// The partitions that are the cause, one a line, where some are.
+    /// The partitions that are the cause, or what else is, one a line, where some are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     causes: Vec<String>,
 }
@@ -91,6 +91,7 @@ impl From<NotBegun> for Problem {
             NotBegun::NoPlace(stays) => {
                 stays.iter().map(|stay| format!("{}-{}: {}", stay.topic, stay.index, stay.why)).collect()
             }
+            NotBegun::InUse(_, against) => against,
             NotBegun::Refused(_) => Vec::new(),
         };
         Self { causes, ..Self::conflict(words) }

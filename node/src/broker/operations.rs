@@ -12,7 +12,7 @@ use model::controller::{
     ReplicaChange, Terms, Wanted,
 };
 use model::planted::{self, Bug};
-use model::{NodeId, PartitionIndex, limits};
+use model::{GroupId, NodeId, PartitionIndex, limits};
 use tokio::time::{sleep, timeout};
 
 use super::{Broker, Error, PartitionRef};
@@ -33,6 +33,9 @@ pub enum NotBegun {
     /// Replicas have no other place.
     #[error("{} replica(s) have no other place", .0.len())]
     NoPlace(Vec<Stay>),
+    /// The node is still in use, in these ways.
+    #[error("node {0} cannot be removed")]
+    InUse(NodeId, Vec<String>),
     /// The controller refused it in these words.
     #[error("{0}")]
     Refused(String),
@@ -111,6 +114,31 @@ impl Broker {
         let mut moves = self.plan_leaving(node).await?;
         moves.truncate(limits::OPERATION_MOVES_MAX);
         self.begin(OperationKind::Decommission(node), moves, 0).await
+    }
+
+    /// Takes a decommissioned node out of the books that is dead and votes no more. With `dry_run` only checks.
+    ///
+    /// # Errors
+    /// What stands against it, or no controller.
+    pub async fn remove_node(&self, node: NodeId, dry_run: bool) -> Result<(), NotBegun> {
+        let quorum = self.quorum(GroupId::CONTROLLER).await.map_err(Error::Unavailable)?;
+        let mut against = self.image().stands_against_removal(node, self.0.router.is_given_up(node));
+        // Who is decommissioned gets no vote again: what holds now holds when the controller decides.
+        if quorum.members.iter().any(|member| member.node == node && member.votes) {
+            against.push("it votes in the controller's group".to_owned());
+        }
+        if !against.is_empty() {
+            return Err(NotBegun::InUse(node, against));
+        }
+        if dry_run {
+            return Ok(());
+        }
+        let remove = Command::Place { terms: Terms::default(), what: Placing::RemoveNode(node) };
+        match self.control(remove).await?.outcome {
+            Outcome::Node(Ok(_)) => Ok(()),
+            Outcome::Node(Err(refusal)) => Err(NotBegun::Refused(refusal.to_string())),
+            other => Err(NotBegun::Refused(format!("unexpected outcome {other:?}"))),
+        }
     }
 
     /// Lets a node serve again that was drained or decommissioned.

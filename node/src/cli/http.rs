@@ -61,29 +61,37 @@ pub fn segment(text: &str) -> String {
 
 /// Gets `path` from `address`, which is `host:port`, with or without `http://`.
 pub async fn get(address: &str, path: &str) -> anyhow::Result<Response> {
-    exchange(address, path, None, DEADLINE).await
+    exchange(address, ("GET", path), None, DEADLINE).await
 }
 
 /// Sends `body` as JSON to `path`.
 pub async fn post(address: &str, path: &str, body: &serde_json::Value) -> anyhow::Result<Response> {
-    exchange(address, path, Some(body.to_string()), CHANGE_DEADLINE).await
+    exchange(address, ("POST", path), Some(body.to_string()), CHANGE_DEADLINE).await
 }
 
-async fn exchange(address: &str, path: &str, body: Option<String>, within: Duration) -> anyhow::Result<Response> {
+/// Deletes `path`; `body` says how.
+pub async fn delete(address: &str, path: &str, body: &serde_json::Value) -> anyhow::Result<Response> {
+    exchange(address, ("DELETE", path), Some(body.to_string()), CHANGE_DEADLINE).await
+}
+
+/// A method and a path.
+type What<'a> = (&'static str, &'a str);
+
+async fn exchange(address: &str, what: What<'_>, body: Option<String>, within: Duration) -> anyhow::Result<Response> {
     let address = address.trim_start_matches("http://").trim_end_matches('/');
-    let exchange = tokio::time::timeout(within, converse(address, path, body)).await;
-    exchange.with_context(|| format!("http://{address}{path}: no answer within {within:?}"))?
+    let exchange = tokio::time::timeout(within, converse(address, what, body)).await;
+    exchange.with_context(|| format!("http://{address}{}: no answer within {within:?}", what.1))?
 }
 
-async fn converse(address: &str, path: &str, body: Option<String>) -> anyhow::Result<Response> {
+async fn converse(address: &str, (method, path): What<'_>, body: Option<String>) -> anyhow::Result<Response> {
     let mut stream = TcpStream::connect(address)
         .await
         .with_context(|| format!("cannot connect to http://{address} (is a node running?)"))?;
-    let head = format!("{path} HTTP/1.1\r\nHost: {address}\r\nAccept: */*\r\nConnection: close\r\n");
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nAccept: */*\r\nConnection: close\r\n");
     let request = match body {
-        None => format!("GET {head}\r\n"),
+        None => format!("{head}\r\n"),
         Some(body) => {
-            format!("POST {head}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+            format!("{head}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
         }
     };
     stream.write_all(request.as_bytes()).await?;

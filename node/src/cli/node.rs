@@ -1,4 +1,4 @@
-//! `flotilla node ls|drain|undrain|decommission|recommission`: the nodes as one of them sees them, and taking things from them.
+//! `flotilla node ls|drain|undrain|decommission|recommission|rm`: the nodes as one of them sees them, and taking things from them.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::operation::{self, Begun, Move};
 use super::output::{Format, print, table};
-use super::{Admin, Output, get, post};
+use super::{Admin, Output, delete, get, post};
 
 /// Which node to ask, and what.
 #[derive(Debug, Args)]
@@ -38,6 +38,14 @@ enum Verb {
     Recommission {
         /// Its id
         node: u32,
+    },
+    /// Take a decommissioned node that is dead out of the cluster's books; its data folder may not come back
+    Rm {
+        /// Its id
+        node: u32,
+        /// Only check
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -96,6 +104,15 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         Verb::Ls => ls(address, format).await,
         Verb::Drain(taking) => take(address, "drain", &taking, format).await,
         Verb::Decommission(taking) => take(address, "decommission", &taking, format).await,
+        Verb::Rm { node, dry_run } => {
+            let answer = delete(address, &format!("/v1/nodes/{node}"), &json!({ "dry_run": dry_run })).await?;
+            answer.json::<serde_json::Value>()?;
+            print(format, &node, |node| match dry_run {
+                true => format!("it can be done: removal of node {node}\n"),
+                false => format!("node {node} is removed; with an empty data folder it may join again\n"),
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Undrain { node } | Verb::Recommission { node } => {
             let answer = post(address, &format!("/v1/nodes/{node}/recommission"), &json!({})).await?;
             answer.json::<serde_json::Value>()?;

@@ -47,6 +47,7 @@ fn every_documented_command_parses() {
         "node undrain 2",
         "node decommission 4 --watch -o json",
         "node recommission 4",
+        "node rm 4 --dry-run",
         "rebalance plan --leaders",
         "rebalance apply --watch",
         "rebalance apply --dry-run",

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use model::controller::Retirements;
 use model::{NodeId, StoreId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -51,6 +52,8 @@ struct Known {
     /// How others reach this node's peer listener; empty while unknown.
     address: String,
     members: BTreeMap<NodeId, Entry>,
+    /// Nodes that were removed from the cluster.
+    retired: Arc<Retirements>,
 }
 
 struct Entry {
@@ -128,11 +131,21 @@ impl Directory {
         self.write().address = address;
     }
 
-    /// Learns members from registrations. Whoever is not named stays known: registrations are never taken back. An
+    /// Forgets who was removed from the cluster, and refuses their data folders from now on.
+    pub fn retire(&self, retired: Arc<Retirements>) {
+        let mut known = self.write();
+        known.members.retain(|node, entry| !retired.has(*node, entry.member.store));
+        known.retired = retired;
+    }
+
+    /// Learns members from registrations. Whoever is not named stays known: only a removal takes a registration back. An
     /// address that the member itself has told is newer than its registration and stays.
     pub fn learn(&self, members: impl IntoIterator<Item = Member>) {
         let mut known = self.write();
         for member in members {
+            if known.retired.has(member.node, member.store) {
+                continue;
+            }
             match known.members.get_mut(&member.node).filter(|old| old.member.store == member.store) {
                 Some(old) if old.told => {}
                 Some(old) => old.member = member,
@@ -204,6 +217,12 @@ impl Directory {
     /// The refusal.
     pub fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
         let known = self.read();
+        if known.retired.has(hello.node, hello.store) {
+            return Err(Refusal::OldCopy(format!(
+                "node {} was removed from the cluster; set its data folder aside, and it may join anew with an empty one",
+                hello.node
+            )));
+        }
         let entry = known.members.get(&hello.node).filter(|entry| entry.member.store == hello.store);
         match entry.and_then(|entry| went_back(entry, hello)) {
             Some(words) => Err(Refusal::OldCopy(words)),

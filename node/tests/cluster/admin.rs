@@ -58,8 +58,12 @@ async fn fetch(address: SocketAddr, page: &str) -> (u16, String, String) {
 }
 
 async fn change(address: SocketAddr, page: &str, body: &str) -> (u16, String, String) {
+    send(address, "POST", page, body).await
+}
+
+async fn send(address: SocketAddr, method: &str, page: &str, body: &str) -> (u16, String, String) {
     let length = body.len();
-    let head = format!("POST {page} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json");
+    let head = format!("{method} {page} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json");
     ask(address, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}")).await
 }
 
@@ -141,6 +145,7 @@ async fn every_answer_is_what_the_document_says() {
         for (method, described) in methods.as_object().unwrap() {
             let (status, media, body) = match method.as_str() {
                 "get" => fetch(admin, &filled).await,
+                "delete" => send(admin, "DELETE", &filled, "{}").await,
                 // A cluster of one has nobody to hand anything to, so that some are refused: in the form described.
                 _ if path.ends_with("/leader") => change(admin, &filled, "{\"node\":1}").await,
                 _ if path == "/v1/configs" => change(admin, &filled, "{\"set\":{\"num.partitions\":\"5\"}}").await,
@@ -160,7 +165,7 @@ async fn every_answer_is_what_the_document_says() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 30, "a page more or less: say so here");
+    assert_eq!(seen, 31, "a page more or less: say so here");
     node.stop().await;
 }
 
@@ -181,6 +186,8 @@ async fn what_is_wrong_is_a_problem_in_words() {
         (422, change(admin, "/v1/nodes/1/drain", "{\"dry\":true}").await),
         (400, change(admin, "/v1/nodes/1/drain", "{").await),
         (404, change(admin, "/v1/nodes/9/drain", "{}").await),
+        (404, send(admin, "DELETE", "/v1/nodes/9", "{}").await),
+        (409, send(admin, "DELETE", "/v1/nodes/1", "{}").await),
         (409, change(admin, "/v1/nodes/1/drain", "{}").await),
         (409, change(admin, "/v1/nodes/1/undrain", "{}").await),
         (404, change(admin, "/v1/groups/none/rebalance", "{}").await),

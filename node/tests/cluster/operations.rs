@@ -209,3 +209,53 @@ async fn another_order_makes_another_leader_and_what_has_ended_stays_so() {
         assert!(matches!(broker.steer(id, to).await, Err(NotBegun::Refused(_))), "{verb} after the end");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decommissioned_node_is_removed_when_it_is_dead_and_only_an_empty_folder_comes_back() {
+    let mut world = World::new(4, 3);
+    let mut nodes = cluster(&world, 4).await;
+    let brokers: Vec<&Broker> = nodes.iter().map(Node::broker).collect();
+    topic(&brokers, "t", 4, 3).await;
+    let broker = nodes[0].broker().clone();
+    let against = async |node: u32| match broker.remove_node(NodeId(node), true).await {
+        Err(NotBegun::InUse(_, against)) => against.join(", "),
+        other => panic!("{other:?}"),
+    };
+    let used = against(2).await;
+    for reason in ["it is alive", "it is not decommissioned", "replica(s)", "it votes"] {
+        assert!(used.contains(reason), "{used}");
+    }
+    let id = broker.decommission(NodeId(4)).await.unwrap();
+    finished(&broker, id).await;
+    assert_eq!(against(4).await, "it is alive, or was until a moment ago");
+    nodes.pop().unwrap().kill().await;
+    eventually("its death is known", || !broker.is_alive(NodeId(4))).await;
+    let removed = async |dry_run: bool| broker.remove_node(NodeId(4), dry_run).await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    while removed(true).await.is_err() {
+        assert!(tokio::time::Instant::now() < until, "{:?}", removed(true).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(broker.image().nodes.contains_key(&NodeId(4)), "a dry run removes nothing");
+    removed(false).await.unwrap();
+    let gone = |broker: &Broker| !broker.image().nodes.contains_key(&NodeId(4));
+    eventually("all have forgotten it", || nodes.iter().all(|node| gone(node.broker()))).await;
+    let member = |broker: &Broker| {
+        let status = broker.rafts()[0].status_now();
+        status.voters.iter().chain(&status.learners).any(|replica| replica.node() == NodeId(4))
+    };
+    eventually("the controller's group has, too", || !member(&broker)).await;
+
+    let mut returned = world.start(4).await;
+    let error = tokio::time::timeout(Duration::from_secs(20), returned.failed()).await.expect("it ends");
+    assert!(error.to_string().contains("was removed from the cluster"), "{error}");
+    returned.kill().await;
+    assert!(gone(&broker));
+
+    world.disks.insert(4, storage::engine::sim::SimDisk::new(44));
+    let fresh = world.start(4).await;
+    ready(fresh.broker()).await;
+    let registered = broker.image().nodes[&NodeId(4)].clone();
+    assert_eq!((registered.incarnation, broker.image().duty(NodeId(4))), (2, None));
+    eventually("it is a member of the controller's group", || member(&broker)).await;
+}
