@@ -97,7 +97,7 @@ pub fn owners(tree: &Tree) -> Vec<String> {
 
 pub fn linked(tree: &Tree) -> Vec<String> {
     let mut violations = Vec::new();
-    for (package, banned) in [("sim", "librocksdb-sys"), ("node", "turmoil")] {
+    for (package, banned) in [("sim", "librocksdb-sys"), ("node", "turmoil"), ("node", "amq-protocol")] {
         let listed = Command::new(env!("CARGO"))
             .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "-p", package])
             .current_dir(&tree.root)

@@ -2,6 +2,7 @@
 //! Invariant: no input panics; what decodes encodes, and decodes again to the same.
 
 use bytes::{Bytes, BytesMut};
+use wire::amqp;
 use wire::compression::Compression;
 use wire::kafka::messages::{AnyRequest, AnyResponse};
 use wire::kafka::{ApiKey, batch, frame, produce_legacy};
@@ -68,4 +69,53 @@ pub fn decompress(bytes: &[u8]) {
         let again = codec.compress(&plain).expect("compressible");
         assert_eq!(codec.decompress(&again, plain.len()).expect("our own bytes"), plain);
     }
+}
+
+/// Bytes as an AMQP connection receives them: frames, methods, content headers, tables.
+pub fn amqp(bytes: &[u8]) {
+    let mut buf = BytesMut::from(bytes);
+    let _ = amqp::frame::take_protocol_header(&mut buf);
+    while let Ok(Some(frame)) = amqp::frame::next_frame(&mut buf, AMQP_FRAME_BYTES) {
+        match frame.kind {
+            amqp::Kind::Method => amqp_method(&frame),
+            amqp::Kind::Header => amqp_header(&frame),
+            amqp::Kind::Body | amqp::Kind::Heartbeat => {}
+        }
+    }
+}
+
+const AMQP_FRAME_BYTES: usize = 128 << 10;
+
+fn amqp_method(frame: &amqp::Frame) {
+    let Ok(method) = amqp::Method::decode(frame.payload.clone()) else { return };
+    assert_eq!(amqp::Method::id_of(&frame.payload), Some(method.id()));
+    if let amqp::Method::Queue(amqp::method::queue::Method::Declare(declare)) = &method {
+        walk(&declare.arguments);
+    }
+    let mut written = BytesMut::new();
+    amqp::frame::put_method(&mut written, frame.channel, &method, AMQP_FRAME_BYTES).expect("what decoded encodes");
+    let again = amqp::frame::next_frame(&mut written, AMQP_FRAME_BYTES).expect("our own frame").expect("a whole frame");
+    assert_eq!(amqp::Method::decode(again.payload), Ok(method));
+}
+
+fn amqp_header(frame: &amqp::Frame) {
+    let Ok(header) = amqp::ContentHeader::decode(frame.payload.clone()) else { return };
+    let properties = header.properties.read();
+    assert_eq!(properties.to_raw(), header.properties, "properties have one form");
+    walk(&properties.headers.unwrap_or_default());
+}
+
+/// Reads every value, and writes each entry anew.
+fn walk(table: &amqp::Table) {
+    let mut builder = amqp::TableBuilder::default();
+    for (name, value) in table.iter() {
+        match &value {
+            amqp::Value::Table(inner) => walk(inner),
+            amqp::Value::Array(inner) => assert_eq!(inner.iter().count(), inner.iter().map(drop).count()),
+            _ => {}
+        }
+        builder = builder.put(&*name, &value);
+    }
+    let again = builder.build().expect("what was read is written");
+    assert_eq!(again.iter().count(), table.iter().count());
 }

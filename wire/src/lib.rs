@@ -34,11 +34,19 @@
 //! ```
 //! Produce: hand each partition's `records` to [`kafka::batch::split_batches`]; the batches are slices of the frame.
 //! Fetch: answer with [`kafka::fetch_writer::encode_fetch_response`], which never copies records. Errors of a batch name their Kafka code.
+//!
+//! # The life of an AMQP frame
+//! [`amqp::frame::next_frame`] takes it off the input; [`amqp::Method::decode`] or [`amqp::ContentHeader::decode`] reads
+//! its payload, or it is a part of a body. An [`amqp::Error`] knows the reply code that connection.close says of it.
 #![forbid(unsafe_code)]
 
+pub mod amqp;
 mod bound;
+mod codes;
 pub mod compression;
 mod error;
 pub mod kafka;
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, Result};

@@ -1,53 +1,9 @@
 //! Kafka's error codes, as numbers and names (Errors.java of Kafka 4.3).
-//! Invariant: the discriminant is the code on the wire.
 
-macro_rules! error_codes {
-    ($($variant:ident = $code:literal, $name:literal;)*) => {
-        /// A Kafka error code.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(i16)]
-        #[allow(missing_docs, reason = "the names are Kafka's")]
-        pub enum ErrorCode { $($variant = $code),* }
+crate::codes::codes! {
+    /// A Kafka error code.
+    ErrorCode: i16, from_i16;
 
-        impl ErrorCode {
-            /// All codes in ascending order.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The code with this number; a newer peer may send one we do not know.
-            #[must_use]
-            pub const fn from_i16(code: i16) -> Option<Self> {
-                match code {
-                    $($code => Some(Self::$variant),)*
-                    _ => None,
-                }
-            }
-
-            /// Kafka's name of it, such as `NOT_LEADER_OR_FOLLOWER`.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name),*
-                }
-            }
-        }
-    };
-}
-
-impl ErrorCode {
-    /// The number on the wire.
-    #[must_use]
-    pub const fn code(self) -> i16 {
-        self as i16
-    }
-}
-
-impl std::fmt::Display for ErrorCode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-error_codes! {
     UnknownServerError = -1, "UNKNOWN_SERVER_ERROR";
     None = 0, "NONE";
     OffsetOutOfRange = 1, "OFFSET_OUT_OF_RANGE";

@@ -1,24 +1,12 @@
 //! The seeds of the fuzz targets are what the generators make today; `REWRITE=1` writes them anew.
 
-use std::path::{Path, PathBuf};
-
 use super::super::batch::BatchBuilder;
 use super::super::messages::{AnyRequest, AnyResponse};
 use super::super::schema;
 use super::super::versions::APIS;
 use crate::bound::generate::{Random, message};
 use crate::compression::Compression;
-
-fn check(target: &str, name: &str, bytes: &[u8]) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
-    let path: PathBuf = folder.join(name);
-    if std::env::var_os("REWRITE").is_some() {
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(&path, bytes).unwrap();
-    }
-    let stored = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; REWRITE=1", path.display()));
-    assert_eq!(stored, bytes, "{}; REWRITE=1", path.display());
-}
+use crate::testing::check_seed as check;
 
 #[test]
 fn messages_are_current() {
