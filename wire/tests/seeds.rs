@@ -159,6 +159,26 @@ fn amqp() {
     run("amqp", targets::amqp, 11, Some(amqp_frame), 0);
 }
 
+/// A frame of 128 KiB holds one table of 65,000 entries: all are checked and read, none is kept.
+#[test]
+fn reading_amqp_holds_nothing() {
+    use wire::amqp::{ContentHeader, Method, Table, frame, method::queue};
+    let entries = b"\0V".repeat(65_000);
+    let declare =
+        queue::Declare { arguments: Table::from_bytes(entries.clone().into()).unwrap(), ..Default::default() };
+    let mut method = bytes::BytesMut::new();
+    frame::put_method(&mut method, 1, &declare.into(), 128 << 10).unwrap();
+    let header = [&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0x20, 0][..], &130_000u32.to_be_bytes(), &entries].concat();
+    let header = bytes::Bytes::from(header);
+    let peak = peak_bytes(|| {
+        let frame = frame::next_frame(&mut method, 128 << 10).unwrap().unwrap();
+        assert!(Method::decode(frame.payload).is_ok());
+        let properties = ContentHeader::decode(header).unwrap().properties.read();
+        assert_eq!(properties.headers.unwrap().iter().count(), 65_000);
+    });
+    assert!(peak < 1 << 10, "{peak} bytes held");
+}
+
 /// One frame of the largest size, made to expand as far as it can.
 #[test]
 fn the_worst_frame_holds_less_than_64_mib() {

@@ -1,12 +1,14 @@
 //! Ours against `amq-protocol`: each reads what the other writes, to the same fields.
 
 use amq_protocol::frame::{AMQPFrame, gen_frame, parse_frame};
-use amq_protocol::protocol::{AMQPClass, AMQPHardError, AMQPSoftError, basic::AMQPProperties};
-use amq_protocol::types::{AMQPValue, FieldTable};
+use amq_protocol::protocol::{AMQPClass, AMQPHardError, AMQPSoftError, basic::AMQPProperties, queue::AMQPMethod};
+use amq_protocol::types::{AMQPValue, DecimalValue, FieldTable};
 use bytes::{Bytes, BytesMut};
 
 use super::super::method::{access, basic, queue};
-use super::super::{ContentHeader, Kind, Method, Properties, ReplyCode, ShortStr, TableBuilder, Value, frame};
+use super::super::{
+    Array, ContentHeader, Decimal, Kind, Method, Properties, ReplyCode, ShortStr, Table, TableBuilder, Value, frame,
+};
 use super::{FRAME_BYTES, written};
 use crate::bound::generate::Random;
 
@@ -143,19 +145,60 @@ fn bodies_and_heartbeats_are_frames_to_both() {
     assert_eq!(header[..], frame::PROTOCOL_HEADER);
 }
 
+/// What they read as the arguments of queue.declare.
+fn arguments_they_read(arguments: Table) -> FieldTable {
+    let declare = queue::Declare { arguments, ..queue::Declare::default() };
+    match they_read(&written(&declare.into())) {
+        AMQPFrame::Method(_, AMQPClass::Queue(AMQPMethod::Declare(declare))) => declare.arguments,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_value_is_of_the_same_type_to_both() {
+    let inner = TableBuilder::default().put("in", &Value::Void).build().unwrap();
+    let mut their_inner = FieldTable::default();
+    their_inner.insert("in".into(), AMQPValue::Void);
+    for (ours, theirs) in [
+        (Value::Bool(true), AMQPValue::Boolean(true)),
+        (Value::I8(-1), AMQPValue::ShortShortInt(-1)),
+        (Value::U8(200), AMQPValue::ShortShortUInt(200)),
+        (Value::I16(-2), AMQPValue::ShortInt(-2)),
+        (Value::U16(60_000), AMQPValue::ShortUInt(60_000)),
+        (Value::I32(-3), AMQPValue::LongInt(-3)),
+        (Value::U32(4_000_000_000), AMQPValue::LongUInt(4_000_000_000)),
+        (Value::I64(-4), AMQPValue::LongLongInt(-4)),
+        (Value::U64(5), AMQPValue::LongLongInt(5)),
+        (Value::F32(1.5), AMQPValue::Float(1.5)),
+        (Value::F64(-2.5), AMQPValue::Double(-2.5)),
+        (
+            Value::Decimal(Decimal { scale: 2, value: 314 }),
+            AMQPValue::DecimalValue(DecimalValue { scale: 2, value: 314 }),
+        ),
+        (Value::text("text"), AMQPValue::LongString("text".into())),
+        (Value::Bytes(Bytes::from_static(b"\xff\0")), AMQPValue::ByteArray(vec![255, 0].into())),
+        (Value::Timestamp(u64::MAX), AMQPValue::Timestamp(u64::MAX)),
+        (
+            Value::Array(Array::new([&Value::U8(1)]).unwrap()),
+            AMQPValue::FieldArray(vec![AMQPValue::ShortShortUInt(1)].into()),
+        ),
+        (Value::Table(inner), AMQPValue::FieldTable(their_inner)),
+        (Value::Void, AMQPValue::Void),
+    ] {
+        let table = TableBuilder::default().put("name", &ours).build().unwrap();
+        assert_eq!(table.get("name").as_ref(), Some(&ours));
+        assert_eq!(arguments_they_read(table).inner().get("name"), Some(&theirs));
+    }
+}
+
 /// `L` and `U` are the specification's; they travel as they came, and mean the same to both.
 #[test]
-fn tags_that_we_do_not_write_are_read_alike() {
-    let arguments = Bytes::from_static(b"\x01aU\xff\xfe\x01bL\0\0\0\0\0\0\0\x05");
-    let arguments = super::super::Table::from_bytes(arguments).unwrap();
-    assert_eq!((arguments.get("a"), arguments.get("b")), (Some(Value::I16(-2)), Some(Value::U64(5))));
-    let declare = queue::Declare { arguments, ..queue::Declare::default() };
-    let read = they_read(&written(&declare.into()));
-    let AMQPFrame::Method(_, AMQPClass::Queue(amq_protocol::protocol::queue::AMQPMethod::Declare(read))) = read else {
-        panic!("{read:?}");
-    };
-    assert_eq!(read.arguments.inner().get("a"), Some(&AMQPValue::ShortInt(-2)));
-    assert_eq!(read.arguments.inner().get("b"), Some(&AMQPValue::LongLongInt(5)));
+fn tags_of_the_specification_are_read_alike() {
+    let table = Table::from_bytes(Bytes::from_static(b"\x01aU\xff\xfe\x01bL\0\0\0\0\0\0\0\x05")).unwrap();
+    assert_eq!((table.get("a"), table.get("b")), (Some(Value::I16(-2)), Some(Value::U64(5))));
+    let read = arguments_they_read(table);
+    assert_eq!(read.inner().get("a"), Some(&AMQPValue::ShortInt(-2)));
+    assert_eq!(read.inner().get("b"), Some(&AMQPValue::LongLongInt(5)));
 }
 
 #[test]
