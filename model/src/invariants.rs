@@ -52,6 +52,9 @@ invariants! {
     GroupPhase = "a consumer group is Empty without members, and each generation has a protocol that all know",
     OperationCounts = "an operation has done no more than there is to do",
     OffsetsCounted = "a coordinator shard counts its committed offsets, no more and no fewer than there are",
+    CursorFloor = "all that is below a cursor's floor is settled, and the floor is within the log",
+    CursorIndexes = "what a cursor knows of a message is of one that is neither settled nor dead",
+    DeadLetterOnce = "each dead message has one letter for each of its targets, each with a number of its own",
     PartitionOwnedOnce = "a partition has at most one owner in a group",
 }
 

@@ -10,6 +10,7 @@ pub mod compaction;
 pub mod config;
 pub mod controller;
 pub mod coordinator;
+pub mod cursor;
 pub mod ids;
 pub mod invariants;
 pub mod limits;

@@ -83,9 +83,30 @@ pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// Expired producers dropped by one apply, so that no single apply stalls.
 pub const PRODUCER_EXPIRE_PER_APPLY_MAX: usize = 64;
 
+/// Bytes of what one cursor remembers of single messages: ten million with a time each. Beyond it nothing more may be said of any;
+/// accepting goes on.
+pub const CURSOR_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// What one message can add to that, at most: a chunk and two blocks of its own, or a letter.
+pub const CURSOR_MESSAGE_BYTES: usize = 448;
+/// Records of one publish that say something of themselves: so many fit into an entry's batches of usual size.
+pub const CURSOR_FACTS_MAX: usize = 64 * 1024;
+/// Messages that one settlement releases or sends to dead letters, so that no apply stalls. Accepting has no bound: it is cheap.
+pub const CURSOR_SETTLE_MAX: usize = 64 * 1024;
+/// Times that have come and are forgotten by one apply, for the same reason.
+pub const CURSOR_WAKE_PER_APPLY_MAX: usize = 1_024;
+/// Targets of one dead message: an exchange may route it to many queues, and each is a letter in the state.
+pub const DEAD_TARGETS_MAX: usize = 1_000;
+/// Targets of all dead messages of a cursor, and sources of those that come to a queue, about 100 bytes each.
+pub const TARGETS_MAX: usize = 10_000;
+/// See [`TARGETS_MAX`].
+pub const SOURCES_MAX: usize = 10_000;
+
 const _: () = assert!(BATCHES_PER_ENTRY_MAX <= u16::MAX as usize);
 const _: () = assert!(ENTRY_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(FORGET_PER_APPLY_MAX >= 2 * BATCHES_PER_ENTRY_MAX);
+const _: () = assert!(CURSOR_SETTLE_MAX * CURSOR_MESSAGE_BYTES < CURSOR_BYTES_MAX);
+const _: () = assert!(CURSOR_FACTS_MAX <= CURSOR_SETTLE_MAX);
+const _: () = assert!(DEAD_TARGETS_MAX <= TARGETS_MAX);
 const _: () = assert!(SEGMENT_BYTES_MIN < SEGMENT_BYTES_MAX);
 const _: () = assert!(AUTO_CREATED_PER_ENTRY_MAX < TOPICS_MAX);
 const _: () = assert!(OPERATIONS_KEPT > 0);
