@@ -8,6 +8,7 @@ pub mod bounds;
 pub mod classic;
 pub mod consumer;
 mod join;
+pub mod migration;
 pub mod offsets;
 mod rebalance;
 
@@ -15,11 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub use answers::{Answer, Joined};
+pub use answers::{Answer, Joined, Share};
 pub use bounds::Bounds;
 pub use classic::{Classic, Member, Phase, Protocol, Who};
 pub use consumer::{Beat, Beaten, Consumer, ConsumerMember, Subscription};
 pub use join::Join;
+pub use migration::{ClassicSide, Embedded, Migration};
 pub use offsets::{Commit, Offset, Retention};
 
 use crate::assign::Spot;
@@ -97,7 +99,18 @@ pub struct Sync {
     /// The protocol that it believes was chosen.
     pub protocol: Option<String>,
     /// Of the leader: each member's assignment.
-    pub assignments: Vec<(String, Vec<u8>)>,
+    pub assignments: Vec<Part>,
+}
+
+/// What the leader assigns to one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Whom.
+    pub member: String,
+    /// In the leader's own words.
+    pub bytes: Vec<u8>,
+    /// The same, if they are the words of consumers and say nothing more.
+    pub spots: Option<BTreeSet<Spot>>,
 }
 
 /// What the proposer is told.
@@ -207,15 +220,19 @@ impl Kind {
             Kind::Consumer(group) => group.state(),
         }
     }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Kind::Classic(classic) => classic.members.is_empty(),
+            Kind::Consumer(consumer) => consumer.members.is_empty(),
+        }
+    }
 }
 
 impl Group {
     /// Whether it has no members.
     pub fn is_empty(&self) -> bool {
-        match &self.kind {
-            Kind::Classic(classic) => classic.members.is_empty(),
-            Kind::Consumer(consumer) => consumer.members.is_empty(),
-        }
+        self.kind.is_empty()
     }
 
     /// Its members, if they speak the classic protocol.
@@ -298,12 +315,13 @@ impl CoordinatorMachine {
     fn sync(&mut self, at: At, sync: Sync) -> Result<(), Code> {
         match self.members(&sync.who.group)? {
             Kind::Classic(group) => group.sync(at, sync),
-            Kind::Consumer(_) => Err(Code::UnknownMemberId),
+            Kind::Consumer(group) => group.synced(&sync),
         }
     }
 
     fn leave(&mut self, at: At, who: &Who) -> Result<(), Code> {
-        match self.members(&who.group)? {
+        let kind = self.members(&who.group)?;
+        match kind {
             Kind::Classic(group) => {
                 let member = group.named(who)?;
                 group.remove(at, &member);
@@ -313,16 +331,25 @@ impl CoordinatorMachine {
                 group.remove(at, &member);
             }
         }
+        kind.go_back(at);
         Ok(())
     }
 
-    /// A group without members becomes one of the consumer protocol; epochs begin anew, since nobody is left to have one.
+    /// A group without members becomes one of the consumer protocol; epochs begin anew, since nobody is left to have one. One of
+    /// consumers that speak the classic protocol takes them along.
     fn beat(&mut self, at: At, beat: Beat) -> Result<Beaten, Code> {
         let id = beat.who.group.clone();
         let (joins, has_room) = (beat.who.generation == consumer::JOINS, self.has_room(&id));
         match self.groups.get_mut(&id) {
-            Some(Group { kind: Kind::Consumer(group), .. }) => group.beat(at, beat),
-            Some(group) if !group.is_empty() => Err(Code::GroupIdNotFound),
+            Some(Group { kind: kind @ Kind::Consumer(_), .. }) => kind.beat(at, beat),
+            Some(Group { kind: Kind::Classic(group), .. }) if !group.members.is_empty() => {
+                let mut taken = Consumer::of(group, &beat).ok_or(Code::GroupIdNotFound)?;
+                // One that was sent away, and with which the group's last member of its protocol went, has to come again.
+                joins.then_some(()).ok_or(Code::UnknownMemberId)?;
+                let beaten = taken.beat(at, beat)?;
+                self.groups.entry(id).or_default().kind = Kind::Consumer(taken);
+                Ok(beaten)
+            }
             _ if !joins => Err(Code::UnknownMemberId),
             _ if !has_room => Err(Code::GroupMaxSizeReached),
             _ => {

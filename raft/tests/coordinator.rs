@@ -16,7 +16,16 @@ fn joins(member: &str) -> Command {
     let protocols = vec![Protocol { name: "range".to_owned(), metadata: b"t".to_vec() }];
     let member = Member { protocols, ..Member::default() };
     let protocol_type = "consumer".to_owned();
-    Command::Join(Join { who, is_new: true, member, protocol_type, members_max: u32::MAX, gathers: false })
+    Command::Join(Join {
+        who,
+        is_new: true,
+        member,
+        protocol_type,
+        members_max: u32::MAX,
+        gathers: false,
+        embedded: None,
+        migration: Default::default(),
+    })
 }
 
 async fn ask(group: &Group, commands: Vec<Command>) -> Vec<coordinator::Reply> {

@@ -30,6 +30,7 @@ const fn unset(name: &'static str, kind: Kind, doc: &'static str) -> Key {
 
 const FOREVER: &str = "9223372036854775807";
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+const MIGRATIONS: &[&str] = &["bidirectional", "upgrade", "downgrade", "disabled"];
 const POSITIVE: Rule = Range(1, MAX32);
 const POSITIVE_LONG: Rule = Range(1, i64::MAX);
 
@@ -49,6 +50,7 @@ pub const BROKER_KEYS: &[Key] = &[
     key("group.consumer.assignors", List, "uniform,range", Any, Only("uniform,range", "these are all."), "Server-side assignors; the first is the default."),
     key("group.consumer.heartbeat.interval.ms", Int, "5000", POSITIVE, Honoured, "How often members of the consumer protocol beat, ms."),
     key("group.consumer.max.size", Int, "2147483647", POSITIVE, Honoured, "Most members of a group of the consumer protocol."),
+    key("group.consumer.migration.policy", String, "bidirectional", OneOf(MIGRATIONS), Honoured, "Whether a group with members changes between the classic and the consumer protocol."),
     key("group.consumer.session.timeout.ms", Int, "45000", POSITIVE, Honoured, "Session of a member of the consumer protocol, ms."),
     key("group.coordinator.rebalance.protocols", List, "classic,consumer", Any, Only("classic,consumer", "these are all."), "Group protocols that are served."),
     key("group.initial.rebalance.delay.ms", Int, "3000", Range(0, MAX32), Honoured, "How long a new group waits for more members, ms."),

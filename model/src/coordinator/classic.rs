@@ -1,11 +1,12 @@
 //! A group of the classic protocol: its members, its phase, its generation.
 //! Invariants: generations only rise; from the end of a join on, the leader is a member; a group without members is Empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::Code;
+use crate::assign::Spot;
 use crate::planted::{self, Bug};
 
 /// Where a group is in its rebalance (Kafka's names: PreparingRebalance, CompletingRebalance).
@@ -65,6 +66,9 @@ pub struct Member {
     pub assignment: Vec<u8>,
     /// Whether it has rejoined (Preparing), or asked for its assignment (Completing).
     pub ready: bool,
+    /// What it may be reading: what it said so of when it joined last, and what it was assigned since; `None` if it does not say of
+    /// itself what consumers do, or was assigned more than partitions.
+    pub owns: Option<BTreeSet<Spot>>,
 }
 
 /// A group of the classic protocol.

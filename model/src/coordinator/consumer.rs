@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Code, Who};
+use super::{ClassicSide, Code, Migration, Who};
 use crate::assign::{Assignment, Assignor, Case, Spot};
 use crate::check;
 use crate::ids::TopicId;
@@ -52,6 +52,12 @@ pub struct Beat {
     pub owned: Option<BTreeSet<Spot>>,
     /// `group.consumer.max.size` of the proposing coordinator.
     pub members_max: u32,
+    /// Its side of the classic protocol, if it speaks that.
+    pub classic: Option<ClassicSide>,
+    /// Of a member that joins a group of the classic protocol: topics that the members there subscribe to.
+    pub named: Vec<(String, TopicId)>,
+    /// `group.consumer.migration.policy` of the proposing coordinator.
+    pub migration: Migration,
 }
 
 /// The answer to a heartbeat.
@@ -84,6 +90,8 @@ pub struct ConsumerMember {
     pub assigned: BTreeSet<Spot>,
     /// What it must give up before it gets more.
     pub revoking: BTreeSet<Spot>,
+    /// Of a member that speaks the classic protocol.
+    pub classic: Option<ClassicSide>,
 }
 
 /// A group.
@@ -101,11 +109,13 @@ pub struct Consumer {
     pub owners: BTreeMap<Spot, String>,
     /// When the last member left, the leader's wall clock, ms since 1970.
     pub since_ms: i64,
+    /// With how many members, all of the classic protocol, it becomes a group of that protocol; 0: it does not.
+    pub downgrade_max: u32,
 }
 
 /// Where a member goes next.
 #[derive(Debug, PartialEq, Eq)]
-struct Move {
+pub(super) struct Move {
     assigned: BTreeSet<Spot>,
     revoking: BTreeSet<Spot>,
     epoch: i32,
@@ -134,6 +144,8 @@ impl Consumer {
         };
         let same = beat.subscription.as_ref().is_none_or(|subscription| *subscription == member.subscription)
             && beat.rebalance_timeout_ms.is_none_or(|timeout| timeout == member.rebalance_timeout_ms)
+            && member.classic == beat.classic
+            && self.downgrade_max == beat.migration.downgrade_max
             && self.has_all(&beat.topics);
         let stays = same && self.next(&beat.who.member, beat.owned.as_ref()).is_none();
         stays.then(|| Ok(self.answer(beat, &BTreeSet::new(), false)))
@@ -155,6 +167,8 @@ impl Consumer {
         let mut changed = beat.who.generation == JOINS && !self.target.contains_key(&beat.who.member);
         changed |= !self.has_all(&beat.topics);
         let Some(member) = self.members.get_mut(&beat.who.member) else { return Err(Code::UnknownMemberId) };
+        member.classic.clone_from(&beat.classic);
+        self.downgrade_max = beat.migration.downgrade_max;
         member.rebalance_timeout_ms = beat.rebalance_timeout_ms.unwrap_or(member.rebalance_timeout_ms);
         if let Some(subscription) =
             beat.subscription.clone().filter(|subscription| *subscription != member.subscription)
@@ -176,20 +190,27 @@ impl Consumer {
 
     /// The topics of the image have changed: what each member's subscription means now.
     pub(super) fn refresh(&mut self, topics: &[(TopicId, i32)], members: Vec<(String, BTreeSet<TopicId>)>) {
-        self.topics = topics.iter().copied().collect();
+        let topics = topics.iter().copied().collect();
+        let mut changed = self.topics != topics;
+        self.topics = topics;
         for (id, topics) in members {
             if let Some(member) = self.members.get_mut(&id) {
+                changed |= member.subscription.topics != topics;
                 member.subscription.topics = topics;
             }
         }
-        self.retarget();
+        if changed {
+            self.retarget();
+        }
     }
 
-    /// Removes a member and frees what it had.
+    /// Removes a member and frees what it had. Those who go back to the classic protocol keep their epoch as generation.
     pub(super) fn remove(&mut self, at: At, id: &str) {
         self.members.remove(id);
         self.owners.retain(|_, owner| owner != id);
-        self.retarget();
+        if !self.goes_back() {
+            self.retarget();
+        }
         if self.members.is_empty() {
             self.since_ms = at.leader_ts;
         }
@@ -207,9 +228,12 @@ impl Consumer {
     /// Whether the group may keep what the member says of itself, in place of what it said before.
     fn has_room(&self, beat: &Beat) -> bool {
         let Some(subscription) = &beat.subscription else { return true };
+        let bytes = |subscription: &Subscription, classic: &Option<ClassicSide>| {
+            subscription.bytes() + classic.as_ref().map_or(0, ClassicSide::bytes)
+        };
         let others = self.members.iter().filter(|(id, _)| **id != beat.who.member);
-        let said: usize = others.map(|(_, member)| member.subscription.bytes()).sum();
-        said + subscription.bytes() <= GROUP_METADATA_BYTES_MAX
+        let said: usize = others.map(|(_, member)| bytes(&member.subscription, &member.classic)).sum();
+        said + bytes(subscription, &beat.classic) <= GROUP_METADATA_BYTES_MAX
     }
 
     fn has_all(&self, topics: &[(TopicId, i32)]) -> bool {
@@ -236,7 +260,8 @@ impl Consumer {
         let Who { instance, .. } = &beat.who;
         let holder = instance.as_ref().and_then(|instance| self.instance(instance)).cloned();
         if let Some(holder) = holder.filter(|holder| holder != id) {
-            if self.members.get(&holder).is_some_and(|member| member.epoch != LEAVES_FOR_NOW) {
+            let stays = |member: &ConsumerMember| member.epoch != LEAVES_FOR_NOW && member.classic.is_none();
+            if beat.classic.is_none() && self.members.get(&holder).is_some_and(stays) {
                 return Err(Code::UnreleasedInstanceId);
             }
             self.rename(&holder, id);
@@ -255,7 +280,7 @@ impl Consumer {
         Ok(())
     }
 
-    fn instance(&self, instance: &str) -> Option<&String> {
+    pub(super) fn instance(&self, instance: &str) -> Option<&String> {
         let has = |member: &ConsumerMember| member.instance.as_deref() == Some(instance);
         self.members.iter().find_map(|(id, member)| has(member).then_some(id))
     }
@@ -303,7 +328,7 @@ impl Consumer {
     }
 
     /// Where the member goes next, given what it says that it has; `None` while it must wait, or is where it should be.
-    fn next(&self, id: &str, owned: Option<&BTreeSet<Spot>>) -> Option<Move> {
+    pub(super) fn next(&self, id: &str, owned: Option<&BTreeSet<Spot>>) -> Option<Move> {
         let (member, target) = (self.members.get(id)?, self.target.get(id)?);
         let gave_up = |spots: &BTreeSet<Spot>| owned.is_some_and(|owned| owned.is_disjoint(spots));
         if !member.revoking.is_empty() && !gave_up(&member.revoking) {
@@ -363,6 +388,7 @@ impl ConsumerMember {
             epoch_before: JOINS,
             assigned: BTreeSet::new(),
             revoking: BTreeSet::new(),
+            classic: None,
         }
     }
 }

@@ -26,6 +26,8 @@ fn join(member: &str, is_new: bool, metadata_bytes: usize) -> Command {
         protocol_type: "consumer".to_owned(),
         members_max: CROWD,
         gathers: true,
+        embedded: None,
+        migration: Migration::default(),
     })
 }
 
@@ -47,6 +49,9 @@ fn beat(member: &str, epoch: i32, name_bytes: usize, members_max: u32) -> Comman
         topics: vec![(topic, 12)],
         owned: Some(BTreeSet::new()),
         members_max,
+        classic: None,
+        named: Vec::new(),
+        migration: Migration::default(),
     })
 }
 
@@ -70,7 +75,12 @@ fn ten_thousand_members_share_a_group_and_a_storm_stays_outside() {
     let leader = machine.group("g").and_then(Group::classic).and_then(|group| group.leader.clone()).unwrap();
     let told = machine.join_answer(&who(&leader, -1)).unwrap().unwrap();
     assert_eq!(told.members().count(), CROWD as usize);
-    let assignments = (0..CROWD).map(|member| (format!("m{member}"), member.to_be_bytes().to_vec())).collect();
+    let assignments = (0..CROWD).map(|member| Part {
+        member: format!("m{member}"),
+        bytes: member.to_be_bytes().to_vec(),
+        spots: None,
+    });
+    let assignments = assignments.collect();
     let brings = Sync { who: who(&leader, 1), protocol_type: None, protocol: None, assignments };
     assert_eq!(machine.apply(at(2), Command::Sync(brings)), OK);
     let before = machine.clone();
@@ -150,7 +160,8 @@ fn what_the_leader_assigns_is_bounded() {
     assert_eq!(machine.apply(at(0), end_join(0)), OK);
     let before = machine.clone();
     let brings = |bytes: usize| {
-        let assignments = vec![("m0".to_owned(), vec![1]), ("gone".to_owned(), vec![7; bytes - 1])];
+        let part = |member: &str, bytes| Part { member: member.to_owned(), bytes, spots: None };
+        let assignments = vec![part("m0", vec![1]), part("gone", vec![7; bytes - 1])];
         Command::Sync(Sync { who: who("m0", 1), protocol_type: None, protocol: None, assignments })
     };
     assert_eq!(machine.apply(at(0), brings(GROUP_METADATA_BYTES_MAX + 1)), FULL);

@@ -1,8 +1,10 @@
 //! JoinGroup: who may be a member, who replaces whom, and when that begins a rebalance (KIP-62, 345, 394, 559, 814).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Classic, Code, CoordinatorMachine, Group, Kind, Member, Phase, Who};
+use super::{Classic, Code, CoordinatorMachine, Embedded, Group, Kind, Member, Migration, Phase, Who};
 use crate::limits::GROUP_METADATA_BYTES_MAX;
 use crate::machine::At;
 
@@ -21,15 +23,20 @@ pub struct Join {
     pub members_max: u32,
     /// Whether a group that was empty waits for more members (`group.initial.rebalance.delay.ms` above 0).
     pub gathers: bool,
+    /// What its metadata says, if it is that of a consumer.
+    pub embedded: Option<Embedded>,
+    /// `group.consumer.migration.policy` of the proposing coordinator.
+    pub migration: Migration,
 }
 
 impl CoordinatorMachine {
-    pub(super) fn join(&mut self, at: At, join: Join) -> Result<(), Code> {
+    pub(super) fn join(&mut self, at: At, mut join: Join) -> Result<(), Code> {
+        join.member.owns = join.embedded.as_ref().map(|says| says.owned.clone());
         let id = join.who.group.clone();
         let has_room = self.has_room(&id);
         match self.groups.get_mut(&id) {
             Some(Group { kind: Kind::Classic(group), .. }) => group.join(at, join),
-            Some(group) if !group.is_empty() => Err(Code::InconsistentGroupProtocol),
+            Some(Group { kind, .. }) if !kind.is_empty() => kind.join(at, join),
             _ if !join.is_new => Err(Code::UnknownMemberId),
             _ if !has_room => Err(Code::GroupMaxSizeReached),
             _ => {
@@ -39,6 +46,19 @@ impl CoordinatorMachine {
                 Ok(())
             }
         }
+    }
+}
+
+impl Kind {
+    /// A member of the classic protocol joins a group of the consumer protocol, which may be one of the classic protocol then.
+    fn join(&mut self, at: At, join: Join) -> Result<(), Code> {
+        let Kind::Consumer(group) = self else { return Err(Code::InconsistentGroupProtocol) };
+        let id = group.join(at, join)?;
+        self.go_back(at);
+        if let Kind::Classic(group) = self {
+            group.prepare(at, &id);
+        }
+        Ok(())
     }
 }
 
@@ -92,7 +112,9 @@ impl Classic {
             self.protocol_type = Some(join.protocol_type.clone());
         }
         let id = join.who.member.clone();
-        self.members.insert(id.clone(), join.member);
+        // Whatever it says that it owns, it was not assigned here.
+        let owns = join.member.owns.as_ref().map(|_| BTreeSet::new());
+        self.members.insert(id.clone(), Member { owns, ..join.member });
         self.prepare(at, &id);
     }
 
@@ -102,7 +124,8 @@ impl Classic {
         let id = join.who.member.clone();
         let Some(old) = self.members.remove(holder) else { return };
         let same = old.protocols == join.member.protocols && self.protocol_type.as_ref() == Some(&join.protocol_type);
-        let member = Member { assignment: old.assignment, ready: old.ready, ..join.member };
+        let owns = join.member.owns.and(old.owns);
+        let member = Member { assignment: old.assignment, ready: old.ready, owns, ..join.member };
         self.members.insert(id.clone(), member);
         if self.leader.as_deref() == Some(holder) {
             self.leader = Some(id.clone());
@@ -113,18 +136,26 @@ impl Classic {
         }
     }
 
-    fn rejoin(&mut self, at: At, id: &str, join: Join) {
+    fn rejoin(&mut self, at: At, id: &str, mut join: Join) {
         let leads = self.leader.as_deref() == Some(id);
         let Some(member) = self.members.get_mut(id) else { return };
         let same = member.protocols == join.member.protocols;
         let (assignment, ready) = (std::mem::take(&mut member.assignment), member.ready);
-        *member = Member { assignment, ready, ..join.member };
+        let (owned, owns) = (join.member.owns.take(), member.owns.take());
+        *member = Member { assignment, ready, owns: owned.clone().and(owns), ..join.member };
         match self.phase {
             // Its answer was lost, and it asks again.
             Phase::Completing if same => {}
             // A follower that has heard of nothing; a leader that joins wants everybody assigned anew.
             Phase::Stable if same && !leads => {}
-            _ => self.prepare(at, id),
+            _ => {
+                // An eager one has given up all, a cooperative one what it does not name any more.
+                member.owns = match (owned, member.owns.take()) {
+                    (Some(owned), Some(owns)) => Some(owned.intersection(&owns).copied().collect()),
+                    (owned, _) => owned,
+                };
+                self.prepare(at, id);
+            }
         }
     }
 }

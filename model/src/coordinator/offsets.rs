@@ -138,8 +138,10 @@ impl Group {
                 if group.phase == Phase::Completing { Err(Code::RebalanceInProgress) } else { Ok(()) }
             }
             Kind::Consumer(group) => {
-                let stale = |code| if code == Code::FencedMemberEpoch { Code::StaleMemberEpoch } else { code };
-                group.current(who, None).map(drop).map_err(stale)
+                let classic = group.members.get(&who.member).is_some_and(|member| member.classic.is_some());
+                let stale = if classic { Code::IllegalGeneration } else { Code::StaleMemberEpoch };
+                let of_group = |code| if code == Code::FencedMemberEpoch { stale } else { code };
+                group.current(who, None).map(drop).map_err(of_group)
             }
         }
     }

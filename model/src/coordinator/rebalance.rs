@@ -88,14 +88,15 @@ impl Classic {
     pub(super) fn sync(&mut self, at: At, sync: Sync) -> Result<(), Code> {
         let id = self.named(&sync.who)?;
         self.current(&sync.who)?;
-        let differs = |said: &Option<String>, is: &Option<String>| said.is_some() && said != is;
+        // A group that has just come back from the consumer protocol has chosen none.
+        let differs = |said: &Option<String>, is: &Option<String>| said.is_some() && is.is_some() && said != is;
         if differs(&sync.protocol_type, &self.protocol_type) || differs(&sync.protocol, &self.protocol) {
             return Err(Code::InconsistentGroupProtocol);
         }
         if self.phase == Phase::Preparing {
             return Err(Code::RebalanceInProgress);
         }
-        let bytes: usize = sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum();
+        let bytes: usize = sync.assignments.iter().map(|part| part.bytes.len()).sum();
         if bytes > GROUP_METADATA_BYTES_MAX {
             return Err(Code::GroupMaxSizeReached);
         }
@@ -103,9 +104,11 @@ impl Classic {
             member.ready = true;
         }
         if self.phase == Phase::Completing && self.leader.as_ref() == Some(&id) {
-            for (id, assignment) in sync.assignments {
-                if let Some(member) = self.members.get_mut(&id) {
-                    member.assignment = assignment;
+            for part in sync.assignments {
+                if let Some(member) = self.members.get_mut(&part.member) {
+                    member.assignment = part.bytes;
+                    // Until it asks, it reads what it went on reading when it joined.
+                    member.owns = part.spots.zip(member.owns.take()).map(|(spots, owns)| &spots | &owns);
                 }
             }
             self.enter(at, Phase::Stable);

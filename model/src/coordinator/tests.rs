@@ -21,11 +21,33 @@ fn join(who: Who, is_new: bool, names: &str) -> Join {
         topics: vec!["t".to_owned()],
         ..Member::default()
     };
-    Join { who, is_new, member, protocol_type: "consumer".to_owned(), members_max: 5, gathers: false }
+    Join {
+        who,
+        is_new,
+        member,
+        protocol_type: "consumer".to_owned(),
+        members_max: 5,
+        gathers: false,
+        embedded: None,
+        migration: Migration::default(),
+    }
 }
 
 fn spot(partition: i32) -> Spot {
     Spot { topic: TopicId([1; 16]), partition: PartitionIndex(partition) }
+}
+
+/// `p0+p2` are partitions.
+fn spots(words: &str) -> BTreeSet<Spot> {
+    words.split('+').filter_map(|word| word.strip_prefix('p')?.parse().ok()).map(spot).collect()
+}
+
+fn shown(spots: &BTreeSet<Spot>) -> String {
+    spots.iter().map(|spot| format!("p{}", spot.partition)).collect::<Vec<_>>().join("+")
+}
+
+fn part(member: &str, bytes: &str) -> Part {
+    Part { member: member.to_owned(), bytes: bytes.as_bytes().to_vec(), spots: Some(spots(bytes)) }
 }
 
 fn offset(offset: i64, name: &str) -> Offset {
@@ -84,7 +106,10 @@ impl Run {
 
     fn show(&self, id: &str) -> Vec<String> {
         let Some(shown) = self.machine.group(id) else { return vec!["no group".to_owned()] };
-        let Some(group) = shown.classic() else { return vec![] };
+        let group = match &shown.kind {
+            Kind::Classic(group) => group,
+            Kind::Consumer(group) => return vec![show_consumer(group)],
+        };
         let member = |(id, member): (&String, &Member)| {
             let star = if group.leader.as_ref() == Some(id) { "*" } else { "" };
             let ready = if member.ready { "+" } else { "" };
@@ -102,15 +127,53 @@ impl Run {
             answer.map(|joined| {
                 let all: Vec<_> = joined.members().map(|(id, ..)| id.as_str()).collect();
                 let members = if joined.leads() { all.join(",") } else { String::new() };
-                format!("generation {} [{members}] skip {}", joined.group.generation, joined.skip_assignment())
+                format!("generation {} [{members}] skip {}", joined.generation, joined.skip_assignment())
             })
         });
-        let sync = self
-            .machine
-            .sync_answer(who)
-            .map(|answer| answer.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+        let sync = self.machine.sync_answer(who).map(|answer| {
+            answer.map(|share| match share {
+                Share::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                Share::Spots(spots) => shown(&spots),
+            })
+        });
         vec![format!("join {join:?}"), format!("sync {sync:?}"), format!("heartbeat {:?}", self.machine.heartbeat(who))]
     }
+}
+
+/// Epochs of the group and of its members, with what they read; ~ speaks the classic protocol, - is to be given up.
+fn show_consumer(group: &Consumer) -> String {
+    let member = |(id, member): (&String, &ConsumerMember)| {
+        let tilde = if member.classic.is_some() { "~" } else { "" };
+        let revoking = if member.revoking.is_empty() { String::new() } else { format!("-{}", shown(&member.revoking)) };
+        format!(" {id}{tilde}@{}={}{revoking}", member.epoch, shown(&member.assigned))
+    };
+    format!("{} {}{}", group.state(), group.epoch, group.members.iter().map(member).collect::<String>())
+}
+
+/// Of two partitions of the one topic that there is.
+fn beat(words: &Words<'_>, who: Who) -> Beat {
+    let topics = BTreeSet::from([spot(0).topic]);
+    let subscription = Subscription { names: vec!["t".to_owned()], topics, ..Subscription::default() };
+    let full = who.generation == consumer::JOINS || words.get("owned").is_some();
+    Beat {
+        client_id: String::new(),
+        client_host: String::new(),
+        rebalance_timeout_ms: full.then_some(1_000),
+        subscription: full.then_some(subscription),
+        topics: if full { vec![(spot(0).topic, 2)] } else { Vec::new() },
+        owned: full.then(|| spots(words.get("owned").unwrap_or_default())),
+        members_max: words.number("max", 5),
+        classic: None,
+        named: vec![("t".to_owned(), spot(0).topic)],
+        migration: migration(words),
+        who,
+    }
+}
+
+fn migration(words: &Words<'_>) -> Migration {
+    let policy = words.get("policy").unwrap_or("bidirectional");
+    let allows = |way: &str| policy == way || policy == "bidirectional";
+    Migration { upgrades: allows("upgrade"), downgrade_max: if allows("downgrade") { 5 } else { 0 } }
 }
 
 fn told(result: Result<(), Code>) -> String {
@@ -120,36 +183,43 @@ fn told(result: Result<(), Code>) -> String {
 fn command(verb: &str, words: &Words<'_>, who: Who) -> Option<Command> {
     let plain = words.plain();
     let turn = Turn { group: who.group.clone(), generation: who.generation };
-    let spots = || (0..words.number("partitions", 1)).map(spot);
+    let numbered = || (0..words.number("partitions", 1)).map(spot);
     let topic = words.get("topic").unwrap_or("t");
     Some(match verb {
         "join" => Command::Join(Join {
             protocol_type: words.get("type").unwrap_or("consumer").to_owned(),
             gathers: plain.contains(&"gathers"),
+            embedded: (!plain.contains(&"opaque")).then(|| Embedded {
+                topics: vec![(spot(0).topic, 2)],
+                owned: spots(words.get("owned").unwrap_or_default()),
+            }),
+            migration: migration(words),
             ..join(who, plain.contains(&"new"), words.get("protocols").unwrap_or("range"))
         }),
         "end-join" => Command::EndJoin(turn),
         "end-sync" => Command::EndSync(turn),
         "sync" => {
             let pairs = words.get("assign").unwrap_or_default().split(',').filter_map(|pair| pair.split_once(':'));
-            let assignments = pairs.map(|(id, bytes)| (id.to_owned(), bytes.as_bytes().to_vec())).collect();
+            let assignments = pairs.map(|(id, bytes)| part(id, bytes)).collect();
             let protocol = words.get("protocol").map(str::to_owned);
             Command::Sync(Sync { who, protocol_type: None, protocol, assignments })
         }
+        "beat" => Command::Beat(beat(words, who)),
         "leave" => Command::Leave { group: who.group.clone(), members: vec![who] },
         "expire" => Command::Expire(who),
         "commit" => {
             let retention_ms = words.get("retention").map(|ms| ms.parse().unwrap());
             let of = |spot| (spot, Offset { retention_ms, ..offset(words.number("offset", 0), topic) });
-            let offsets = spots().map(of).collect();
+            let offsets = numbered().map(of).collect();
             Command::Commit(Commit { who, offsets })
         }
         "delete" => Command::DeleteGroup(who.group),
         "rebalance" => Command::Rebalance(who.group),
         "bound" => Command::Bound(Bounds { groups: words.number("groups", 9), offsets: words.number("offsets", 9) }),
-        "delete-offsets" => {
-            Command::DeleteOffsets { group: who.group, spots: spots().map(|spot| (spot, topic.to_owned())).collect() }
-        }
+        "delete-offsets" => Command::DeleteOffsets {
+            group: who.group,
+            spots: numbered().map(|spot| (spot, topic.to_owned())).collect(),
+        },
         "expire-offsets" => {
             Command::ExpireOffsets(Retention { ms: words.number("ms", 0), offsets_max: words.number("max", 1_000) })
         }
@@ -225,7 +295,7 @@ fn take(run: &mut Run, clients: &mut [Client; 6], made: &mut u32, step: &Step) -
                 .group("g")
                 .and_then(Group::classic)
                 .map(|group| group.members.keys().cloned().collect::<Vec<_>>());
-            let assignments = members.unwrap_or_default().into_iter().map(|id| (id.clone(), id.into_bytes())).collect();
+            let assignments = members.unwrap_or_default().into_iter().map(|id| part(&id, &id)).collect();
             run.apply(Command::Sync(Sync { who, protocol_type: None, protocol: None, assignments }))
         }
         Step::EndJoin => run.apply(Command::EndJoin(turn())),
@@ -257,7 +327,7 @@ fn take(run: &mut Run, clients: &mut [Client; 6], made: &mut u32, step: &Step) -
 fn hear(run: &Run, clients: &mut [Client; 6]) {
     for (number, client) in (0..).zip(clients) {
         if let Some(Ok(joined)) = run.machine.join_answer(&speaks(number, client)) {
-            client.generation = joined.group.generation;
+            client.generation = joined.generation;
         }
     }
 }

@@ -2,7 +2,7 @@
 //! Bounded by `VISITS_MAX`; the bytes are those of client requests, which the listener's budget bounds until they are answered.
 //! Reads need no visit: they look at the replicated machine themselves.
 use model::assign::Assignor;
-use model::coordinator::{Beat, Beaten, Code, Command, Join, Reply, Sync, Who};
+use model::coordinator::{Beat, Beaten, Code, Command, Join, Reply, Share, Sync, Who};
 use tokio::sync::{mpsc, oneshot};
 
 /// Visits that wait for the actor's next turn.
@@ -82,8 +82,8 @@ pub struct Synced {
     pub protocol_type: Option<String>,
     /// The protocol that was chosen.
     pub protocol: Option<String>,
-    /// What the leader assigned.
-    pub assignment: Vec<u8>,
+    /// What it may read.
+    pub share: Share,
 }
 
 /// What is asked.

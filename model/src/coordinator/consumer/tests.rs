@@ -60,6 +60,9 @@ impl Client {
             subscription: full.then_some(subscribed),
             owned: full.then(|| self.reads.clone()),
             members_max: 8,
+            classic: None,
+            named: Vec::new(),
+            migration: Migration::default(),
         }
     }
 

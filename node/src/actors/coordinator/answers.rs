@@ -13,11 +13,10 @@ impl Coordinator {
     /// Looks at a group that has changed; `only_joined` says that nobody who waits can have been sent away.
     pub(super) fn look(&mut self, group: &str, only_joined: bool, now: Instant) {
         let glance = self.read(|machine| machine.group(group).and_then(Group::classic).map(Glance::of)).flatten();
-        self.set_turn(group, glance.as_ref(), now);
-        if glance.is_none() {
-            self.set_revocations(group, now);
-        }
-        let in_vain = only_joined && glance.as_ref().is_some_and(Glance::is_preparing);
+        let goes_on = self.set_turn(group, glance.as_ref(), now);
+        self.set_revocations(group, now);
+        self.refresh_mixed(group);
+        let in_vain = only_joined && goes_on && glance.as_ref().is_some_and(Glance::is_preparing);
         let Some(soft) = self.groups.get_mut(group) else { return };
         let joins = if in_vain { BTreeMap::new() } else { std::mem::take(&mut soft.joins) };
         let syncs = std::mem::take(&mut soft.syncs);
@@ -58,10 +57,10 @@ impl Coordinator {
 
 fn joined(machine: &CoordinatorMachine, who: &Who) -> Option<Result<Joined, coordinator::Code>> {
     let joined = |joined: coordinator::Joined<'_>| Joined {
-        generation: joined.group.generation,
-        protocol_type: joined.group.protocol_type.clone(),
-        protocol: joined.group.protocol.clone(),
-        leader: joined.group.leader.clone().unwrap_or_default(),
+        generation: joined.generation,
+        protocol_type: joined.protocol_type.map(str::to_owned),
+        protocol: joined.protocol.map(str::to_owned),
+        leader: joined.leader().cloned().unwrap_or_default(),
         skip_assignment: joined.skip_assignment(),
         members: match joined.leads() {
             true => {
@@ -75,11 +74,12 @@ fn joined(machine: &CoordinatorMachine, who: &Who) -> Option<Result<Joined, coor
 }
 
 fn synced(machine: &CoordinatorMachine, who: &Who) -> Option<Result<Synced, coordinator::Code>> {
-    let group = machine.group(&who.group).and_then(Group::classic);
-    let synced = |assignment| Synced {
-        protocol_type: group.and_then(|group| group.protocol_type.clone()),
-        protocol: group.and_then(|group| group.protocol.clone()),
-        assignment,
+    let joined = machine.join_answer(who).and_then(Result::ok);
+    let owned = |name: Option<&str>| name.map(str::to_owned);
+    let synced = |share| Synced {
+        protocol_type: owned(joined.as_ref().and_then(|joined| joined.protocol_type)),
+        protocol: owned(joined.as_ref().and_then(|joined| joined.protocol)),
+        share,
     };
     machine.sync_answer(who).map(|answer| answer.map(synced))
 }

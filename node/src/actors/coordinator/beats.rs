@@ -1,5 +1,6 @@
 //! Heartbeats of the consumer protocol (KIP-848): answered at once when they change nothing, proposed when they do; and the time
 //! that a member has to give partitions up.
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::coordinator::consumer::JOINS;
@@ -63,9 +64,20 @@ impl Coordinator {
         let image = self.context.image.borrow().clone();
         let mut lookup = Lookup::new(&image);
         subscription.topics = lookup.topics(&subscription);
-        beat.topics = lookup.counts(&subscription.topics);
+        beat.named = if joins { lookup.named(&self.names_of_classic(&beat.who.group)) } else { Vec::new() };
+        let of_others = beat.named.iter().map(|(_, topic)| *topic);
+        beat.topics = lookup.counts(&subscription.topics.iter().copied().chain(of_others).collect());
         beat.subscription = Some(subscription);
         Ok(beat)
+    }
+
+    /// The topics that members of the classic protocol subscribe to, who are taken along if the group changes its protocol.
+    fn names_of_classic(&self, group: &str) -> BTreeSet<String> {
+        let names = self.read(|machine| {
+            let members = machine.group(group)?.classic()?.members.values();
+            Some(members.flat_map(|member| member.topics.iter().cloned()).collect())
+        });
+        names.flatten().unwrap_or_default()
     }
 
     /// A heartbeat is committed.
@@ -89,14 +101,13 @@ impl Coordinator {
         let _gone = told.send(beaten.map(|beaten| (who.member, beaten)).map_err(Denied::from));
     }
 
-    /// Gives members that have to give partitions up their time for it.
+    /// Gives members that have to give partitions up, or to join again, their time for it.
     pub(super) fn set_revocations(&mut self, group: &str, now: Instant) {
         let revoking = self.read(|machine| {
-            let members = machine.group(group).and_then(Group::consumer).into_iter().flat_map(|group| &group.members);
-            let revoking = members.filter(|(_, member)| !member.revoking.is_empty());
-            revoking.map(|(id, member)| (id.clone(), milliseconds(member.rebalance_timeout_ms.into()))).collect()
+            let owing = machine.group(group).and_then(Group::consumer).into_iter().flat_map(|group| group.owing());
+            owing.map(|(id, timeout_ms)| (id.clone(), milliseconds(timeout_ms.into()))).collect()
         });
-        let revoking: std::collections::BTreeMap<String, Duration> = revoking.unwrap_or_default();
+        let revoking: BTreeMap<String, Duration> = revoking.unwrap_or_default();
         let Some(soft) = self.groups.get_mut(group) else { return };
         soft.revoking.retain(|member, _| revoking.contains_key(member));
         for (member, timeout) in revoking {
@@ -115,7 +126,7 @@ impl Coordinator {
         if due > now {
             return self.alarms.set(due, Alarm::Revocation(group, member));
         }
-        tracing::info!(group, member, "a group member did not give its partitions up in time");
+        tracing::info!(group, member, "a group member did not give its partitions up, or join again, in time");
         let who = Who { group, member, instance: None, generation: -1 };
         self.queue.push_back((Command::Expire(who), After::Nothing));
     }

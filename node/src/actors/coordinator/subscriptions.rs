@@ -49,6 +49,11 @@ impl<'a> Lookup<'a> {
         topics
     }
 
+    /// Those of these names that exist.
+    pub(super) fn named(&self, names: &BTreeSet<String>) -> Vec<(String, TopicId)> {
+        names.iter().filter_map(|name| Some((name.clone(), self.image.topic(name)?.id))).collect()
+    }
+
     /// How many partitions these topics have.
     pub(super) fn counts(&self, topics: &BTreeSet<TopicId>) -> Vec<(TopicId, i32)> {
         let count = |id: &TopicId| {
@@ -72,6 +77,21 @@ impl<'a> Lookup<'a> {
 }
 
 impl Coordinator {
+    /// The same of a group in which members of both protocols are: what those of the classic one said was looked up elsewhere,
+    /// maybe a while ago.
+    pub(super) fn refresh_mixed(&mut self, group: &str) {
+        let image = self.context.image.borrow().clone();
+        let news = self.read(|machine| {
+            let consumer = machine.group(group)?.consumer()?;
+            let mixed = consumer.members.values().any(|member| member.classic.is_some());
+            mixed.then(|| Lookup::new(&image).news(consumer)).flatten()
+        });
+        if let Some((topics, members)) = news.flatten() {
+            let refresh = Command::Refresh { group: group.to_owned(), topics, members };
+            self.queue.push_back((refresh, After::Nothing));
+        }
+    }
+
     /// Tells each group which topics it subscribes to by now.
     pub(super) fn refresh(&mut self, image: &Image) {
         let mut lookup = Lookup::new(image);

@@ -1,7 +1,7 @@
 //! Time in a coordinator: sessions, phases of a rebalance, the retention of offsets. What is over is proposed, never done here.
 use std::time::Duration;
 
-use model::coordinator::{Classic, Command, Group, Kind, Phase, Retention, Turn as Ends, Who};
+use model::coordinator::{Classic, Command, ConsumerMember, Group, Kind, Phase, Retention, Turn as Ends, Who};
 use tokio::time::Instant;
 
 use super::soft::{Alarm, Session, Turn};
@@ -55,7 +55,10 @@ impl Coordinator {
                 Kind::Classic(classic) => {
                     classic.members.iter().map(|(id, member)| (id.clone(), member.session_timeout_ms)).collect()
                 }
-                Kind::Consumer(consumer) => consumer.members.keys().map(|id| (id.clone(), consumer_ms)).collect(),
+                Kind::Consumer(consumer) => {
+                    let timeout = |member: &ConsumerMember| member.session_timeout_ms().unwrap_or(consumer_ms);
+                    consumer.members.iter().map(|(id, member)| (id.clone(), timeout(member))).collect()
+                }
             }
         };
         let all = self.read(|machine| machine.groups().map(|(id, group)| (id.clone(), of(group))).collect::<Vec<_>>());
@@ -76,9 +79,9 @@ impl Coordinator {
 
     /// Begins the session of a member that has joined.
     pub(super) fn begin_session(&mut self, who: &Who, now: Instant) {
-        let timeout = self.read(|machine| {
-            let group = machine.group(&who.group).and_then(Group::classic)?;
-            Some(group.members.get(&who.member)?.session_timeout_ms)
+        let timeout = self.read(|machine| match &machine.group(&who.group)?.kind {
+            Kind::Classic(group) => Some(group.members.get(&who.member)?.session_timeout_ms),
+            Kind::Consumer(group) => group.members.get(&who.member)?.session_timeout_ms(),
         });
         if let Some(timeout_ms) = timeout.flatten() {
             self.set_session(&who.group, &who.member, milliseconds(timeout_ms.into()), now);
@@ -104,24 +107,25 @@ impl Coordinator {
         }
     }
 
-    /// Keeps the end of a group's phase in step with its phase.
-    pub(super) fn set_turn(&mut self, group: &str, glance: Option<&Glance>, now: Instant) {
+    /// Keeps the end of a group's phase in step with its phase. Gives whether it is the same phase that goes on.
+    pub(super) fn set_turn(&mut self, group: &str, glance: Option<&Glance>, now: Instant) -> bool {
         let glance = glance.filter(|glance| matches!(glance.of.0, Phase::Preparing | Phase::Completing));
         let Some(glance) = glance else {
             if let Some(soft) = self.groups.get_mut(group) {
                 soft.turn = None;
             }
-            return;
+            return false;
         };
         let delay = milliseconds(self.number("group.initial.rebalance.delay.ms"));
         let soft = self.groups.entry(group.to_owned()).or_default();
         if soft.turn.as_ref().is_some_and(|turn| turn.of == glance.of) {
-            return;
+            return true;
         }
         let last = now + glance.rebalance_timeout;
         let due = if glance.gathers { last.min(now + delay) } else { last };
         soft.turn = Some(Turn { of: glance.of, due, last, size: glance.size });
         self.alarms.set(due, Alarm::Turn(group.to_owned()));
+        false
     }
 
     /// Acts on every alarm that is due.

@@ -14,7 +14,8 @@ use super::uuid;
 use crate::kafka::Call;
 use crate::kafka::view::NO_OPERATIONS;
 
-/// A member that speaks the consumer protocol, from version 1 on.
+/// What a member speaks, from version 1 on.
+const SPEAKS_CLASSIC: i8 = 0;
 const SPEAKS_CONSUMER: i8 = 1;
 /// Members have a type from here on.
 const TYPES_FROM: i16 = 1;
@@ -75,7 +76,11 @@ fn member(image: &Image, group: &Consumer, id: &String, member: &ConsumerMember,
         subscribed_topic_regex: member.subscription.pattern.clone().map(Str::from),
         assignment: assignment(image, &member.assigned),
         target_assignment: assignment(image, group.target.get(id).unwrap_or(&none)),
-        member_type: if version >= TYPES_FROM { SPEAKS_CONSUMER } else { -1 },
+        member_type: match &member.classic {
+            _ if version < TYPES_FROM => -1,
+            Some(_) => SPEAKS_CLASSIC,
+            None => SPEAKS_CONSUMER,
+        },
         ..Default::default()
     }
 }

@@ -10,7 +10,7 @@ use wire::kafka::messages::consumer_group_heartbeat::{request, response};
 use wire::kafka::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use wire::kafka::{ErrorCode, Str};
 
-use super::groups::code;
+use super::groups::{code, migration};
 use super::uuid;
 use crate::broker::{Beating, Denied};
 use crate::kafka::Call;
@@ -106,6 +106,9 @@ fn beating(call: &Call, request: ConsumerGroupHeartbeatRequest) -> Result<Beatin
         topics: Vec::new(),
         owned: request.topic_partitions.map(|owned| owned.into_iter().flat_map(spots).collect()),
         members_max: 0,
+        classic: None,
+        named: Vec::new(),
+        migration: migration(call),
     };
     let names = |names: Vec<Str>| {
         let names: BTreeSet<String> = names.iter().map(ToString::to_string).collect();

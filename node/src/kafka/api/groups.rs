@@ -2,10 +2,12 @@
 use model::PartitionIndex;
 use model::assign::Spot;
 use model::controller::{Image, Topic};
-use model::coordinator::{Code, Who};
+use model::coordinator::{Code, Migration, Who};
+use wire::kafka::subscription::Partitions;
 use wire::kafka::{ErrorCode, Str};
 
 use crate::broker::Denied;
+use crate::kafka::Call;
 
 /// Kafka's bit set of operations on a group when everything is allowed: read, delete, describe.
 pub(super) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8;
@@ -34,6 +36,25 @@ pub(super) fn who(group: &Str, member: &Str, instance: Option<&Str>, generation:
     }
     let instance = instance.map(ToString::to_string);
     Ok(Who { group: group.to_string(), member: member.to_string(), instance, generation })
+}
+
+/// What may become of a group in which both protocols meet, by the node's `group.consumer.migration.policy`.
+pub(super) fn migration(call: &Call) -> Migration {
+    let image = call.broker().image();
+    let value = |key| image.broker_value(key, Some(call.broker().node_id()));
+    let policy = value("group.consumer.migration.policy").to_ascii_lowercase();
+    let allows = |way: &str| policy == way || policy == "bidirectional";
+    let size_max = value("group.max.size").parse().unwrap_or(0);
+    Migration { upgrades: allows("upgrade"), downgrade_max: if allows("downgrade") { size_max } else { 0 } }
+}
+
+/// The partitions that exist of those that consumers name to each other.
+pub(super) fn spots(image: &Image, named: Partitions) -> std::collections::BTreeSet<Spot> {
+    let of = |(name, indexes): (String, Vec<i32>)| {
+        let topic = image.topic(&name);
+        indexes.into_iter().filter_map(move |index| spot(topic?, index).ok())
+    };
+    named.into_iter().flat_map(of).collect()
 }
 
 /// A partition that offsets are kept of.

@@ -1,11 +1,13 @@
 //! JoinGroup (11): a member of the classic protocol joins, and is answered when the generation is made.
 use bytes::Bytes;
-use model::coordinator::{Join, Member, Protocol};
+use model::controller::Image;
+use model::coordinator::migration::CONSUMER;
+use model::coordinator::{Embedded, Join, Member, Protocol};
 use wire::kafka::messages::join_group::JoinGroupResponseMember;
 use wire::kafka::messages::{JoinGroupRequest, JoinGroupResponse};
 use wire::kafka::{ErrorCode, Str, subscription};
 
-use super::groups::{code, who};
+use super::groups::{code, migration, spots, who};
 use crate::broker::{Denied, Joined, Joining};
 use crate::kafka::Call;
 
@@ -46,13 +48,14 @@ fn joining(call: &Call, request: JoinGroupRequest) -> Result<Joining, ErrorCode>
     if !session.contains(&request.session_timeout_ms) {
         return Err(ErrorCode::InvalidSessionTimeout);
     }
-    let is_consumer = request.protocol_type.as_str() == "consumer";
+    let is_consumer = request.protocol_type.as_str() == CONSUMER;
     let mut topics: Vec<String> = match is_consumer {
         true => request.protocols.iter().flat_map(|protocol| subscription::topics(protocol.metadata.clone())).collect(),
         false => Vec::new(),
     };
     topics.sort();
     topics.dedup();
+    let embedded = if is_consumer { embedded(&image, &request, &topics) } else { None };
     let protocol = |protocol: &wire::kafka::messages::join_group::JoinGroupRequestProtocol| Protocol {
         name: protocol.name.to_string(),
         metadata: protocol.metadata.to_vec(),
@@ -77,8 +80,20 @@ fn joining(call: &Call, request: JoinGroupRequest) -> Result<Joining, ErrorCode>
         protocol_type: request.protocol_type.to_string(),
         members_max: u32::try_from(number("group.max.size")).unwrap_or(0),
         gathers: number("group.initial.rebalance.delay.ms") > 0,
+        embedded,
+        migration: migration(call),
     };
     Ok(Joining { join, comes_again: call.version >= COMES_AGAIN_FROM })
+}
+
+/// What a consumer says to those who assign, read by the metadata of the protocol that it likes best.
+fn embedded(image: &Image, request: &JoinGroupRequest, names: &[String]) -> Option<Embedded> {
+    let owned = subscription::owned(request.protocols.first()?.metadata.clone())?;
+    let known = |name: &String| {
+        let topic = image.topic(name)?;
+        Some((topic.id, i32::try_from(topic.partitions.len()).ok()?))
+    };
+    Some(Embedded { topics: names.iter().filter_map(known).collect(), owned: spots(image, owned) })
 }
 
 fn respond(call: &Call, joined: Joined) -> JoinGroupResponse {
