@@ -7,6 +7,7 @@ mod every_version;
 mod fetch;
 mod groups;
 mod metadata;
+mod migration;
 mod node;
 mod produce;
 mod reassign;

@@ -4,6 +4,8 @@ COMMAND GROUP TOPIC PROTOCOL is a member of some client library, in a process of
 OFFSET`, commits, prints `committed PARTITION OFFSET` (of the next record), a line each, and leaves when its input ends.
 Checked: every record is read, the three share the partitions evenly, the dead one's move and go on at its commit, what is
 committed at the end is the end, and who comes back reads what is new and nothing else.
+PROTOCOL migrate: nobody is killed; the three are rolled one by one from the classic to the consumer protocol and back, while
+nothing may be lost, read by two at a time, or read again unless its commit was refused.
 """
 
 import os
@@ -40,7 +42,7 @@ class Member:
     """A process and what it has said."""
 
     def __init__(self, command, run):
-        self.run, self.got, self.committed, self.last = run, {}, {}, {}
+        self.run, self.got, self.committed, self.last, self.refused = run, {}, {}, {}, 0
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -57,6 +59,7 @@ class Member:
                 elif words[:1] == ["committed"]:
                     self.committed[int(words[1])] = int(words[2])
                 else:
+                    self.refused += words[:1] == ["#"]
                     self.run.words.append(line.strip())
 
     def owns(self, since):
@@ -75,7 +78,8 @@ class Run:
     def __init__(self, name, protocol, command):
         self.lock, self.seen, self.words = threading.Lock(), {}, []
         self.topic = topic_name(name, f"group-{protocol}")
-        self.group, self.command = f"{self.topic}-group", [*command, f"{self.topic}-group", self.topic, protocol]
+        self.group, self.command = f"{self.topic}-group", [*command, f"{self.topic}-group", self.topic]
+        self.protocol = protocol
         self.admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
         self.producer = Producer({"bootstrap.servers": BOOTSTRAP, "acks": "all", "enable.idempotence": True, "linger.ms": 5})
         self.ends = [0] * PARTITIONS
@@ -94,8 +98,8 @@ class Run:
         if self.producer.flush(30):
             raise Mismatch("records without an acknowledgement after 30 s")
 
-    def start(self):
-        member = Member(self.command, self)
+    def start(self, protocol=None):
+        member = Member([*self.command, protocol or self.protocol], self)
         self.members.append(member)
         return member
 
@@ -183,6 +187,58 @@ class Run:
         print(f"# {self.topic}: shared after {joined:.1f} s, moved after {moved:.1f} s", flush=True)
         return sum(self.ends)
 
+    def check_type(self, wanted):
+        listed = self.admin.list_consumer_groups().result(20).valid
+        (kind,) = [group.type.name.lower() for group in listed if group.group_id == self.group]
+        expect("type of the group", kind, wanted)
+
+    def roll(self, members, protocol):
+        """Replaces the members one by one, each when the one before it reads; gives how long the slowest took for that."""
+        longest = 0
+        for place in range(MEMBERS):
+            members[place].end()
+            fresh = members[place] = self.start(protocol)
+            longest = max(longest, self.until(f"{protocol} member {place} reads", lambda: fresh.got))
+        self.until(f"three {protocol} members share the partitions", lambda: self.is_even(members))
+        self.check_type(protocol)
+        return longest
+
+    def read_again(self):
+        """How many records were read more than once; fails if nobody's commit was refused, or two read side by side."""
+        again = sum(len(rows) for member in self.members for rows in member.got.values())
+        again -= sum(len(offsets) for offsets in self.seen.values())
+        refused = sum(member.refused for member in self.members)
+        if again and not refused:
+            raise Mismatch(f"{again} records read again though no commit was refused")
+        for partition in range(PARTITIONS):
+            rows = sorted(
+                (at, offset, number)
+                for number, member in enumerate(self.members)
+                for at, offset in member.got.get(partition, [])
+            )
+            turns = [row for before, row in zip([(0, 0, None), *rows], rows) if before[2] != row[2]]
+            for (_, first, one), (_, begun, other) in zip(turns, turns[1:]):
+                if begun < first:
+                    raise Mismatch(f"partition {partition}: member {one} began at {first}, then {other} at {begun}")
+        return again
+
+    def migrate(self):
+        self.prepare()
+        self.produce(10)
+        members = [self.start("classic") for _ in range(MEMBERS)]
+        self.until("three members share the partitions", lambda: self.is_even(members))
+        self.check_type("classic")
+        there = self.roll(members, "consumer")
+        back = self.roll(members, "classic")
+        self.drain()
+        time.sleep(1)
+        for member in members:
+            member.end()
+        self.check_committed()
+        again = self.read_again()
+        print(f"# {self.topic}: a new member read after at most {there:.1f} s there, {back:.1f} s back; {again} read again", flush=True)
+        return sum(self.ends)
+
     def kill(self):
         for member in self.members:
             member.process.kill()
@@ -191,7 +247,7 @@ class Run:
 def main(name, version, protocol, command):
     report = Report(name, version)
     run = Run(name, protocol, command)
-    report.check(f"group/{protocol}", run.run)
+    report.check(f"group/{protocol}", run.migrate if protocol == "migrate" else run.run)
     run.kill()
     report.finish()
 
