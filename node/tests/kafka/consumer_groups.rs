@@ -7,13 +7,13 @@ use wire::kafka::messages::offset_commit::{OffsetCommitRequestPartition, OffsetC
 use wire::kafka::messages::update_features::FeatureUpdateKey;
 use wire::kafka::messages::{
     ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
-    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest,
-    JoinGroupRequest, ListGroupsRequest, OffsetCommitRequest, UpdateFeaturesRequest,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DescribeGroupsRequest, JoinGroupRequest, ListGroupsRequest,
+    OffsetCommitRequest, UpdateFeaturesRequest,
 };
 use wire::kafka::{ErrorCode, Str, Uuid};
 
 use crate::client::Client;
-use crate::node::{Node, set_cluster_config, start, until};
+use crate::node::{Node, coordinated, set_cluster_config, start, until};
 
 const GROUP: Str = Str::from_static("g");
 
@@ -88,14 +88,7 @@ async fn ready() -> (Node, Uuid, Client) {
     let node = start().await;
     let id = node.topic("t", 6).await;
     node.topic("u", 2).await;
-    let mut client = node.client().await;
-    let request = FindCoordinatorRequest { coordinator_keys: vec![GROUP], ..Default::default() };
-    until("a coordinator", || async {
-        let found = node.client().await.call(4, &request).await;
-        (found.coordinators[0].error_code == 0).then_some(())
-    })
-    .await;
-    set_cluster_config(&mut client, &[("group.initial.rebalance.delay.ms", "0")]).await;
+    let client = coordinated(&node, &GROUP).await;
     (node, id, client)
 }
 

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use wire::kafka::messages::join_group::JoinGroupRequestProtocol;
 use wire::kafka::messages::sync_group::SyncGroupRequestAssignment;
 use wire::kafka::messages::{
-    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DescribeGroupsRequest, FindCoordinatorRequest,
-    HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, ListGroupsRequest, SyncGroupRequest, SyncGroupResponse,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DescribeGroupsRequest, HeartbeatRequest,
+    JoinGroupRequest, JoinGroupResponse, ListGroupsRequest, SyncGroupRequest, SyncGroupResponse,
 };
 use wire::kafka::{ErrorCode, Str, subscription};
 
 use crate::client::Client;
-use crate::node::{Node, set_cluster_config, start, until};
+use crate::node::{Node, coordinated, set_cluster_config, start};
 
 const GROUP: Str = Str::from_static("g");
 const RANGE: Str = Str::from_static("range");
@@ -20,14 +20,7 @@ const TYPE: Str = Str::from_static("consumer");
 async fn ready() -> (Node, Client) {
     let node = start().await;
     node.topic("t", 2).await;
-    let mut client = node.client().await;
-    let request = FindCoordinatorRequest { coordinator_keys: vec![GROUP], ..Default::default() };
-    until("a coordinator", || async {
-        let found = node.client().await.call(4, &request).await;
-        (found.coordinators[0].error_code == 0).then_some(())
-    })
-    .await;
-    set_cluster_config(&mut client, &[("group.initial.rebalance.delay.ms", "0")]).await;
+    let client = coordinated(&node, &GROUP).await;
     (node, client)
 }
 

@@ -161,6 +161,20 @@ pub async fn set_cluster_config(client: &mut Client, values: &[(&str, &str)]) {
     assert_eq!(client.call(1, &request).await.responses[0].error_code, 0);
 }
 
+/// A client of a node that has found this group's coordinator; a group does not wait there for its first members.
+pub async fn coordinated(node: &Node, group: &Str) -> Client {
+    let keys = vec![group.clone()];
+    let request = wire::kafka::messages::FindCoordinatorRequest { coordinator_keys: keys, ..Default::default() };
+    until("a coordinator", || async {
+        let found = node.client().await.call(4, &request).await;
+        (found.coordinators[0].error_code == 0).then_some(())
+    })
+    .await;
+    let mut client = node.client().await;
+    set_cluster_config(&mut client, &[("group.initial.rebalance.delay.ms", "0")]).await;
+    client
+}
+
 /// A Metadata request for one topic by name.
 pub fn ask_for(name: &str, allow_auto_topic_creation: bool) -> MetadataRequest {
     let topic = wire::kafka::messages::metadata::MetadataRequestTopic {
