@@ -15,7 +15,7 @@ const LENGTH_BYTES: usize = 4;
 const CRC_BYTES: usize = 4;
 
 /// What an entry is. The numbers are written to disk: never renumber.
-/// 5 CursorBatch, 7 Expire and 8 Marker are reserved and refused until they exist.
+/// 7 Expire and 8 Marker are reserved and refused until they exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Tag {
@@ -23,12 +23,14 @@ pub enum Tag {
     Blank = 0,
     /// A change of the Raft group's members.
     Membership = 1,
-    /// Record batches.
+    /// Record batches; in version 1 behind them, as the last part, what messages of a queue say of themselves (`cursor::Note`).
     Append = 2,
     /// Moves the log start offset (Kafka's DeleteRecords).
     LogStart = 3,
     /// A command of the controller machine, encoded by `storage::codec`.
     Controller = 4,
+    /// What became of messages (`cursor::Batch`), encoded by `storage::codec`.
+    CursorBatch = 5,
     /// Live records of a range of offsets, appended once more (`partition::Relocation`).
     Relocate = 6,
     /// A command of a coordinator shard, encoded by `storage::codec`.
@@ -43,6 +45,7 @@ impl Tag {
             2 => Ok(Tag::Append),
             3 => Ok(Tag::LogStart),
             4 => Ok(Tag::Controller),
+            5 => Ok(Tag::CursorBatch),
             6 => Ok(Tag::Relocate),
             9 => Ok(Tag::Coordinator),
             other => Err(Error::Tag(other)),
@@ -181,11 +184,16 @@ impl Payload {
 
     /// Encodes a header for `body`.
     pub fn encode(tag: Tag, flags: Flags, leader_ts: i64, body: Vec<Bytes>) -> Self {
+        Self::encode_version(tag, 0, flags, leader_ts, body)
+    }
+
+    /// The same for another version of the tag's body.
+    pub(crate) fn encode_version(tag: Tag, version: u16, flags: Flags, leader_ts: i64, body: Vec<Bytes>) -> Self {
         let parts = u16::try_from(body.len()).unwrap_or(u16::MAX);
         let mut head = BytesMut::with_capacity(FIXED_BYTES + LENGTH_BYTES * parts as usize + CRC_BYTES);
         head.put_u8(FORMAT);
         head.put_u8(tag as u8);
-        head.put_u16_le(0);
+        head.put_u16_le(version);
         head.put_u16_le(flags.0);
         head.put_u16_le(parts);
         head.put_i64_le(leader_ts);
@@ -307,7 +315,7 @@ mod tests {
 
     #[test]
     fn reserved_tags_are_refused() {
-        for tag in (5..=255u8).filter(|tag| ![Tag::Relocate as u8, Tag::Coordinator as u8].contains(tag)) {
+        for tag in (7..=255u8).filter(|tag| *tag != Tag::Coordinator as u8) {
             let mut head = Payload::blank(0).head[..20].to_vec();
             head[1] = tag;
             let crc = crc32c::crc32c(&head);
@@ -329,7 +337,7 @@ mod tests {
     fn forged(head: &[u8], lengths: &[u32], rest: &[u8]) -> Bytes {
         let mut bytes = head.to_vec();
         bytes[0] = FORMAT;
-        bytes[1] %= 6;
+        bytes[1] %= 8;
         bytes[6..8].copy_from_slice(&(lengths.len() as u16).to_le_bytes());
         bytes.extend(lengths.iter().flat_map(|length| length.to_le_bytes()));
         bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
@@ -351,7 +359,7 @@ mod tests {
             let rest = if fitting && wanted < 64 { vec![7; wanted] } else { rest };
             let stored = forged(&head, &lengths, &rest);
             let split = Payload::from_bytes(stored.clone());
-            prop_assert_eq!(split.is_ok(), wanted == rest.len() && head[1] % 6 < 5);
+            prop_assert_eq!(split.is_ok(), wanted == rest.len() && head[1] % 8 < 7);
             if let Ok(payload) = split {
                 prop_assert_eq!(joined(&payload), stored);
                 prop_assert!(payload.header().is_ok());

@@ -4,6 +4,9 @@
 
 use crate::partition::{Mark, NO_TIMESTAMP, PartitionMachine};
 
+/// Bytes of a message that nobody has looked at. Of a log that is mostly what became of messages, an average says nothing.
+const MESSAGE_BYTES: u128 = 1_024;
+
 /// What the configs of a topic say.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
@@ -40,6 +43,24 @@ impl Work {
     pub fn bytes(&self) -> u64 {
         self.clean_bytes + self.dirty_bytes
     }
+}
+
+/// What retention would delete up to `expired`, but for messages there that a cursor still needs: the checkpoint up to which the log
+/// can go once they are moved, and about how many bytes they have, rather too few: whoever moves them looks first.
+pub fn held_back<'a>(
+    expired: i64,
+    machine: &PartitionMachine,
+    marks: impl DoubleEndedIterator<Item = &'a Mark>,
+) -> Option<(Mark, u64)> {
+    machine.needed_from().filter(|needed| *needed < expired)?;
+    let mark = marks.rev().find(|mark| mark.next_offset <= expired)?;
+    let begin = machine.log_start();
+    let offsets = u128::try_from(mark.next_offset - begin).ok().filter(|offsets| *offsets > 0)?;
+    let needed = u128::from(machine.needed_in(begin, mark.next_offset));
+    let bytes = u128::from(machine.moved_bytes() + machine.in_place_bytes(Some(mark)));
+    let left = (bytes * needed / offsets).min(needed * MESSAGE_BYTES);
+    let left = u64::try_from(left).unwrap_or(u64::MAX);
+    (!machine.is_covered_by(mark)).then_some((*mark, left))
 }
 
 impl Rules {

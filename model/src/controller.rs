@@ -15,6 +15,7 @@ pub mod producer_ids;
 pub mod replicas;
 pub mod retired;
 pub mod topics;
+pub mod topology;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub use producer_ids::{AllocateProducerIds, ProducerIdBlock};
 pub use replicas::{AlterReplicas, Partition, ReplicaChange, ReportReplicas, Wanted};
 pub use retired::Retirements;
 pub use topics::{CreateTopics, CreatedTopic, DeleteTopics, DeletedTopic, NewTopic, TopicRef};
+pub use topology::{TopologyCommand, TopologyError};
 
 /// What may be asked of the controller. Variants are only ever added at the end: their order is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +78,8 @@ pub enum Command {
     Operate(Operate),
     /// Kafka's UpdateFeatures (KIP-584).
     UpdateFeatures(UpdateFeatures),
+    /// Exchanges, queues and bindings.
+    Topology(Box<TopologyCommand>),
 }
 
 /// What the proposer is told.
@@ -104,6 +108,8 @@ pub enum Outcome {
     ProducerIds(Result<ProducerIdBlock, Error>),
     /// Of Operate: the operation's number; 0 where it is about none.
     Operation(Result<u64, Error>),
+    /// Of Topology.
+    Topology(Result<(), TopologyError>),
 }
 
 /// A refusal: a Kafka error code and words for the client.
@@ -219,6 +225,7 @@ impl Command {
         match self {
             Command::CreateTopics(create) => Command::Place { terms, what: Placing::CreateTopics(create) },
             Command::CreatePartitions(create) => Command::Place { terms, what: Placing::CreatePartitions(create) },
+            Command::Topology(command) => Command::Place { terms, what: Placing::Topology(command) },
             Command::Place { terms: _, what } => Command::Place { terms, what },
             other => other,
         }
@@ -253,6 +260,7 @@ impl Image {
             Command::UpdateNode(registration) => self.update_node(registration),
             Command::CreateTopics(create) => self.place(Placing::CreateTopics(create), &Terms::default()),
             Command::CreatePartitions(create) => self.place(Placing::CreatePartitions(create), &Terms::default()),
+            Command::Topology(command) => self.place(Placing::Topology(command), &Terms::default()),
             Command::Place { terms, what } => self.place(what, &terms),
             Command::DeleteTopics(delete) => any_ok(self.delete_topics(delete), Outcome::Deleted),
             Command::AlterConfigs(alter) => any_ok(self.alter_configs(alter, now_ms), Outcome::Each),
@@ -279,6 +287,7 @@ impl Image {
             Placing::ReplaceStore(registration) => self.replace_store(registration, terms),
             Placing::RemoveNode(node) => self.remove_node(node, terms),
             Placing::AlterReplicas(alter) => any_ok(self.alter_replicas(alter, terms), Outcome::Each),
+            Placing::Topology(command) => self.change_topology(*command, terms),
         }
     }
 }

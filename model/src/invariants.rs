@@ -55,6 +55,7 @@ invariants! {
     CursorFloor = "all that is below a cursor's floor is settled, and the floor is within the log",
     CursorIndexes = "what a cursor knows of a message is of one that is neither settled nor dead",
     DeadLetterOnce = "each dead message has one letter for each of its targets, each with a number of its own",
+    TopologyWhole = "a binding has both its ends, and a queue a topic of its own",
     PartitionOwnedOnce = "a partition has at most one owner in a group",
 }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod controller;
 pub mod coordinator;
 pub mod cursor;
+pub mod exchange;
 pub mod ids;
 pub mod invariants;
 pub mod limits;

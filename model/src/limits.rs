@@ -8,6 +8,13 @@ pub const TOPICS_MAX: usize = 20_000;
 /// Deleted topics that the controller remembers, so that a creation repeated after a lost answer does not make one again: more than
 /// are deleted within the ten seconds that a command is repeated for.
 pub const DELETED_TOPICS_KEPT: usize = 256;
+/// Exchanges of one virtual host, and bindings of all of them: about 300 bytes each on every node. A binding more or less copies the
+/// pointers of its exchange.
+pub const EXCHANGES_MAX: usize = 10_000;
+/// See [`EXCHANGES_MAX`].
+pub const BINDINGS_MAX: usize = 100_000;
+/// Bytes of the arguments of one queue, exchange or binding, for the same reason.
+pub const ARGUMENT_BYTES_MAX: usize = 16 * 1024;
 /// Partitions of one topic: one controller entry must describe them all.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
 /// Replicas on one node; `limits.partitions_max` is what an operator allows. A sleeping replica costs about 140 KB of memory: 2.8 GB.
@@ -83,11 +90,13 @@ pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// Expired producers dropped by one apply, so that no single apply stalls.
 pub const PRODUCER_EXPIRE_PER_APPLY_MAX: usize = 64;
 
-/// Bytes of what one cursor remembers of single messages: ten million with a time each. Beyond it nothing more may be said of any;
-/// accepting goes on.
-pub const CURSOR_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Bytes of what one cursor remembers of single messages: eight million with a time each. Beyond it nothing more may be said of any;
+/// accepting goes on. All of it is in a checkpoint, which is one value and one frame between nodes, and encoded half as large again at most.
+pub const CURSOR_BYTES_MAX: usize = 80 * 1024 * 1024;
 /// What one message can add to that, at most: a chunk and two blocks of its own, or a letter.
 pub const CURSOR_MESSAGE_BYTES: usize = 448;
+/// Cursors on one log: a queue has one. More need checkpoints in parts, or less for each.
+pub const CURSORS_PER_LOG_MAX: usize = 1;
 /// Records of one publish that say something of themselves: so many fit into an entry's batches of usual size.
 pub const CURSOR_FACTS_MAX: usize = 64 * 1024;
 /// Messages that one settlement releases or sends to dead letters, so that no apply stalls. Accepting has no bound: it is cheap.
@@ -105,6 +114,7 @@ const _: () = assert!(BATCHES_PER_ENTRY_MAX <= u16::MAX as usize);
 const _: () = assert!(ENTRY_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(FORGET_PER_APPLY_MAX >= 2 * BATCHES_PER_ENTRY_MAX);
 const _: () = assert!(CURSOR_SETTLE_MAX * CURSOR_MESSAGE_BYTES < CURSOR_BYTES_MAX);
+const _: () = assert!(CURSOR_BYTES_MAX / 2 * 3 * CURSORS_PER_LOG_MAX < ENTRY_BYTES_MAX);
 const _: () = assert!(CURSOR_FACTS_MAX <= CURSOR_SETTLE_MAX);
 const _: () = assert!(DEAD_TARGETS_MAX <= TARGETS_MAX);
 const _: () = assert!(SEGMENT_BYTES_MIN < SEGMENT_BYTES_MAX);

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command;
+use crate::cursor::{CursorRefusal, ackset};
 use crate::partition::{Clean, Epoch, Moved, Sparse, State};
 use crate::producer::Producer;
 use crate::record::BadBatch;
@@ -57,6 +58,22 @@ pub enum Write {
     MovedGone(i64),
     /// How far compaction has come. One row; none if it never ran.
     Clean(Clean),
+    /// A row of a cursor, or that it is gone.
+    Cursor {
+        /// The cursor's number.
+        cursor: u32,
+        /// The row.
+        row: ackset::Row,
+    },
+    /// The last letter that was taken of a source.
+    Inbox {
+        /// Whose outbox it came from.
+        source: ackset::Place,
+        /// Its number there.
+        number: u64,
+    },
+    /// The source does not exist any more.
+    InboxGone(ackset::Place),
 }
 
 /// Which table of a partition a [`Write`] belongs to.
@@ -76,6 +93,10 @@ pub enum WriteKind {
     Moved,
     /// One row per partition, or none.
     Clean,
+    /// Keyed by cursor, and its own keys.
+    Cursor,
+    /// Keyed by source.
+    Inbox,
 }
 
 impl Write {
@@ -101,13 +122,23 @@ impl Write {
                 (WriteKind::Moved, from.to_be_bytes().to_vec())
             }
             Write::Clean(_) => (WriteKind::Clean, Vec::new()),
+            Write::Cursor { cursor, row } => {
+                let mut key = cursor.to_be_bytes().to_vec();
+                row.key.write(&mut key);
+                (WriteKind::Cursor, key)
+            }
+            Write::Inbox { source, .. } | Write::InboxGone(source) => (WriteKind::Inbox, source.to_be_bytes().to_vec()),
         }
     }
 
     /// Whether the write removes the row of its key.
     pub fn is_gone(&self) -> bool {
-        use Write::{DeadGone, EpochGone, MovedGone, ProducerGone, SparseGone};
-        matches!(self, SparseGone(_) | EpochGone(_) | DeadGone(_) | ProducerGone(_) | MovedGone(_))
+        use Write::{Cursor, DeadGone, EpochGone, InboxGone, MovedGone, ProducerGone, SparseGone};
+        match self {
+            SparseGone(_) | EpochGone(_) | DeadGone(_) | ProducerGone(_) | MovedGone(_) | InboxGone(_) => true,
+            Cursor { row, .. } => row.value.is_none(),
+            _ => false,
+        }
     }
 }
 
@@ -151,6 +182,8 @@ pub enum Reply {
     Dead(DeadReason),
     /// Whether the records are where the entry has them; else another move came first.
     Relocated(bool),
+    /// One per command of a cursor batch, in order.
+    Cursors(Vec<Result<ackset::Reply, CursorRefusal>>),
 }
 
 /// What became of one batch.
@@ -163,14 +196,14 @@ pub enum AppendReply {
     },
     /// A retry of a batch that is live at this offset: to the client a success.
     Duplicate {
-        /// Offset of the first record of the original.
+        /// Offset of the first record of the original; -1 of a letter, which is known by its number only.
         base_offset: i64,
     },
     /// Refused; the batch took no offset.
     Err(AppendError),
 }
 
-/// Why a batch took no offset. Maps one to one to Kafka error codes.
+/// Why a batch took no offset. The first five map one to one to Kafka error codes; the others are of messages of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AppendError {
     /// OUT_OF_ORDER_SEQUENCE_NUMBER: a batch of this producer before this one is missing.
@@ -198,6 +231,12 @@ pub enum AppendError {
     /// The partition is out of offsets (2^63 records).
     #[error("the log has no offsets left")]
     OffsetsExhausted,
+    /// A cursor remembers as much as it may, and this message says something of itself: settle what is delivered first.
+    #[error("the queue remembers as much as it may of single messages")]
+    QueueFull,
+    /// A letter whose predecessor is missing, or of a source too many: send again later.
+    #[error("a letter before this one is missing")]
+    EarlyLetter,
 }
 
 /// Why a whole entry means nothing. None of these is expected of a healthy cluster.

@@ -3,6 +3,7 @@
 //! Invariant: `restore` of the rows written so far equals this machine. Must never panic on replicated bytes.
 
 mod checkpoint;
+mod cursors;
 mod moved;
 mod read;
 mod verify;
@@ -10,6 +11,7 @@ mod verify;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use checkpoint::{Checkpoint, Mark};
+use cursors::{Cursors, Extent};
 use moved::MovedTable;
 pub use moved::{Clean, Moved, MovedBatch, Relocation, moved_batches};
 pub use read::{Place, Walk};
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check;
 use crate::command::{Header, Payload, Tag};
+use crate::cursor::{Batch, Note};
 use crate::invariants::{self, InvariantId};
 use crate::limits;
 use crate::machine::{AppendError, AppendReply, At, DeadBatch, DeadReason, Effect, Out, Reply, Write};
@@ -42,7 +45,7 @@ pub struct State {
     pub max_timestamp: i64,
     /// Base offset of the first batch that has it, -1 before the first.
     pub max_timestamp_offset: i64,
-    /// Bytes of all append entries ever, headers and dead batches included.
+    /// Bytes of all append and cursor entries ever, headers and dead batches included: what the log costs, moved records apart.
     pub log_bytes: u64,
     /// Batches ever that took no offset.
     pub dead_batches: u64,
@@ -97,6 +100,7 @@ pub struct PartitionMachine {
     dead: BTreeSet<DeadBatch>,
     producers: Producers,
     moved: MovedTable,
+    cursors: Cursors,
 }
 
 impl PartitionMachine {
@@ -108,13 +112,20 @@ impl PartitionMachine {
     /// The machine that wrote `rows`, given the last row of each key in any order, or all rows in the order of writing.
     pub fn restore(rows: impl Iterator<Item = Write>) -> Self {
         let mut machine = Self::default();
-        rows.for_each(|row| machine.put(row));
+        let mut cursors = cursors::Restored::default();
+        rows.filter_map(|row| cursors.put(row)).for_each(|row| machine.put(row));
+        machine.cursors = cursors.finish();
         machine.sparse.make_contiguous().sort_unstable_by_key(|point| point.index);
         machine
     }
 
     /// Applies one entry. Whatever its bytes are, the machine goes on; what it cannot accept takes no offset.
     pub fn apply(&mut self, at: At, payload: &Payload, out: &mut Out) -> Reply {
+        self.apply_decoded(at, payload, None, out)
+    }
+
+    /// The same for an entry that may be a cursor batch: `batch` is its body, none where that is not to be understood.
+    pub fn apply_decoded(&mut self, at: At, payload: &Payload, batch: Option<Batch>, out: &mut Out) -> Reply {
         let State { applied_index, applied_term, next_offset, log_start, .. } = self.state;
         let in_order = at.index > applied_index && at.term >= applied_term;
         if !check!(in_order, AppliedMonotonic, "{at:?} after {applied_term}/{applied_index}") {
@@ -124,7 +135,7 @@ impl PartitionMachine {
         let header = payload.header();
         self.state.digest = digest(self.state.digest, at, header.as_ref().ok(), payload);
         let reply = match header {
-            Ok(header) => self.apply_tag(at, header, payload, out),
+            Ok(header) => self.apply_tag(at, header, payload, batch, out),
             Err(error) => Reply::Dead(error.into()),
         };
         if matches!(reply, Reply::Dead(_)) {
@@ -146,36 +157,46 @@ impl PartitionMachine {
         reply
     }
 
-    fn apply_tag(&mut self, at: At, header: Header, payload: &Payload, out: &mut Out) -> Reply {
+    fn apply_tag(&mut self, at: At, header: Header, payload: &Payload, batch: Option<Batch>, out: &mut Out) -> Reply {
+        let version_max = u16::from(header.tag == Tag::Append);
         match header.tag {
-            _ if header.version != 0 => Reply::Dead(DeadReason::Header(format!("version {}", header.version))),
+            _ if header.version > version_max => Reply::Dead(DeadReason::Header(format!("version {}", header.version))),
             Tag::Blank | Tag::Membership => Reply::None,
-            Tag::Append if !payload.fits() => Reply::Dead(DeadReason::TooLarge),
-            Tag::Append => self.append(at, payload, out),
-            Tag::LogStart => self.move_log_start(payload, out),
+            Tag::Append | Tag::CursorBatch if !payload.fits() => Reply::Dead(DeadReason::TooLarge),
+            Tag::Append => self.append(at, header, payload, out),
+            Tag::CursorBatch => self.run_cursors(at, payload, batch, out),
+            Tag::LogStart => self.move_log_start(at, payload, out),
             Tag::Relocate if !payload.fits() => Reply::Dead(DeadReason::TooLarge),
-            Tag::Relocate => self.relocate(at.index, payload, out),
+            Tag::Relocate => self.relocate(at, payload, out),
             Tag::Controller | Tag::Coordinator => Reply::Dead(DeadReason::Foreign(header.tag as u8)),
         }
     }
 
-    fn append(&mut self, at: At, payload: &Payload, out: &mut Out) -> Reply {
+    fn append(&mut self, at: At, header: Header, payload: &Payload, out: &mut Out) -> Reply {
+        let Some(appended) = payload.appended(&header) else { return Reply::Dead(DeadReason::Body) };
+        let before = self.state.next_offset;
         let gone = self.producers.forget_old(at.leader_ts);
         out.writes.extend(gone.into_iter().map(Write::ProducerGone));
         let position = self.state.log_bytes;
         self.state.log_bytes = position.saturating_add(payload.len() as u64);
         let mut touched = BTreeSet::new();
         let mut lives = false;
-        let mut replies = Vec::with_capacity(payload.body.len());
-        for (ordinal, batch) in payload.body.iter().enumerate() {
-            let reply = match self.judge(batch) {
+        let mut notes = appended.notes.iter().peekable();
+        let mut told = Vec::new();
+        let mut replies = Vec::with_capacity(appended.batches.len());
+        for (ordinal, batch) in appended.batches.iter().enumerate() {
+            let note = notes.next_if(|note| note.ordinal as usize == ordinal);
+            let reply = match self.judge(batch, note, told.len()) {
                 Ok((facts, Verdict::New)) => {
                     // A point stands before a whole entry: what comes after its first live batch is too late.
                     if !std::mem::replace(&mut lives, true) {
                         self.index_entry(at.index, position, out);
                     }
                     touched.extend(facts.has_producer().then_some(facts.producer_id));
-                    AppendReply::Ok { base_offset: self.take_offsets(&facts, at.leader_ts) }
+                    let base_offset = self.take_offsets(&facts, at.leader_ts);
+                    note.and_then(|note| note.letter).into_iter().for_each(|letter| self.cursors.take(letter, out));
+                    told.extend(note.and_then(|note| note.fact(base_offset)));
+                    AppendReply::Ok { base_offset }
                 }
                 Ok((_, Verdict::Duplicate { .. })) if planted::is(Bug::DuplicateWrongOffset) => {
                     AppendReply::Duplicate { base_offset: self.state.next_offset }
@@ -191,10 +212,24 @@ impl PartitionMachine {
         let gone = self.producers.forget_old(at.leader_ts);
         out.writes.extend(touched.iter().filter_map(|id| self.producers.get(*id)).cloned().map(Write::Producer));
         out.writes.extend(gone.into_iter().map(Write::ProducerGone));
+        if self.state.next_offset > before {
+            self.cursors.publish(at, self.state.next_offset, &told, out);
+        }
         Reply::Append(replies)
     }
 
-    fn judge(&self, batch: &[u8]) -> Result<(BatchFacts, Verdict), AppendError> {
+    fn run_cursors(&mut self, at: At, payload: &Payload, batch: Option<Batch>, out: &mut Out) -> Reply {
+        let Some(batch) = batch else { return Reply::Dead(DeadReason::Body) };
+        self.state.log_bytes = self.state.log_bytes.saturating_add(payload.len() as u64);
+        Reply::Cursors(self.cursors.run(at, self.extent(), batch, out))
+    }
+
+    fn extent(&self) -> Extent {
+        Extent { start: self.state.log_start, next: self.state.next_offset }
+    }
+
+    /// Whether a batch may have offsets, where `told` messages before it in its entry say something of themselves.
+    fn judge(&self, batch: &[u8], note: Option<&Note>, told: usize) -> Result<(BatchFacts, Verdict), AppendError> {
         let facts = BatchFacts::read(batch).inspect_err(|_| invariants::count(InvariantId::DeadEntry))?;
         if facts.is_transactional() || facts.is_control() {
             return Err(AppendError::Transactional);
@@ -203,7 +238,10 @@ impl PartitionMachine {
             return Err(AppendError::OffsetsExhausted);
         }
         let verdict = if facts.has_producer() { self.producers.judge(&facts)? } else { Verdict::New };
-        Ok((facts, verdict))
+        match note.filter(|_| matches!(verdict, Verdict::New)) {
+            Some(note) if self.cursors.is_known(note, told)? => Ok((facts, Verdict::Duplicate { base_offset: -1 })),
+            _ => Ok((facts, verdict)),
+        }
     }
 
     /// Gives a live batch its offsets.
@@ -264,7 +302,7 @@ impl PartitionMachine {
         out.writes.extend((!planted::is(Bug::EpochsNotStored)).then_some(Write::Epoch(Epoch { term, start_offset })));
     }
 
-    fn move_log_start(&mut self, payload: &Payload, out: &mut Out) -> Reply {
+    fn move_log_start(&mut self, at: At, payload: &Payload, out: &mut Out) -> Reply {
         let [body] = payload.body.as_slice() else { return Reply::Dead(DeadReason::Body) };
         let Ok(bytes) = <[u8; 8]>::try_from(&body[..]) else { return Reply::Dead(DeadReason::Body) };
         let high_watermark = self.state.next_offset;
@@ -280,6 +318,7 @@ impl PartitionMachine {
         check!(self.state.log_start >= before, LogStartMonotonic, "{before} -> {asked}");
         self.forget_epochs(out);
         self.moved.found(i64::MIN, self.state.log_start, out);
+        self.cursors.move_start(at, self.state.log_start, out);
         Reply::LogStart(self.state.log_start)
     }
 
@@ -333,6 +372,7 @@ impl PartitionMachine {
             Write::Moved(row) => drop(self.moved.rows.insert(row.from, row)),
             Write::MovedGone(from) => drop(self.moved.rows.remove(&from)),
             Write::Clean(clean) => self.moved.clean = clean,
+            Write::Cursor { .. } | Write::Inbox { .. } | Write::InboxGone(_) => {}
         }
     }
 }
@@ -346,15 +386,20 @@ fn mix(state: u64, word: u64) -> u64 {
 }
 
 /// Chains one entry to the digest. Of a batch only the header is read: it holds the CRC of the rest, which admission
-/// checked. Blank and membership entries count by log id and tag, since consensus encodes their bodies.
+/// checked; commands and notes count whole. Blank and membership entries count by log id and tag, since consensus encodes their bodies.
 fn digest(before: u64, at: At, header: Option<&Header>, payload: &Payload) -> u64 {
     let chained = mix(mix(before, at.index), at.term);
-    match header.map(|header| header.tag) {
-        Some(tag @ (Tag::Blank | Tag::Membership)) => mix(chained, tag as u64),
-        Some(tag @ (Tag::Append | Tag::Relocate)) => {
-            let command = |place| tag == Tag::Relocate && place == 0;
+    match header.map(|header| (header.tag, header.version)) {
+        Some((tag @ (Tag::Blank | Tag::Membership), _)) => mix(chained, tag as u64),
+        Some((tag @ (Tag::Append | Tag::Relocate), version)) => {
+            let command = match (tag, version) {
+                (Tag::Relocate, _) => Some(0),
+                (_, 0) => None,
+                _ => payload.body.len().checked_sub(1),
+            };
             payload.body.iter().enumerate().fold(mix(chained, tag as u64), |chained, (place, part)| {
-                let facts = if command(place) { part } else { &part[..part.len().min(BATCH_HEADER_BYTES)] };
+                let whole = command == Some(place);
+                let facts = if whole { part } else { &part[..part.len().min(BATCH_HEADER_BYTES)] };
                 mix(chained, (part.len() as u64) << 32 | crc32c::crc32c(facts) as u64)
             })
         }

@@ -68,6 +68,7 @@ bugs! {
     OvertakenAwaited = "an operation waits for a move though somebody has moved the partition elsewhere, or deleted it (stuck for ever)",
     ZombieCommit = "a commit counts whatever generation its member is of (zombies move cursors)",
     DoubleOwner = "whoever asks before the leader has assigned is given what it had in the generation before",
+    OwnerNotAwaited = "a partition is given to its next member before the last one has given it up (KIP-848)",
     LostRebalance = "a member that dies or leaves begins no rebalance: what it had has no owner",
     CommitUncommitted = "a commit of offsets is answered before it is committed",
     InstanceNotFenced = "a static member's older life may go on beside the new one (KIP-345 without fencing)",

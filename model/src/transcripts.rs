@@ -6,8 +6,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::command::Payload;
+use crate::command::{Flags, Payload, Tag};
 use crate::controller::*;
+use crate::cursor::ackset::tests::{command, config, place};
+use crate::cursor::{Batch, CursorCommand, LetterNote, Note};
 use crate::ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 use crate::machine::{At, Out, Write};
 use crate::partition::{Checkpoint, Mark, MovedBatch, PartitionMachine, Place, Relocation, moved_batches};
@@ -65,6 +67,8 @@ impl<'a> Words<'a> {
 struct PartitionRun {
     machine: PartitionMachine,
     entries: Vec<(u64, Payload)>,
+    /// Bodies of cursor batches by index.
+    batches: BTreeMap<u64, Batch>,
     term: u64,
     checkpoint: Checkpoint,
 }
@@ -84,6 +88,24 @@ fn batch(text: &str) -> Bytes {
     sample_batch(&facts, words.number("body", 0))
 }
 
+/// What a message of a queue says of itself: `priority=`, `due=`, `expires=`, `letter=GROUP.QUEUE number= lowest=`.
+fn note((ordinal, text): (usize, &str)) -> Option<Note> {
+    let words = Words::of(text);
+    let time = |key| words.get(key).map(|time| time.parse().unwrap());
+    let letter = |source| {
+        let number = words.number("number", 1);
+        LetterNote { source: place(source), number, lowest: words.number("lowest", number) }
+    };
+    let note = Note {
+        ordinal: ordinal as u16,
+        priority: words.get("priority").map(|priority| priority.parse().unwrap()),
+        not_before: time("due"),
+        expires_at: time("expires"),
+        letter: words.get("letter").map(letter),
+    };
+    (note != Note { ordinal: ordinal as u16, ..Note::default() }).then_some(note)
+}
+
 /// `first-last@offset` for each batch remembered.
 fn producer_line(producer: &Producer) -> String {
     let Producer { id, epoch, batches, last_ts, .. } = producer;
@@ -95,7 +117,8 @@ impl PartitionRun {
     fn apply(&mut self, leader_ts: i64, payload: Payload) -> Vec<String> {
         let at = At { index: self.machine.applied().0 + 1, term: self.term, leader_ts };
         let mut out = Out::default();
-        let reply = self.machine.apply(at, &payload, &mut out);
+        let batch = self.batches.get(&at.index).cloned();
+        let reply = self.machine.apply_decoded(at, &payload, batch, &mut out);
         self.entries.push((self.term, payload));
         let mut trace = vec![format!("{}: {reply:?}", at.index)];
         let rows = out.writes.iter().filter(|write| !matches!(write, Write::State(_)));
@@ -105,6 +128,22 @@ impl PartitionRun {
         }));
         trace.extend(out.effects.iter().map(|effect| format!("effect {effect:?}")));
         trace
+    }
+
+    fn ask(&mut self, leader_ts: i64, commands: Vec<CursorCommand>) -> Vec<String> {
+        self.batches.insert(self.machine.applied().0 + 1, Batch(commands));
+        self.apply(leader_ts, Payload::command(Tag::CursorBatch, leader_ts, Bytes::from_static(b"a batch")))
+    }
+
+    /// `open`, `close`, or what a cursor is to do.
+    fn cursor(&mut self, ts: i64, number: u32, rest: &str) -> Vec<String> {
+        let commands = rest.split(';').map(|text| match text.trim().split_once(' ').unwrap_or((text.trim(), "")) {
+            ("open", rules) => CursorCommand::Open { cursor: number, config: config(&Words::of(rules)) },
+            ("close", _) => CursorCommand::Close { cursor: number },
+            ("forget-source", source) => CursorCommand::ForgetSource(place(source)),
+            _ => CursorCommand::Run { cursor: number, command: command(text.trim()) },
+        });
+        self.ask(ts, commands.collect())
     }
 
     /// Takes a checkpoint, and shows its rows and what the machine writes for it.
@@ -129,7 +168,8 @@ impl PartitionRun {
         let (from, _) = machine.applied();
         for (index, (term, payload)) in (1..).zip(&self.entries).skip(from as usize) {
             let leader_ts = payload.header().map_or(0, |header| header.leader_ts);
-            machine.apply(At { index, term: *term, leader_ts }, payload, &mut Out::default());
+            let (at, batch) = (At { index, term: *term, leader_ts }, self.batches.get(&index).cloned());
+            machine.apply_decoded(at, payload, batch, &mut Out::default());
         }
         let equal = machine == self.machine;
         self.machine = machine;
@@ -189,6 +229,21 @@ impl PartitionRun {
                 let batches = rest.split('|').skip(1).map(batch).collect();
                 self.apply(ts, Payload::append(ts, batches))
             }
+            "publish" => {
+                let texts: Vec<&str> = rest.split('|').skip(1).collect();
+                let notes: Vec<Note> = texts.iter().copied().enumerate().filter_map(note).collect();
+                let batches = texts.into_iter().map(batch).collect();
+                self.apply(ts, Payload::append_queue(ts, Flags::AMQP, batches, &notes))
+            }
+            "cursor" => {
+                let (number, rest) = rest.split_once(' ').unwrap();
+                let ts = Words::of(rest).number("ts", 0);
+                self.cursor(ts, number.parse().unwrap(), &rest.replace(&format!("ts={ts}"), ""))
+            }
+            "needed" => {
+                let (from, end) = (self.machine.log_start(), self.machine.next_offset());
+                vec![format!("from {:?} {:?}", self.machine.needed_from(), self.machine.needed(from, end))]
+            }
             "log-start" => self.apply(ts, Payload::log_start(ts, first)),
             "damaged" => self.apply(ts, Payload { head: Bytes::from_static(b"\x02junk"), body: vec![] }),
             "move" => {
@@ -224,6 +279,12 @@ fn partition() {
 fn moved() {
     let mut run = PartitionRun { term: 1, ..PartitionRun::default() };
     replay("moved.txt", |command| run.step(command));
+}
+
+#[test]
+fn queue() {
+    let mut run = PartitionRun { term: 1, ..PartitionRun::default() };
+    replay("queue.txt", |command| run.step(command));
 }
 
 #[test]
@@ -385,6 +446,7 @@ fn outcome_lines(outcome: &Outcome) -> Vec<String> {
         Outcome::Each(results) => each(results),
         Outcome::ProducerIds(result) => vec![one(result)],
         Outcome::Operation(result) => vec![one(result)],
+        Outcome::Topology(result) => vec![format!("{result:?}")],
     }
 }
 

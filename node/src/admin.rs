@@ -10,6 +10,7 @@ mod listener;
 mod nodes;
 mod operations;
 mod problem;
+mod topology;
 mod views;
 
 use std::io;
@@ -49,7 +50,7 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
 }
 
 /// All there is; also the values of the metrics' label, and `other`.
-const PAGES: [&str; 30] = [
+const PAGES: [&str; 35] = [
     "/metrics",
     "/livez",
     "/readyz",
@@ -63,6 +64,11 @@ const PAGES: [&str; 30] = [
     "/v1/nodes",
     "/v1/partitions",
     "/v1/rafts",
+    "/v1/queues",
+    "/v1/queues/{queue}",
+    "/v1/exchanges",
+    "/v1/exchanges/{exchange}",
+    "/v1/bindings",
     "/v1/topics",
     "/v1/quorum",
     "/v1/controller/leader",
@@ -107,6 +113,11 @@ fn documented() -> OpenApiRouter<Broker> {
         .routes(routes!(describe::partitions))
         .routes(routes!(describe::rafts))
         .routes(routes!(describe::topics))
+        .routes(routes!(topology::queues, topology::declare_queue))
+        .routes(routes!(topology::delete_queue))
+        .routes(routes!(topology::exchanges, topology::declare_exchange))
+        .routes(routes!(topology::delete_exchange))
+        .routes(routes!(topology::bindings, topology::bind, topology::unbind))
         .routes(routes!(leaders::quorum))
         .routes(routes!(leaders::transfer_controller))
         .routes(routes!(leaders::transfer))

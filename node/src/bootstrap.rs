@@ -15,7 +15,7 @@ use model::controller::Registration;
 use tokio::sync::{Notify, watch};
 
 use crate::broker::{Broker, Standing};
-use crate::config::Config;
+use crate::config::{Config, Listeners};
 use crate::peer::Peers;
 use crate::peer::directory::{Directory, Member};
 use crate::peer::messages::Seen;
@@ -31,6 +31,8 @@ pub struct Ports {
     pub admin: u16,
     /// Other nodes.
     pub peer: u16,
+    /// AMQP clients, if it does.
+    pub amqp: Option<u16>,
 }
 
 /// The way of one node into its cluster.
@@ -119,23 +121,26 @@ impl Bootstrap {
 
     /// This node's registration in the controller.
     pub fn registration(&self) -> Registration {
-        let endpoint = |listener: &crate::config::Listener, port| {
-            let advertised = listener.advertise.as_deref().and_then(host_port);
-            let bound = listener.bind.ip();
+        let endpoint = |advertise: &Option<String>, bound: IpAddr, port| {
+            let advertised = advertise.as_deref().and_then(host_port);
             // An empty host stands for the address that a client itself connected to.
             let fixed = if bound.is_unspecified() || bound.is_loopback() { String::new() } else { bound.to_string() };
             advertised.unwrap_or((fixed, port))
         };
-        let listeners = [
-            ("kafka", endpoint(&self.config.listeners.kafka, self.ports.kafka)),
-            ("admin", endpoint(&self.config.listeners.admin, self.ports.admin)),
+        let Listeners { kafka, admin, amqp, .. } = &self.config.listeners;
+        let mut listeners = vec![
+            ("kafka", endpoint(&kafka.advertise, kafka.bind.ip(), self.ports.kafka)),
+            ("admin", endpoint(&admin.advertise, admin.bind.ip(), self.ports.admin)),
             ("peer", self.peer_endpoint()),
         ];
+        if let (Some(bind), Some(port)) = (amqp.bind, self.ports.amqp) {
+            listeners.push(("amqp", endpoint(&amqp.advertise, bind.ip(), port)));
+        }
         let endpoint = |(host, port)| model::controller::Endpoint { host, port };
         Registration {
             id: self.directory().node(),
             store: self.directory().store(),
-            listeners: listeners.map(|(name, address)| (name.to_owned(), endpoint(address))).into(),
+            listeners: listeners.into_iter().map(|(name, address)| (name.to_owned(), endpoint(address))).collect(),
             rack: self.config.rack.clone(),
         }
     }

@@ -16,9 +16,11 @@ mod leadership;
 mod locate;
 mod offsets;
 mod operations;
+pub mod queues;
 mod read;
 mod replicas;
 mod scan;
+mod topology;
 mod types;
 mod view;
 mod wake;
@@ -46,6 +48,10 @@ pub use groups::NotRebalanced;
 pub use leadership::Unmoved;
 pub use operations::NotBegun;
 pub use read::bytes_of;
+pub use topology::{
+    BindingReport, DestinationKind, ExchangeDeclaration, ExchangeReport, QueueDeclaration, QueueReport, Scalar,
+    TopologyFailure, Values,
+};
 pub use types::*;
 pub use wake::Wake;
 
@@ -100,10 +106,17 @@ struct Inner {
     standing: watch::Receiver<Standing>,
     producer_ids: tokio::sync::Mutex<Range<i64>>,
     wishes: auto_create::Wishes,
+    queues: queues::Queues,
     /// Held by who makes the coordinator shards.
     shards: tokio::sync::Mutex<()>,
     /// What lags were, for their growth.
     lags: lag::Lags,
+    conditions: Conditions,
+}
+
+/// Why this node may refuse, for a while or for good.
+#[derive(Default)]
+struct Conditions {
     disk_full: AtomicBool,
     stopping: AtomicBool,
 }
@@ -114,7 +127,6 @@ impl Broker {
         let Parts { config, metrics, clock, router, peers, reader, budget, image, standing } = parts;
         let producer_ids = tokio::sync::Mutex::new(0..0);
         let wishes = auto_create::Wishes::new();
-        let (disk_full, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
         Self(Arc::new(Inner {
             config,
             metrics,
@@ -127,10 +139,10 @@ impl Broker {
             standing,
             producer_ids,
             wishes,
+            queues: queues::Queues::new(),
             shards: Default::default(),
             lags: lag::Lags::default(),
-            disk_full,
-            stopping,
+            conditions: Conditions::default(),
         }))
     }
 
@@ -181,12 +193,12 @@ impl Broker {
 
     /// Whether so little space is left that appends are refused.
     pub fn is_disk_full(&self) -> bool {
-        self.0.disk_full.load(Ordering::Relaxed)
+        self.0.conditions.disk_full.load(Ordering::Relaxed)
     }
 
     /// Says from now on that this node does not serve: it is about to hand its leaderships over and to stop.
     pub fn stop(&self) {
-        self.0.stopping.store(true, Ordering::Relaxed);
+        self.0.conditions.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Looks how much space is left; says so when that begins or ends to be too little.
@@ -197,7 +209,7 @@ impl Broker {
         self.0.metrics.storage.disk_used_bytes.set(bytes(usage.used));
         let least = self.0.config.storage.disk_free_bytes_min;
         let full = usage.free < least;
-        if self.0.disk_full.swap(full, Ordering::Relaxed) != full {
+        if self.0.conditions.disk_full.swap(full, Ordering::Relaxed) != full {
             tracing::warn!(free_bytes = usage.free, least, full, "appends are refused while the disk is full");
         }
     }

@@ -13,6 +13,7 @@ pub mod node;
 pub mod operation;
 pub mod output;
 pub mod partition;
+pub mod queue;
 pub mod raft;
 pub mod rebalance;
 pub mod server;
@@ -44,6 +45,10 @@ enum Command {
     Server(server::Options),
     /// Topics: ls, create, describe, alter, rm, produce, consume
     Topic(topic::Options),
+    /// Queues: ls, describe, declare, bind, unbind, delete
+    Queue(queue::Options),
+    /// Exchanges: ls, declare, bind, unbind, delete
+    Exchange(queue::ExchangeOptions),
     /// Consumer groups: ls, describe, reset, rebalance, remove, rm
     Group(group::Options),
     /// The cluster as a whole: info, health, can-stop, config, features
@@ -121,6 +126,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dev(options) => on_runtime(dev::run(options)),
         Command::Server(options) => server::run(options),
         Command::Topic(options) => on_runtime(topic::run(options)),
+        Command::Queue(options) => on_runtime(queue::run(options)),
+        Command::Exchange(options) => on_runtime(queue::run_exchange(options)),
         Command::Group(options) => on_runtime(group::run(options)),
         Command::Cluster(options) => on_runtime(cluster::run(options)),
         Command::Node(options) => on_runtime(node::run(options)),

@@ -7,6 +7,7 @@ pub mod load;
 mod secret;
 pub mod settings;
 pub mod units;
+pub mod users;
 
 pub use secret::Secret;
 
@@ -43,7 +44,7 @@ pub struct Config {
     pub auto_create: AutoCreate,
 }
 
-/// The three listeners of a node.
+/// The listeners of a node.
 #[derive(Clone, Debug)]
 pub struct Listeners {
     /// Kafka clients.
@@ -52,6 +53,19 @@ pub struct Listeners {
     pub peer: Listener,
     /// HTTP: admin API, metrics, health.
     pub admin: Listener,
+    /// AMQP clients.
+    pub amqp: Amqp,
+}
+
+/// The listener for AMQP, and who may use it.
+#[derive(Clone, Debug, Default)]
+pub struct Amqp {
+    /// Where to listen, if at all; port 0 takes a free port.
+    pub bind: Option<SocketAddr>,
+    /// `host:port` told to others instead of the bound address.
+    pub advertise: Option<String>,
+    /// Who may log in.
+    pub users: users::Users,
 }
 
 /// One listener.

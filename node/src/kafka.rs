@@ -1,12 +1,12 @@
 //! The Kafka listener: translates the Kafka protocol to the broker's verbs.
 //! Owns connections, their memory budget and the table of APIs; one file per API in `api`.
 //! Never names another protocol, never reaches below the broker.
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::broker::{Broker, ListenerKind, TokenBucket};
 use crate::config::Limits;
+use crate::listening::{Budget, Listening};
 use crate::metrics::{ListenerLabel, Metrics};
 use crate::seams::{Listener, Stop};
 use model::NodeId;
@@ -14,10 +14,8 @@ use sessions::{Bounds, Sessions};
 use wire::kafka::Str;
 
 mod api;
-mod budget;
 mod connection;
 mod errors;
-mod listener;
 mod response;
 mod sessions;
 mod table;
@@ -27,13 +25,11 @@ mod view;
 const LISTENER: ListenerLabel = ListenerLabel { listener: "kafka" };
 
 /// Serves Kafka clients on `listener` until `stop`; returns once every connection is closed.
-///
-/// # Errors
-/// The listener itself failed.
-pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> io::Result<()> {
-    let shared = Arc::new(Shared::new(broker));
-    listener::run(listener, shared, stop).await;
-    Ok(())
+pub async fn serve(broker: Broker, budget: Budget, listener: Box<dyn Listener>, stop: Stop) {
+    let shared = Arc::new(Shared::new(broker, budget));
+    let (metrics, connections_max) = (shared.metrics.clone(), shared.limits.connections_max);
+    let listening = Listening { listener, label: LISTENER, metrics, connections_max };
+    listening.serve(stop.clone(), |stream| connection::serve(stream, shared.clone(), stop.clone())).await;
 }
 
 /// What all connections of a node share.
@@ -41,15 +37,14 @@ struct Shared {
     broker: Broker,
     metrics: Arc<Metrics>,
     limits: Limits,
-    budget: budget::Budget,
+    budget: Budget,
     sessions: Sessions,
     rules: api::rules::Known,
 }
 
 impl Shared {
-    fn new(broker: Broker) -> Self {
+    fn new(broker: Broker, budget: Budget) -> Self {
         let limits = broker.config().limits.clone();
-        let budget = budget::Budget::new(limits.request_memory_bytes);
         let metrics = broker.metrics().clone();
         let bounds = Bounds { sessions: limits.fetch_sessions_max, partitions: limits.fetch_session_partitions_max };
         let sessions = Sessions::new(bounds, metrics.sessions.clone());

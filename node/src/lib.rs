@@ -1,10 +1,11 @@
 //! The Flotilla server as a library: `run` is one node, a future over three seams.
-//! Rooms import along one line: seams, config, metrics, router <- peer <- actors <- broker <- {kafka, admin} <- lib <- cli <- main.
+//! Rooms import along one line: seams, config, metrics, router <- peer <- actors <- broker, listening <- {kafka, amqp, admin} <- lib <- cli <- main.
 //! Never a static, never a global: many nodes live in one process in the simulation.
 #![forbid(unsafe_code)]
 
 pub mod actors;
 pub mod admin;
+pub mod amqp;
 #[cfg(feature = "rocks")]
 pub mod bench;
 pub mod bootstrap;
@@ -13,6 +14,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod kafka;
+pub mod listening;
 pub mod metrics;
 pub mod peer;
 pub mod router;

@@ -1,4 +1,4 @@
-//! Nodes talking to nodes: one listener, two outgoing connections (lanes) per other node, heartbeats, visits.
+//! Nodes talking to nodes: one listener, up to three outgoing connections (lanes) per other node, heartbeats, visits.
 //! Owns the connections and the directory of who may speak. Implements `raft::Transport`.
 //! Never decodes a Raft message, never retries one.
 pub mod directory;
@@ -10,11 +10,12 @@ pub mod listener;
 pub mod messages;
 mod proof;
 pub mod questions;
+pub mod queues;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub struct Peers {
 struct Pair {
     append: Link,
     control: Link,
+    /// Made when it is first needed.
+    queue: OnceLock<Link>,
 }
 
 impl Peers {
@@ -57,10 +60,15 @@ impl Peers {
         &self.directory
     }
 
+    fn link(&self, to: NodeId, lane: hello::Lane) -> Link {
+        Link::start(to, lane, self.directory.clone(), self.net.clone(), self.stop.clone())
+    }
+
     fn pair(&self, to: NodeId) -> Arc<Pair> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = |lane| Link::start(to, lane, self.directory.clone(), self.net.clone(), self.stop.clone());
-        let make = || Arc::new(Pair { append: start(hello::Lane::Append), control: start(hello::Lane::Control) });
+        let start = |lane| self.link(to, lane);
+        let (append, control, queue) = (hello::Lane::Append, hello::Lane::Control, OnceLock::new());
+        let make = || Arc::new(Pair { append: start(append), control: start(control), queue });
         links.entry(to).or_insert_with(make).clone()
     }
 
@@ -84,6 +92,20 @@ impl Peers {
         let request = Frame { kind: Kind::Request, service, id: 0, group: 0, head: question, body };
         let answer = self.pair(to).control.request(request);
         Box::pin(async move { answer.await.map(|frame| frame.head) })
+    }
+
+    /// Sends something about the queue in `group` to `to`: it is on its way, in the order of the calls, when this returns.
+    pub fn queue(
+        &self,
+        to: NodeId,
+        group: GroupId,
+        head: Bytes,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'static, Result<(Bytes, Vec<Bytes>), Failure>> {
+        let request = Frame { kind: Kind::Request, service: Service::Queue, id: 0, group: group.0, head, body };
+        let pair = self.pair(to);
+        let answer = pair.queue.get_or_init(|| self.link(to, hello::Lane::Queue)).request(request);
+        Box::pin(async move { answer.await.map(|frame| (frame.head, frame.body)) })
     }
 
     /// One question to whoever listens at `address`, on a connection of its own. Also tells which of this node's own

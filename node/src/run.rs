@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use crate::actors::{Context, OPENINGS, Tree};
 use crate::bootstrap::{Bootstrap, Ports, Roster};
 use crate::broker::{Broker, Parts, Standing};
-use crate::config::{self, Config};
+use crate::config::Config;
+use crate::listening::Budget;
 use crate::metrics::Metrics;
 use crate::peer::directory::{Directory, Member};
 use crate::peer::listener::{self, Server};
@@ -21,7 +22,7 @@ use crate::peer::{Peers, heartbeat};
 use crate::router::{AppendBudget, Router};
 use crate::seams::{Listener, Seams, Stop, Stopper};
 use crate::services::NodeServices;
-use crate::{admin, kafka};
+use crate::{admin, amqp, kafka};
 
 /// Between two attempts to register this node.
 const REGISTER_RETRY: Duration = Duration::from_millis(200);
@@ -66,6 +67,8 @@ pub struct Addresses {
     pub admin: SocketAddr,
     /// Other nodes.
     pub peer: SocketAddr,
+    /// AMQP clients.
+    pub amqp: Option<SocketAddr>,
 }
 
 /// A node that runs. Dropping it without [`Node::stop`] is a crash.
@@ -104,6 +107,7 @@ struct Listeners {
     kafka: Box<dyn Listener>,
     admin: Box<dyn Listener>,
     peer: Box<dyn Listener>,
+    amqp: Option<Box<dyn Listener>>,
 }
 
 impl Node {
@@ -147,7 +151,12 @@ impl Node {
             image: image.subscribe(),
             standing: standing.subscribe(),
         });
-        let ports = Ports { kafka: addresses.kafka.port(), admin: addresses.admin.port(), peer: addresses.peer.port() };
+        let ports = Ports {
+            kafka: addresses.kafka.port(),
+            admin: addresses.admin.port(),
+            peer: addresses.peer.port(),
+            amqp: addresses.amqp.map(|at| at.port()),
+        };
         let shard_bounds = model::coordinator::Bounds {
             groups: config.limits.shard_groups_max,
             offsets: config.limits.shard_offsets_max,
@@ -286,6 +295,7 @@ impl Start {
                 bootstrap: self.bootstrap.clone(),
             }),
             append_budget: Arc::new(Semaphore::new(limits.peer_append_bytes)),
+            queue_budget: Arc::new(Semaphore::new(limits.peer_append_bytes)),
             visitors: Arc::new(Semaphore::new(listener::VISITORS_MAX)),
             append_budget_bytes: limits.peer_append_bytes,
             metrics: self.context.metrics.clone(),
@@ -304,11 +314,18 @@ impl Start {
         let broker = self.broker.clone();
         background.spawn(async move { broker.keep_leaders().await });
         let broker = self.broker.clone();
+        background.spawn(async move { broker.keep_owners().await });
+        let broker = self.broker.clone();
         background.spawn(async move { broker.run_operations().await });
+        let broker = self.broker.clone();
+        background.spawn(async move { broker.keep_queues().await });
         let serve = admin::serve(self.broker.clone(), listeners.admin, self.stop.clone());
         serving.spawn(async move { note("admin", serve.await) });
-        let serve = kafka::serve(self.broker.clone(), listeners.kafka, self.stop.clone());
-        serving.spawn(async move { note("kafka", serve.await) });
+        let budget = Budget::new(limits.request_memory_bytes);
+        serving.spawn(kafka::serve(self.broker.clone(), budget.clone(), listeners.kafka, self.stop.clone()));
+        if let Some(listener) = listeners.amqp {
+            serving.spawn(amqp::serve(self.broker.clone(), budget, listener, self.stop.clone()));
+        }
         let (broker, tree) = (self.broker.clone(), self.tree.clone());
         let life = tokio::spawn(self.live());
         Node { broker, addresses, stopper, peers_stopper, serving, background, life, closed, tree }
@@ -404,17 +421,21 @@ async fn until(stop: Stop, work: impl Future<Output = ()>) {
 }
 
 async fn bind(config: &Config, seams: &Seams) -> Result<(Listeners, Addresses), Error> {
-    let one = async |what, listener: &config::Listener| {
-        let address = listener.bind;
+    let one = async |what, address: SocketAddr| {
         let failed = |error| Error::Bind { what, address, error };
         let bound = seams.net.bind(&address.to_string()).await.map_err(failed)?;
         let local = bound.local_addr().map_err(failed)?;
         Ok::<_, Error>((bound, local))
     };
-    let (kafka, kafka_at) = one("kafka clients", &config.listeners.kafka).await?;
-    let (admin, admin_at) = one("http", &config.listeners.admin).await?;
-    let (peer, peer_at) = one("other nodes", &config.listeners.peer).await?;
-    Ok((Listeners { kafka, admin, peer }, Addresses { kafka: kafka_at, admin: admin_at, peer: peer_at }))
+    let (kafka, kafka_at) = one("kafka clients", config.listeners.kafka.bind).await?;
+    let (admin, admin_at) = one("http", config.listeners.admin.bind).await?;
+    let (peer, peer_at) = one("other nodes", config.listeners.peer.bind).await?;
+    let (amqp, amqp_at) = match config.listeners.amqp.bind {
+        Some(address) => one("amqp clients", address).await.map(|(bound, at)| (Some(bound), Some(at)))?,
+        None => (None, None),
+    };
+    let addresses = Addresses { kafka: kafka_at, admin: admin_at, peer: peer_at, amqp: amqp_at };
+    Ok((Listeners { kafka, admin, peer, amqp }, addresses))
 }
 
 /// Learns the members and their addresses from the image.

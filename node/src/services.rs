@@ -47,6 +47,16 @@ impl Services for NodeServices {
         async move { broker.serve_question(question).await }.boxed()
     }
 
+    fn queue(
+        &self,
+        from: NodeId,
+        group: GroupId,
+        head: Bytes,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'static, Result<(Bytes, Vec<Bytes>), String>> {
+        self.broker.serve_queue(from, group, head, body)
+    }
+
     fn heartbeat(&self, from: NodeId, heartbeat: Heartbeat) {
         let Heartbeat { boot, hears, image_version, synced: _, disk_ok, leads } = heartbeat;
         let leads = leads.map(|leads| leads.into_iter().collect());

@@ -4,6 +4,7 @@
 use model::command::{Payload, Tag};
 use model::controller::ControllerMachine;
 use model::coordinator::CoordinatorMachine;
+use model::cursor::Batch;
 use model::machine::DeadReason;
 use model::partition::PartitionMachine;
 use model::{At, Out, Reply};
@@ -26,7 +27,7 @@ impl Machine {
         let at = At { index: id.index, term: id.leader_id.term, leader_ts };
         match self {
             Machine::Partition(_) if id.index == 0 => Reply::None,
-            Machine::Partition(machine) => machine.apply(at, payload, out),
+            Machine::Partition(machine) => machine.apply_decoded(at, payload, cursor_batch(payload), out),
             Machine::Controller(machine) => {
                 command(payload, Tag::Controller, |command| Reply::Controller(machine.apply(at, command, out)))
             }
@@ -34,6 +35,15 @@ impl Machine {
                 command(payload, Tag::Coordinator, |command| Reply::Coordinator(machine.apply(at, command)))
             }
         }
+    }
+}
+
+/// The body of a cursor batch, if the entry is one and its body is to be understood.
+fn cursor_batch(payload: &Payload) -> Option<Batch> {
+    let header = payload.header().ok().filter(|header| header.tag == Tag::CursorBatch);
+    match (header, payload.body.as_slice()) {
+        (Some(_), [body]) => codec::decode(body, model::limits::ENTRY_BYTES_MAX).ok(),
+        _ => None,
     }
 }
 

@@ -76,12 +76,14 @@ impl Group {
         self.published().set_segment(segment);
     }
 
-    /// Where the log start of a partition should move to at `now_ms`, if it should.
+    /// Where the log start of a partition should move to at `now_ms`, if it should: never beyond what a cursor still needs.
     pub fn expired(&self, rules: &Rules, now_ms: i64) -> Option<i64> {
         self.published()
             .marked(|machine, checkpoints| {
                 let marks = machine.retention_marks(checkpoints.marks());
-                rules.log_start(now_ms, machine.state(), marks.iter())
+                let expired = rules.log_start(now_ms, machine.state(), marks.iter())?;
+                let start = machine.needed_from().map_or(expired, |needed| needed.min(expired));
+                (start > machine.log_start()).then_some(start)
             })
             .flatten()
     }
@@ -89,6 +91,22 @@ impl Group {
     /// What of the log of a partition may be compacted at `now_ms`, if anything.
     pub fn compactable(&self, rules: &compaction::Rules, now_ms: i64) -> Option<Work> {
         self.published().marked(|machine, checkpoints| rules.work(now_ms, machine, checkpoints.marks())).flatten()
+    }
+
+    /// What retention would delete at `now_ms` of the log of a partition but for messages there that a cursor still needs, where moving
+    /// these frees most of it.
+    pub fn held_back(&self, rules: &Rules, now_ms: i64) -> Option<Work> {
+        let (mark, left) = self
+            .published()
+            .marked(|machine, checkpoints| {
+                let marks = machine.retention_marks(checkpoints.marks());
+                let expired = rules.log_start(now_ms, machine.state(), marks.iter())?;
+                compaction::held_back(expired, machine, checkpoints.marks())
+            })
+            .flatten()?;
+        let dirty_bytes = self.reader().group_bytes_upto(self.id(), mark.index);
+        let work = Work { end: mark.next_offset, clean_bytes: 0, dirty_bytes, overdue: false };
+        (left <= dirty_bytes / 2).then_some(work)
     }
 
     /// Purges what the log start has passed, if there is a checkpoint for it. Done by itself when the log start moves; asked

@@ -3,6 +3,7 @@
 //! a partition recovers from exactly its rows (or begins with a checkpoint), the others from a snapshot and the log.
 //! Must never panic on replicated bytes, never wait for a sync, never hold the lock across an await.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -33,8 +34,17 @@ const RUN_ENTRIES: usize = 256;
 /// Bytes that one row or the state of a controller may have.
 const STATE_BYTES_MAX: usize = codec::LIMIT_MAX;
 /// The tables of a partition.
-const PARTITION_ROWS: [RowKind; 7] =
-    [RowKind::State, RowKind::Sparse, RowKind::Epoch, RowKind::Dead, RowKind::Producer, RowKind::Moved, RowKind::Clean];
+const PARTITION_ROWS: [RowKind; 9] = [
+    RowKind::State,
+    RowKind::Sparse,
+    RowKind::Epoch,
+    RowKind::Dead,
+    RowKind::Producer,
+    RowKind::Moved,
+    RowKind::Clean,
+    RowKind::Cursor,
+    RowKind::Inbox,
+];
 
 /// The row behind every run: what the machine's rows are the state of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,14 +151,11 @@ impl StateMachine {
         }
     }
 
-    /// One put for the whole run. The counters' row is written by every apply: only its last value is stored.
+    /// One put for the whole run. The counters' row is written by every apply, and a cursor's chunk by many: only the last value of
+    /// each is stored.
     fn store(&self, writes: &[Write], mut rows: Vec<Row>, last: Option<LogId>, members: &StoredMembership) {
-        let newest = writes.iter().rposition(|write| matches!(write, Write::State(_)));
-        for (place, write) in writes.iter().enumerate() {
-            if !matches!(write, Write::State(_)) || newest == Some(place) {
-                rows.push(self.row(write));
-            }
-        }
+        let mut stored = BTreeSet::new();
+        rows.extend(writes.iter().rev().filter(|write| stored.insert(write.key())).map(|write| self.row(write)));
         let skipped = planted::is(Bug::TablesAheadOfApplied) && last.is_some_and(|last| last.index % 4 != 0);
         rows.extend((!skipped).then(|| self.applied_row(last, members)));
         self.snapshots.writer.put(rows, unwatched());
@@ -164,6 +171,8 @@ impl StateMachine {
             WriteKind::Producer => RowKind::Producer,
             WriteKind::Moved => RowKind::Moved,
             WriteKind::Clean => RowKind::Clean,
+            WriteKind::Cursor => RowKind::Cursor,
+            WriteKind::Inbox => RowKind::Inbox,
         };
         let value = (!write.is_gone()).then(|| codec::encode(write));
         Row { group: self.group, kind, suffix: Bytes::from(key), value }
@@ -220,6 +229,9 @@ fn recover_partition(group: GroupId, reader: &Reader) -> io::Result<State> {
         }
     }
     let machine = PartitionMachine::restore(writes.into_iter());
+    if let Some(broken) = machine.breach() {
+        return Err(invalid("rows", format_args!("{} does not hold", broken.name())));
+    }
     let row = reader.row(group, RowKind::Applied).map_err(|error| failed(&error))?;
     let row: Option<AppliedRow> = row
         .map(|bytes| codec::decode(&bytes, SMALL_BYTES_MAX).map_err(|error| invalid("applied row", error)))

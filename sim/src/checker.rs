@@ -10,6 +10,7 @@ pub mod end_linearizable;
 pub mod group_commits;
 pub mod group_covers;
 pub mod group_fenced;
+pub mod group_holds;
 pub mod group_owners;
 pub mod groups_settle;
 pub mod leader_per_term;
@@ -48,6 +49,7 @@ pub const ALL: &[Checker] = &[
     ("S4 CompactedNewest", compacted_newest::check),
     ("S5 OffsetsDense", offsets_dense::check),
     ("S7 OneOwner", group_owners::check),
+    ("S7 OneHolder", group_holds::check),
     ("S7 ZombiesFenced", group_fenced::check),
     ("S8 CommitsStay", group_commits::check),
     ("S8 GroupCovers", group_covers::check),

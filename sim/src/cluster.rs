@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use node::broker::Broker;
-use node::config::{AutoCreate, Config, Limits, Listener, Listeners, Raft, Storage};
+use node::config::{Amqp, AutoCreate, Config, Limits, Listener, Listeners, Raft, Storage};
 use node::seams::Seams;
 use tokio::sync::mpsc;
 
@@ -194,6 +194,7 @@ fn config(id: u32) -> Config {
             kafka: listener(KAFKA_PORT, None),
             peer: listener(PEER_PORT, Some(format!("{}:{PEER_PORT}", host(id)))),
             admin: listener(ADMIN_PORT, None),
+            amqp: Amqp::default(),
         },
         seeds: (1..=NODES).map(|node| format!("{}:{PEER_PORT}", host(node))).collect(),
         bootstrap_expect: if id <= NODES { NODES } else { 1 },

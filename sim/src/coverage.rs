@@ -57,6 +57,7 @@ pub const SOMETIMES: &[&str] = &[
     "operation finished",
     "operation went on under another controller",
     "old life of a static member refused",
+    "partition given up to be reassigned",
     "paused leader replaced",
     "produce waited in vain for a leader",
     "reader crossed moved records",
@@ -65,6 +66,7 @@ pub const SOMETIMES: &[&str] = &[
     "replica quarantined",
     "snapshot installed",
     "static member replaced without a rebalance",
+    "zombie commit of the consumer protocol refused",
     "zombie commit refused",
 ];
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use model::controller::Image;
 use model::partition::PartitionMachine;
 use model::{GroupId, ReplicaId};
+use node::broker::Broker;
 use raft::{Group, Mark};
 use tokio::sync::watch;
 
@@ -204,6 +205,11 @@ impl Probe {
         let (violations, news) = self.operations.look(at, &image, term);
         violations.into_iter().for_each(|words| history.violate(at, format!("L6 OperationsFinish: {words}")));
         news.into_iter().for_each(|news| history.count(news.name()));
+        // What was committed before everybody went down is in no image until somebody leads the controller and has applied it all:
+        // a replica may be gone from a disk by then, and not yet from the newest image that there is.
+        if !views.iter().filter_map(|view| view.broker.as_ref()).any(knows_everything) {
+            return;
+        }
         let (violations, news) = self.replicas.look(&image, &led, holds);
         violations.into_iter().for_each(|words| history.violate(at, format!("S16 ReplicasAsWanted: {words}")));
         news.into_iter().for_each(|news| history.count(news.name()));
@@ -380,7 +386,7 @@ impl Probe {
 }
 
 /// One number for what must be the same on all replicas at an applied index: the digest of the log, the offsets given, and what is
-/// remembered of each producer. A replica that began with a checkpoint has it from there.
+/// remembered of each producer, message and letter. A replica that began with a checkpoint has it from there.
 fn fingerprint(machine: &PartitionMachine) -> u64 {
     let state = machine.state();
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
@@ -388,10 +394,16 @@ fn fingerprint(machine: &PartitionMachine) -> u64 {
         let batches = producer.batches.iter().flat_map(|batch| [batch.first_sequence as u64, batch.base_offset as u64]);
         [producer.id as u64, producer.epoch as u64].into_iter().chain(batches)
     });
+    let cursors = machine.cursors().flat_map(|(cursor, set)| {
+        let (state, counts) = (set.state(), set.counts());
+        let numbers = [state.floor as u64, state.next as u64, counts.ready, counts.delayed, counts.dead_pending];
+        [u64::from(cursor)].into_iter().chain(numbers).chain(state.dead)
+    });
+    let letters = machine.inbox().sources().map(|(_, last)| last);
     let clean = machine.clean();
     let counters =
         [state.digest, state.next_offset as u64, state.dead_batches, state.log_bytes, clean.end as u64, clean.moves];
-    counters.into_iter().chain(producers).fold(0, mix)
+    counters.into_iter().chain(producers).chain(cursors).chain(letters).fold(0, mix)
 }
 
 /// What is wrong with how much a leader keeps of the ledger.
@@ -417,6 +429,11 @@ fn look_bounded(at: Duration, views: &[View], history: &mut History) {
                 .violate(at, format!("L2 OperationsEnd: {bytes} bytes of appends are still under way on node {node}"));
         }
     }
+}
+
+/// Whether a node leads the controller and has applied all that was ever committed.
+fn knows_everything(broker: &Broker) -> bool {
+    broker.rafts().iter().any(|group| group.id() == GroupId::CONTROLLER && group.knows_end())
 }
 
 /// Writes down what the cluster holds of the topics that admins worked on, as one last operation on each.

@@ -13,8 +13,8 @@ use crate::Error;
 /// The first byte of every encoded value; another one is refused.
 pub const FORMAT: u8 = 1;
 
-/// No value above this is ever decoded, whatever limit the caller names, bytes.
-pub const LIMIT_MAX: usize = 64 << 20;
+/// No value above this is ever decoded, whatever limit the caller names, bytes: the checkpoint of a log with the fullest cursor fits.
+pub const LIMIT_MAX: usize = model::limits::ENTRY_BYTES_MAX;
 
 /// Encodes a value.
 ///

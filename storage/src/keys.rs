@@ -47,11 +47,15 @@ pub enum RowKind {
     Moved = 17,
     /// How far compaction of a partition has come.
     Clean = 18,
+    /// What the cursors on a partition's log remember; suffix = cursor, and the cursor's own key.
+    Cursor = 19,
+    /// The last letter that a partition took of each source; suffix = source.
+    Inbox = 20,
 }
 
 impl RowKind {
     /// Every kind that belongs to a group and goes with it when the group is destroyed.
-    pub const OF_GROUP: [RowKind; 17] = [
+    pub const OF_GROUP: [RowKind; 19] = [
         RowKind::Vote,
         RowKind::Committed,
         RowKind::Purged,
@@ -69,6 +73,8 @@ impl RowKind {
         RowKind::CheckpointChunk,
         RowKind::Moved,
         RowKind::Clean,
+        RowKind::Cursor,
+        RowKind::Inbox,
     ];
 
     /// Whether a write of this row must be durable before its `Done`. The others can be rebuilt from the log, and the
@@ -189,6 +195,6 @@ mod tests {
     #[test]
     fn numbers_on_disk_do_not_change() {
         let numbers: Vec<u8> = RowKind::OF_GROUP.iter().map(|kind| *kind as u8).collect();
-        assert_eq!(numbers, (2..=18).collect::<Vec<u8>>());
+        assert_eq!(numbers, (2..=20).collect::<Vec<u8>>());
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the real Kafka clients of `tests/clients/*` against a three-node cluster; a missing language is skipped in words.
+//! Runs the real Kafka and AMQP clients of `tests/clients/*` against a three-node cluster; a missing language is skipped in words.
 //! One cluster at a time: two cores serve one cluster and one client well.
 
 use std::io::{BufRead, BufReader};
@@ -21,6 +21,7 @@ fn turn() -> MutexGuard<'static, ()> {
 fn runner(cluster: &Cluster, arguments: &[&str]) -> Command {
     let mut command = Command::new(repository().join("tests/clients/run"));
     command.args(arguments).env("FLOTILLA_BOOTSTRAP", cluster.bootstrap()).env("FLOTILLA_RF", "3");
+    command.env("FLOTILLA_AMQP", cluster.amqp());
     command
 }
 
@@ -45,6 +46,11 @@ fn all_pass(arguments: &[&str]) {
 #[test]
 fn every_client_writes_and_reads() {
     all_pass(&[]);
+}
+
+#[test]
+fn every_client_works_with_queues() {
+    all_pass(&["--queues"]);
 }
 
 #[test]

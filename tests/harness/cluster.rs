@@ -34,6 +34,7 @@ pub struct Node {
     pub kafka: String,
     pub admin: String,
     pub peer: String,
+    pub amqp: String,
 }
 
 /// A running cluster.
@@ -68,6 +69,11 @@ impl Cluster {
     /// `host:port,...` of every Kafka listener.
     pub fn bootstrap(&self) -> String {
         self.nodes.iter().map(|node| node.kafka.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    /// `amqp://host:port` of every AMQP listener, with commas.
+    pub fn amqp(&self) -> String {
+        self.nodes.iter().map(|node| format!("amqp://{}", node.amqp)).collect::<Vec<_>>().join(",")
     }
 
     pub fn kill(&mut self, id: u32) {

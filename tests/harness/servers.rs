@@ -118,6 +118,7 @@ impl Server {
             ("--kafka", at(ports)),
             ("--admin", at(ports + 1)),
             ("--peer", at(ports + 2)),
+            ("--amqp", String::new()),
             ("--seeds", seeds.join(",")),
             ("--bootstrap-expect", seeds.len().to_string()),
             ("--set", format!("advertise.peer={}", at(ports + 3))),

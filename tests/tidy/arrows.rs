@@ -25,7 +25,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("peer", &["seams", "config", "metrics", "router"]),
     ("actors", &["seams", "config", "metrics", "router", "peer"]),
     ("broker", &["seams", "config", "metrics", "router", "peer", "actors"]),
-    ("kafka", &["seams", "config", "metrics", "broker"]),
+    ("listening", &["seams", "metrics"]),
+    ("kafka", &["seams", "config", "metrics", "broker", "listening"]),
+    ("amqp", &["seams", "config", "metrics", "broker", "listening"]),
     ("admin", &["seams", "config", "metrics", "broker"]),
     ("bench", &["seams", "config", "cli"]),
     // `broker` for the types of its reports: a program that reads `/v1` needs no twins of what wrote it.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check;
 use crate::controller::features::Levels;
+use crate::controller::topology::{Topology, VhostSnapshot};
 use crate::controller::{ConfigChange, CreatedTopic, Duty, Endpoint, Operation, Partition, Retirements};
 use crate::ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 use crate::limits;
@@ -85,8 +86,8 @@ pub struct Image {
     pub version: u64,
     /// Registered nodes.
     pub nodes: BTreeMap<NodeId, Arc<Node>>,
-    /// Topics by name.
-    pub topics: BTreeMap<Arc<str>, Arc<Topic>>,
+    /// Topics by name. Shared with other versions, as the indexes are: a change of anything else copies none of them.
+    pub topics: Arc<BTreeMap<Arc<str>, Arc<Topic>>>,
     /// What was set for the cluster and its nodes.
     pub settings: Arc<Settings>,
     /// The next partition gets this group.
@@ -99,8 +100,10 @@ pub struct Image {
     pub operations: BTreeMap<u64, Arc<Operation>>,
     /// Nodes that were removed.
     pub retired: Arc<Retirements>,
-    by_id: BTreeMap<TopicId, Arc<Topic>>,
-    by_group: BTreeMap<GroupId, GroupBlock>,
+    /// Exchanges, queues and bindings.
+    pub topology: Arc<Topology>,
+    by_id: Arc<BTreeMap<TopicId, Arc<Topic>>>,
+    by_group: Arc<BTreeMap<GroupId, GroupBlock>>,
     /// The topics that were deleted last, oldest first.
     deleted: VecDeque<Arc<CreatedTopic>>,
 }
@@ -132,6 +135,8 @@ pub struct Snapshot {
     pub operations: Vec<Operation>,
     /// See [`Image`].
     pub retired: Retirements,
+    /// See [`Image`].
+    pub topology: Vec<VhostSnapshot>,
 }
 
 impl Default for Image {
@@ -141,15 +146,16 @@ impl Default for Image {
             founders: 0,
             version: 0,
             nodes: BTreeMap::new(),
-            topics: BTreeMap::new(),
+            topics: Arc::default(),
             settings: Arc::default(),
             next_group: GroupId::FIRST_PARTITION,
             next_producer_id: 0,
             duties: BTreeMap::new(),
             operations: BTreeMap::new(),
             retired: Arc::default(),
-            by_id: BTreeMap::new(),
-            by_group: BTreeMap::new(),
+            topology: Arc::default(),
+            by_id: Arc::default(),
+            by_group: Arc::default(),
             deleted: VecDeque::new(),
         }
     }
@@ -222,16 +228,20 @@ impl Image {
         let known = self.by_id.get(&topic.id).map_or(0, |old| old.partitions.len());
         self.index_groups(&topic, known);
         let topic = Arc::new(topic);
-        self.topics.insert(Arc::from(topic.name.as_str()), topic.clone());
-        self.by_id.insert(topic.id, topic);
+        Arc::make_mut(&mut self.topics).insert(Arc::from(topic.name.as_str()), topic.clone());
+        Arc::make_mut(&mut self.by_id).insert(topic.id, topic);
         check!(self.topics.len() == self.by_id.len(), TopicIndexesAgree, "names and ids differ");
     }
 
     /// Indexes the groups of the partitions from `known` on; neighbours share a block.
     fn index_groups(&mut self, topic: &Topic, known: usize) {
+        if topic.partitions.len() <= known {
+            return;
+        }
+        let by_group = Arc::make_mut(&mut self.by_group);
         for (index, partition) in topic.partitions.iter().enumerate().skip(known) {
             let group = partition.group;
-            if let Some((first, block)) = self.by_group.range_mut(..=group).next_back() {
+            if let Some((first, block)) = by_group.range_mut(..=group).next_back() {
                 let last = first.0 + (block.count - 1);
                 check!(last < group.0, GroupNeverReused, "group {group} was given to {block:?}");
                 let neighbour = last + 1 == group.0 && block.first + block.count as i32 == index as i32;
@@ -240,15 +250,16 @@ impl Image {
                     continue;
                 }
             }
-            self.by_group.insert(group, GroupBlock { topic: topic.id, first: index as i32, count: 1 });
+            by_group.insert(group, GroupBlock { topic: topic.id, first: index as i32, count: 1 });
         }
     }
 
-    /// Forgets a topic; its groups are never given out again.
+    /// Forgets a topic, and the queue that lives in it; its groups are never given out again.
     pub(super) fn remove_topic(&mut self, topic: &Topic) {
-        self.topics.remove(topic.name.as_str());
-        self.by_id.remove(&topic.id);
-        self.by_group.retain(|_, block| block.topic != topic.id);
+        self.forget_queue_of(topic.id);
+        Arc::make_mut(&mut self.topics).remove(topic.name.as_str());
+        Arc::make_mut(&mut self.by_id).remove(&topic.id);
+        Arc::make_mut(&mut self.by_group).retain(|_, block| block.topic != topic.id);
         self.deleted.push_back(Arc::new(CreatedTopic::from(topic)));
         if self.deleted.len() > limits::DELETED_TOPICS_KEPT {
             self.deleted.pop_front();
@@ -292,6 +303,7 @@ impl Image {
             duties: self.duties.clone(),
             operations: self.operations.values().map(|operation| (**operation).clone()).collect(),
             retired: (*self.retired).clone(),
+            topology: self.topology.snapshot(),
         }
     }
 
@@ -308,6 +320,7 @@ impl Image {
             duties: snapshot.duties,
             operations: snapshot.operations.into_iter().map(|one| (one.id, Arc::new(one))).collect(),
             retired: Arc::new(snapshot.retired),
+            topology: Arc::new(Topology::restore(snapshot.topology)),
             ..Image::default()
         };
         for topic in snapshot.topics {

@@ -6,6 +6,7 @@ use crate::check;
 use crate::controller::internal::refuse_change;
 use crate::controller::placement::{Loads, Terms};
 use crate::controller::topics::{check_partition_count, unknown_topic};
+use crate::controller::topology::refuse_growth;
 use crate::controller::{Code, Error, Image, Topic};
 use crate::ids::NodeId;
 
@@ -38,6 +39,7 @@ impl Image {
     fn grow_topic(&mut self, more: &MorePartitions, loads: &mut Loads) -> Result<(), Error> {
         let topic = self.topic(&more.topic).ok_or_else(|| unknown_topic(&more.topic))?.clone();
         refuse_change(&topic)?;
+        refuse_growth(self, &topic)?;
         let known = topic.partitions.len();
         let added = check_growth(known as i32, more.count)?;
         let replication = topic.partitions.first().map_or(1, |partition| partition.wanted().count());

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::check;
-use crate::controller::{AlterReplicas, Code, CreatePartitions, CreateTopics, Duty, Error, Image, Node, Registration};
+use crate::controller::{
+    AlterReplicas, Code, CreatePartitions, CreateTopics, Duty, Error, Image, Node, Registration, TopologyCommand,
+};
 use crate::ids::NodeId;
 use crate::limits;
 
@@ -39,6 +41,8 @@ pub enum Placing {
     ReplaceStore(Registration),
     /// A decommissioned node that is dead is to be forgotten.
     RemoveNode(NodeId),
+    /// Exchanges, queues and bindings.
+    Topology(Box<TopologyCommand>),
 }
 
 #[derive(Clone, Debug, Default)]

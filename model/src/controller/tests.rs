@@ -425,7 +425,7 @@ fn wet(command: &Command) -> Command {
 /// What must stay true of any image, whatever led to it.
 fn sound(image: &Image, groups: &mut BTreeMap<GroupId, (TopicId, i32)>) -> Result<(), TestCaseError> {
     let mut names = BTreeSet::new();
-    for (name, topic) in &image.topics {
+    for (name, topic) in image.topics.iter() {
         prop_assert_eq!(&**name, &topic.name);
         prop_assert_eq!(image.topic_by_id(topic.id), Some(topic));
         prop_assert!(names.insert(name.replace('.', "_")), "collision of {}", name);

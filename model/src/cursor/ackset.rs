@@ -1,7 +1,6 @@
 //! The ack-set cursor: which messages of a log are settled, one by one, and what the others wait for. Replicated and deterministic.
 //! Owns floor, settled offsets, failures, priorities, due times, expiry and the dead-letter outbox; deliveries are the leader's alone.
-//! To wire in: a partition holds one per queue and calls `apply` for each part of a CursorBatch entry, and `Publish` for each append
-//! (asked for room before offsets are given); rows go out as writes; purging also waits for `needed_from`, relocation moves `pinned`.
+//! `partition/cursors` holds those of a log; asked for room before offsets are given; rows go out as writes.
 
 pub mod command;
 mod dispatch;
@@ -97,4 +96,4 @@ impl AckSet {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

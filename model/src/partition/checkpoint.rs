@@ -82,6 +82,7 @@ impl PartitionMachine {
         if !planted::is(Bug::CheckpointForgetsMoves) {
             rows.extend(self.clean_row(None));
         }
+        rows.extend(self.cursors.rows());
         Checkpoint { leader_ts, rows }
     }
 
@@ -113,6 +114,7 @@ impl PartitionMachine {
         rows.extend(self.producers.iter().cloned().map(Write::Producer));
         rows.extend(self.moved.rows.values().copied().map(Write::Moved));
         rows.extend(self.clean_row(self.moved.clean.missing));
+        rows.extend(self.cursors.rows());
         rows
     }
 }

@@ -1,7 +1,7 @@
 //! Records that were moved: compaction appends the live records of a range of offsets once more, in one entry, and from then on
 //! that entry stands for the range. What it replaced may be purged once nothing below a checkpoint is needed any more.
 //! Invariants: ranges do not overlap and end at or below the clean end; below that every key has one record at most, and no
-//! record in its first place is read. A later move of a range replaces the earlier one; a move that is behind is refused.
+//! record in its first place is read. Cursors hear which records are gone. A later move of a range replaces the earlier one; a move that is behind is refused.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::PartitionMachine;
 use crate::check;
 use crate::command::{Flags, Payload, Tag};
-use crate::machine::{DeadReason, Out, Reply, Write};
+use crate::machine::{At, DeadReason, Out, Reply, Write};
 use crate::record::{BatchFacts, LiveBatch, NO_HORIZON};
 
 /// Bytes in front of the horizons in the first part of the entry.
@@ -194,15 +194,24 @@ impl MovedTable {
     }
 }
 
+/// The parts of from..to that no batch is of.
+fn gaps(live: &[(i64, LiveBatch)], from: i64, to: i64) -> Vec<(i64, i64)> {
+    let begins = std::iter::once(from).chain(live.iter().map(|(_, batch)| batch.next_offset.max(from)));
+    let ends = live.iter().map(|(_, batch)| batch.base_offset).chain([to]);
+    begins.zip(ends).filter(|(begin, end)| begin < end).collect()
+}
+
 impl PartitionMachine {
     /// Takes a move, unless it does not fit what is there: then nothing changes.
-    pub(super) fn relocate(&mut self, index: u64, payload: &Payload, out: &mut Out) -> Reply {
+    pub(super) fn relocate(&mut self, at: At, payload: &Payload, out: &mut Out) -> Reply {
         let Some(relocation) = Relocation::read(payload) else { return Reply::Dead(DeadReason::Body) };
         let Some(live) = relocation.live() else { return Reply::Dead(DeadReason::Body) };
         let Relocation { after, from, to, .. } = relocation;
         let Clean { end, moves, .. } = self.moved.clean;
+        let next = self.state.next_offset;
         // The last batch of a log stays, so that a reader's position can reach the end.
-        let within = from >= 0 && from <= end.max(self.state.log_start) && from < to && to < self.state.next_offset;
+        let reaches = to < next || to == next && live.last().is_some_and(|(_, last)| last.next_offset == next);
+        let within = from >= 0 && from <= end.max(self.state.log_start) && from < to && reaches;
         if after != moves {
             return Reply::Relocated(false);
         }
@@ -212,11 +221,12 @@ impl PartitionMachine {
         self.moved.cut(from, to, out);
         if let Some(max_timestamp) = live.iter().map(|(max_timestamp, _)| *max_timestamp).max() {
             let bytes = payload.len() as u64;
-            self.moved.put(Moved { from, to, index, max_timestamp, bytes }, out);
+            self.moved.put(Moved { from, to, index: at.index, max_timestamp, bytes }, out);
         }
         self.moved.clean = Clean { end: end.max(to), moves: moves + 1, ..self.moved.clean };
         out.writes.push(Write::Clean(self.moved.clean));
         self.moved.found(from, to, out);
+        self.cursors.lose(at, &gaps(&live, from.max(self.state.log_start), to), out);
         let last = self.moved.rows.last_key_value().map_or(0, |(_, row)| row.to);
         check!(last <= self.moved.clean.end, MovedInOrder, "a row ends at {last}, the clean part at {end}");
         Reply::Relocated(true)

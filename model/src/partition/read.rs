@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{Clean, Epoch, Mark, Moved, NO_TIMESTAMP, PartitionMachine, Sparse, State};
-use crate::command::{Payload, Tag};
+use crate::command::Payload;
 use crate::machine::DeadBatch;
 use crate::planted::{self, Bug};
 use crate::producer::Producers;
@@ -200,9 +200,9 @@ impl PartitionMachine {
     /// The live batches of one applied entry, the first of which is at `base_offset`, those that were moved left out. Begin
     /// at a point of [`locate`](Self::locate), then give each following entry the `next_offset()` of the walk before it.
     pub fn walk<'a>(&'a self, index: u64, term: u64, base_offset: i64, payload: &'a Payload) -> Walk<'a> {
-        let header = payload.header().ok().filter(|header| header.tag == Tag::Append && header.version == 0);
-        let readable = index <= self.state.applied_index && header.is_some() && payload.fits();
-        let batches = if readable { payload.body.as_slice() } else { &[] };
+        let readable = index <= self.state.applied_index && payload.fits();
+        let header = payload.header().ok().filter(|_| readable);
+        let batches = header.and_then(|header| payload.appended(&header)).map_or(&[][..], |appended| appended.batches);
         Walk { machine: self, index, term, next_offset: base_offset, ordinal: 0, batches }
     }
 }

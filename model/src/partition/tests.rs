@@ -14,6 +14,8 @@ use crate::record::{LiveBatch, sample_batch, sample_facts};
 pub(super) struct Log {
     pub(super) machine: PartitionMachine,
     pub(super) entries: Vec<(u64, u64, Payload)>,
+    /// The bodies of cursor batches by index, which only a codec reads from the entries.
+    pub(super) batches: BTreeMap<u64, Batch>,
     pub(super) rows: BTreeMap<(WriteKind, Vec<u8>), Write>,
     pub(super) term: u64,
     pub(super) now: i64,
@@ -24,10 +26,16 @@ impl Log {
     pub(super) fn apply(&mut self, payload: Payload) -> (Reply, Out) {
         let at = At { index: self.machine.applied().0 + 1, term: self.term, leader_ts: self.now };
         let mut out = Out::default();
-        let reply = self.machine.apply(at, &payload, &mut out);
+        let batch = self.batches.get(&at.index).cloned();
+        let reply = self.machine.apply_decoded(at, &payload, batch, &mut out);
         self.note(&out.writes);
         self.entries.push((at.index, at.term, payload));
         (reply, out)
+    }
+
+    pub(super) fn apply_batch(&mut self, batch: Batch) -> Reply {
+        self.batches.insert(self.machine.applied().0 + 1, batch);
+        self.apply(Payload::command(Tag::CursorBatch, self.now, Bytes::from_static(b"a batch"))).0
     }
 
     fn append(&mut self, batches: &[BatchFacts]) -> Vec<AppendReply> {
@@ -285,7 +293,8 @@ pub(super) fn successor(log: &Log, checkpoint: Checkpoint) -> PartitionMachine {
     let (from, _) = machine.applied();
     for (index, term, payload) in log.entries.iter().filter(|(index, ..)| *index > from) {
         let leader_ts = payload.header().map_or(0, |header| header.leader_ts);
-        machine.apply(At { index: *index, term: *term, leader_ts }, payload, &mut Out::default());
+        let at = At { index: *index, term: *term, leader_ts };
+        machine.apply_decoded(at, payload, log.batches.get(index).cloned(), &mut Out::default());
     }
     machine
 }

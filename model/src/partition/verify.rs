@@ -27,9 +27,10 @@ impl PartitionMachine {
                 .rows
                 .values()
                 .all(|row| row.from < row.to && row.to <= self.moved.clean.end && row.index <= state.applied_index)
-            && (self.moved.clean.end < state.next_offset || self.moved.clean.end == 0);
+            && self.moved.clean.end <= state.next_offset;
         let mut batches = self.producers.iter().flat_map(|producer| &producer.batches);
         let producers = batches.all(|batch| (0..state.next_offset).contains(&batch.base_offset));
+        let cursors = self.cursors.breach(self.extent());
         let holds = [
             (log_start, InvariantId::LogStartMonotonic),
             (sparse, InvariantId::SparseOrdered),
@@ -38,6 +39,6 @@ impl PartitionMachine {
             (moved, InvariantId::MovedInOrder),
             (producers, InvariantId::ProducerSequenceGapless),
         ];
-        holds.into_iter().find(|(holds, _)| !holds).map(|(_, id)| id)
+        holds.into_iter().find(|(holds, _)| !holds).map(|(_, id)| id).or(cursors)
     }
 }

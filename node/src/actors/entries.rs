@@ -1,7 +1,8 @@
 //! From waiting appends to Raft entries and back: small jobs share an entry, each job gets the replies to its batches.
 //! Pure. Invariant: jobs keep their order, and a job is never split over two entries.
 use bytes::Bytes;
-use model::command::Payload;
+use model::command::{Flags, Payload};
+use model::cursor::Note;
 use model::machine::{AppendReply, Reply};
 use raft::{ProposeError, Proposed};
 
@@ -16,6 +17,15 @@ const _: () = assert!(ENTRY_BATCHES <= model::limits::BATCHES_PER_ENTRY_MAX);
 #[derive(Default)]
 pub struct Packed(Vec<PackedJob>);
 
+/// An entry in the making.
+#[derive(Default)]
+struct Open {
+    packed: Packed,
+    batches: Vec<Bytes>,
+    notes: Vec<Note>,
+    bytes: usize,
+}
+
 struct PackedJob {
     job: AppendJob,
     batches: usize,
@@ -29,25 +39,43 @@ impl Packed {
     }
 }
 
+impl Open {
+    fn has_room(&self, job: &AppendJob) -> bool {
+        let fits = self.bytes + job.bytes <= ENTRY_BYTES && self.batches.len() + job.batches.len() <= ENTRY_BATCHES;
+        fits || self.batches.is_empty()
+    }
+
+    fn add(&mut self, mut job: AppendJob, now_ms: i64) {
+        let stamped_ms = stamp(&mut job, now_ms);
+        let ordinal = u16::try_from(self.batches.len()).unwrap_or(u16::MAX);
+        self.notes.extend(job.note.map(|note| Note { ordinal, ..note }));
+        self.bytes += job.bytes;
+        let own = std::mem::take(&mut job.batches);
+        self.packed.0.push(PackedJob { job, batches: own.len(), stamped_ms });
+        self.batches.extend(own);
+    }
+
+    /// The entry, if there is anything in it.
+    fn close(self, now_ms: i64) -> Option<(Payload, Packed)> {
+        let payload = match self.notes.is_empty() {
+            true => Payload::append(now_ms, self.batches),
+            false => Payload::append_queue(now_ms, Flags::AMQP, self.batches, &self.notes),
+        };
+        (!self.packed.0.is_empty()).then_some((payload, self.packed))
+    }
+}
+
 /// Puts jobs into entries of the time `now_ms`.
 pub fn pack(jobs: Vec<AppendJob>, now_ms: i64) -> Vec<(Payload, Packed)> {
     let mut entries = Vec::new();
-    let (mut packed, mut batches, mut bytes) = (Packed::default(), Vec::new(), 0);
-    for mut job in jobs {
-        let stamped_ms = stamp(&mut job, now_ms);
-        let full = bytes + job.bytes > ENTRY_BYTES || batches.len() + job.batches.len() > ENTRY_BATCHES;
-        if full && !batches.is_empty() {
-            entries.push((Payload::append(now_ms, std::mem::take(&mut batches)), std::mem::take(&mut packed)));
-            bytes = 0;
+    let mut open = Open::default();
+    for job in jobs {
+        if !open.has_room(&job) {
+            entries.extend(std::mem::take(&mut open).close(now_ms));
         }
-        bytes += job.bytes;
-        let own = std::mem::take(&mut job.batches);
-        packed.0.push(PackedJob { job, batches: own.len(), stamped_ms });
-        batches.extend(own);
+        open.add(job, now_ms);
     }
-    if !packed.0.is_empty() {
-        entries.push((Payload::append(now_ms, batches), packed));
-    }
+    entries.extend(open.close(now_ms));
     entries
 }
 
@@ -113,7 +141,7 @@ mod tests {
         let admission = AppendBudget::new(1 << 20).admit(1).unwrap();
         let bytes = batches * bytes_each;
         let batches = vec![Bytes::from(vec![7; bytes_each]); batches];
-        (AppendJob { batches, stamp: false, bytes, admission, reply }, outcome)
+        (AppendJob { batches, note: None, stamp: false, bytes, admission, reply }, outcome)
     }
 
     fn proposed(replies: Vec<AppendReply>) -> Result<Proposed, ProposeError> {
@@ -127,6 +155,17 @@ mod tests {
         let shape: Vec<_> = entries.iter().map(|(payload, packed)| (payload.body.len(), packed.0.len())).collect();
         assert_eq!(shape, [(3, 2), (1, 1), (256, 2), (2, 1)]);
         assert!(pack(Vec::new(), 5).is_empty());
+    }
+
+    #[test]
+    fn notes_are_of_their_batches() {
+        let note = |priority| Some(Note { priority: Some(priority), ..Note::default() });
+        let said = |note, batches| AppendJob { note, ..job(batches, 10).0 };
+        let (payload, _) = pack(vec![said(None, 2), said(note(7), 1), said(note(9), 1)], 5).remove(0);
+        let at = |ordinal, note: Option<Note>| Note { ordinal, ..note.unwrap() };
+        let expected =
+            Payload::append_queue(5, Flags::AMQP, vec![Bytes::from(vec![7; 10]); 4], &[at(2, note(7)), at(3, note(9))]);
+        assert_eq!(payload, expected);
     }
 
     #[test]

@@ -7,12 +7,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::balance::Risk;
-use model::controller::Code;
+use model::controller::{Code, TopologyError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
-use crate::broker::{self, NotBegun, NotRebalanced, NotSet, Unmoved};
+use crate::broker::{self, NotBegun, NotRebalanced, NotSet, TopologyFailure, Unmoved};
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -120,6 +120,31 @@ impl From<NotSet> for Problem {
             NotSet::Broker(error) => error.into(),
             NotSet::Refused(refused) if refused.code == Code::NodeNotRegistered => Self::not_found(refused.message),
             NotSet::Refused(refused) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, refused.message),
+        }
+    }
+}
+
+impl From<TopologyError> for Problem {
+    fn from(error: TopologyError) -> Self {
+        let status = match &error {
+            TopologyError::NotFound { .. } => StatusCode::NOT_FOUND,
+            TopologyError::AccessRefused(_) => StatusCode::FORBIDDEN,
+            TopologyError::Precondition(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            TopologyError::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
+            TopologyError::NotEqual { .. }
+            | TopologyError::InUse { .. }
+            | TopologyError::Locked { .. }
+            | TopologyError::Limit(_) => StatusCode::CONFLICT,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<TopologyFailure> for Problem {
+    fn from(failure: TopologyFailure) -> Self {
+        match failure {
+            TopologyFailure::Refused(error) => error.into(),
+            TopologyFailure::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, failure.to_string()),
         }
     }
 }

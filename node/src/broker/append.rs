@@ -50,7 +50,7 @@ impl Broker {
         let queued = self.0.budget.admitted_bytes();
         self.0.metrics.storage.append_bytes_queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
         let (reply, outcome) = oneshot::channel();
-        local.inbox().push(AppendJob { batches: request.batches, stamp, bytes, admission, reply });
+        local.inbox().push(AppendJob { batches: request.batches, note: None, stamp, bytes, admission, reply });
         Ok((outcome, local))
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::command::{Payload, Tag};
+use model::controller::topology::TopologyChange;
 use model::controller::{self, AllocateProducerIds, Command, Image, Outcome, Placing, Terms};
 use model::machine::Reply;
 use model::planted::{self, Bug};
@@ -141,6 +142,11 @@ impl Broker {
 /// Whether doing it twice is as good as once.
 fn may_repeat(command: &Command) -> bool {
     match command {
+        // What was deleted may be there again by then.
+        Command::Topology(command) => !matches!(
+            command.change,
+            TopologyChange::DeleteQueue { topic: None, .. } | TopologyChange::DeleteExchange { .. }
+        ),
         Command::Found { .. }
         | Command::RegisterNode(_)
         | Command::UpdateNode(_)

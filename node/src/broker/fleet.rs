@@ -72,6 +72,13 @@ impl Broker {
     /// The partitions that would have no majority any more if `node` stopped now, the controller's among them.
     pub async fn stop_risks(&self, node: NodeId) -> Vec<Risk> {
         let mut fleet = self.fleet().await;
+        // What ends with its connection is not lost by a node that stops: its clients go.
+        let image = self.image();
+        let ends = |topic: &str| {
+            let queue = image.topic(topic).and_then(|topic| image.queue_of_topic(topic.id));
+            queue.is_some_and(|queue| queue.spec.exclusive.is_some())
+        };
+        fleet.pieces.retain(|piece| !ends(&piece.topic));
         fleet.pieces.extend(self.controller_piece().await);
         balance::quorum_lost(&fleet, node)
     }

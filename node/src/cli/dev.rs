@@ -38,7 +38,7 @@ pub struct Options {
     /// Kafka port of node 1; node i has the port i-1 above
     #[arg(long, default_value_t = 9092)]
     pub kafka_port: u16,
-    /// AMQP port of node 1, once there is AMQP
+    /// AMQP port of node 1
     #[arg(long, default_value_t = 5672)]
     pub amqp_port: u16,
     /// HTTP port of node 1

@@ -36,6 +36,9 @@ pub struct Options {
     /// HTTP listener
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
+    /// AMQP listener; empty: none
+    #[arg(long, value_name = "ADDR")]
+    amqp: Option<String>,
     /// Peer addresses to find the cluster through, with commas
     #[arg(long)]
     seeds: Option<String>,
@@ -69,6 +72,7 @@ impl Options {
             ("--kafka", "listeners.kafka", &self.kafka),
             ("--peer", "listeners.peer", &self.peer),
             ("--admin", "listeners.admin", &self.admin),
+            ("--amqp", "listeners.amqp", &self.amqp),
             ("--seeds", "seeds", &self.seeds),
             ("--bootstrap-expect", "bootstrap_expect", &self.bootstrap_expect),
             ("--log-format", "log.format", &self.log_format),

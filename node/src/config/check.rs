@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::Listeners;
 use super::load::{Loaded, Problem};
 use super::units::{ByteSize, HostPort, show_duration};
 
@@ -64,30 +65,35 @@ impl Findings<'_> {
 
     fn listeners(&mut self) {
         let config = &self.loaded.settings.node;
-        let all = [
-            ("listeners.kafka", "advertise.kafka", &config.listeners.kafka),
-            ("listeners.peer", "advertise.peer", &config.listeners.peer),
-            ("listeners.admin", "advertise.admin", &config.listeners.admin),
+        let Listeners { kafka, peer, admin, amqp } = &config.listeners;
+        let mut all = vec![
+            ("listeners.kafka", "advertise.kafka", kafka.bind, &kafka.advertise),
+            ("listeners.peer", "advertise.peer", peer.bind, &peer.advertise),
+            ("listeners.admin", "advertise.admin", admin.bind, &admin.advertise),
         ];
-        for (i, (key, advertise_key, listener)) in all.into_iter().enumerate() {
-            let address = listener.bind;
-            let known = key == "listeners.peer" && !config.raft.secret.is_empty();
+        all.extend(amqp.bind.map(|bind| ("listeners.amqp", "advertise.amqp", bind, &amqp.advertise)));
+        for (i, &(key, advertise_key, address, advertise)) in all.iter().enumerate() {
+            let known = match key {
+                "listeners.peer" => !config.raft.secret.is_empty(),
+                "listeners.amqp" => !amqp.users.is_empty(),
+                _ => false,
+            };
             self.expect(config.insecure || known || address.ip().is_loopback(), key, || {
                 let (who, hint) = match key {
                     "listeners.peer" => ("nothing authenticates nodes", "set cluster.secret, "),
+                    "listeners.amqp" => ("there is only guest", "set amqp.users, "),
                     _ => ("nothing authenticates clients yet", ""),
                 };
                 format!("{address} is reachable from other machines and {who}; {hint}{REFUSED_HINT}")
             });
-            let twin = all[..i].iter().find(|(_, _, other)| other.bind == address && address.port() != 0);
+            let twin = all[..i].iter().find(|(_, _, other, _)| *other == address && address.port() != 0);
             self.expect(twin.is_none(), key, || {
                 format!("{address} is already taken by {}", twin.map_or("another listener", |twin| twin.0))
             });
-            let advertised = listener.advertise.as_deref().map(str::parse::<HostPort>);
+            let advertised = advertise.as_deref().map(str::parse::<HostPort>);
             let bad = advertised.and_then(Result::err);
             self.expect(bad.is_none(), advertise_key, || bad.clone().unwrap_or_default());
         }
-        let peer = &config.listeners.peer;
         self.expect(!peer.bind.ip().is_unspecified() || peer.advertise.is_some(), "advertise.peer", || {
             format!("listeners.peer is {}, which other nodes cannot connect to; set this node's host:port", peer.bind)
         });

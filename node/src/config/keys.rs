@@ -50,9 +50,12 @@ keys! {
     "listeners.kafka" node.listeners.kafka.bind: "Kafka protocol";
     "listeners.peer" node.listeners.peer.bind: "node to node";
     "listeners.admin" node.listeners.admin.bind: "HTTP: /metrics, /livez, /readyz, /v1";
+    "listeners.amqp" node.listeners.amqp.bind: "AMQP 0-9-1; empty = none";
     "advertise.kafka" node.listeners.kafka.advertise: "host:port told to clients; empty = where the client connected to";
     "advertise.peer" node.listeners.peer.advertise: "host:port told to the other nodes; empty = listeners.peer";
+    "advertise.amqp" node.listeners.amqp.advertise: "host:port of the AMQP listener told to operators; empty = listeners.amqp";
     "advertise.admin" node.listeners.admin.advertise: "host:port told to operators; empty = listeners.admin";
+    "amqp.users" node.listeners.amqp.users: "who may log in by AMQP, each name:password; empty = guest:guest from this machine; never printed";
     "auto_create.enabled" node.auto_create.enabled: "create an unknown topic when a client asks for it";
     "limits.connections_max" node.limits.connections_max: "client connections at once";
     "limits.partitions_max" node.limits.partitions_max: "partition replicas on one node; of all nodes, as the controller's leader has it";

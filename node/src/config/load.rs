@@ -13,6 +13,9 @@ use super::keys::{self, KEYS, PREFIX};
 use super::settings::Settings;
 use super::units::Raw;
 
+/// Settings whose values are not repeated in a message.
+const SECRETS: [&str; 2] = ["cluster.secret", "amqp.users"];
+
 /// Where a value was read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
@@ -156,9 +159,11 @@ impl Loader {
     }
 
     fn assignment(&mut self, assignment: &str) {
-        let shown =
-            if assignment.trim_start().starts_with("cluster.secret") { "cluster.secret=..." } else { assignment };
-        let source = Source::Flag(format!("--set {shown}"));
+        let secret = SECRETS.into_iter().find(|name| assignment.trim_start().starts_with(name));
+        let source = Source::Flag(match secret {
+            Some(name) => format!("--set {name}=..."),
+            None => format!("--set {assignment}"),
+        });
         match assignment.split_once('=') {
             Some((name, value)) => self.set(name.trim(), &Raw::Text(value.trim().to_owned()), source),
             None => self.problem(source, "KEY=VALUE is expected".to_owned()),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::units::LogFormat;
-use super::{AutoCreate, Config, Limits, Listener, Listeners, Raft, Storage};
+use super::{Amqp, AutoCreate, Config, Limits, Listener, Listeners, Raft, Storage};
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -26,7 +26,12 @@ impl Default for Settings {
             node_id: 1,
             cluster_id: None,
             data: PathBuf::from("flotilla-data"),
-            listeners: Listeners { kafka: loopback(9092), peer: loopback(9740), admin: loopback(9640) },
+            listeners: Listeners {
+                kafka: loopback(9092),
+                peer: loopback(9740),
+                admin: loopback(9640),
+                amqp: Amqp { bind: Some(loopback(5672).bind), ..Amqp::default() },
+            },
             seeds: Vec::new(),
             bootstrap_expect: 1,
             rack: None,

@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use wire::kafka::{ApiKey, frame};
 
-use super::budget::Taken;
 use super::response::Response;
 use super::table::{self, Request};
 use super::{Client, LISTENER, Shared};
+use crate::listening::Taken;
 use crate::metrics::ApiLabel;
 use crate::seams::{Stop, Stream};
 
@@ -269,7 +269,7 @@ async fn in_time<T>(bytes: usize, transfer: impl Future<Output = std::io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::budget::Budget;
+    use crate::listening::Budget;
 
     async fn line(apis: &[ApiKey]) -> Line {
         let budget = Budget::new(1 << 20);

@@ -83,6 +83,7 @@ fn append_code(error: AppendError) -> ErrorCode {
         AppendError::InvalidRecord => ErrorCode::InvalidRecord,
         AppendError::Transactional => ErrorCode::InvalidTxnState,
         AppendError::OffsetsExhausted => ErrorCode::KafkaStorageError,
+        AppendError::QueueFull | AppendError::EarlyLetter => ErrorCode::NotEnoughReplicas,
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-use super::budget::Taken;
+use crate::listening::Taken;
 
 /// One response frame in parts, or several that go out together.
 #[derive(Debug, Default)]

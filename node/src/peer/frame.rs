@@ -40,6 +40,8 @@ pub enum Service {
     Bootstrap,
     /// A question about the rafts of a member.
     Ask,
+    /// Messages of a queue, and what becomes of them.
+    Queue,
 }
 
 /// One frame.
@@ -118,7 +120,7 @@ fn kind(byte: u8) -> io::Result<Kind> {
 }
 
 fn service(byte: u8) -> io::Result<Service> {
-    [Service::Raft, Service::Control, Service::Heartbeat, Service::Bootstrap, Service::Ask]
+    [Service::Raft, Service::Control, Service::Heartbeat, Service::Bootstrap, Service::Ask, Service::Queue]
         .into_iter()
         .find(|service| *service as u8 == byte)
         .ok_or_else(|| bad("unknown service"))

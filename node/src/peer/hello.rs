@@ -16,7 +16,7 @@ use super::proof::{Proof, Side, transcript};
 /// Opens every hello.
 const MAGIC: &[u8; 4] = b"FLTP";
 /// Version of hello and frames. A node refuses another one in words.
-pub const FORMAT: u16 = 6;
+pub const FORMAT: u16 = 7;
 /// Bytes of a hello or its answer, at most.
 const HELLO_BYTES_MAX: usize = 4096;
 /// How long either side takes for all of it.
@@ -31,6 +31,8 @@ pub enum Lane {
     Control,
     /// Founding and joining, by someone who may be no member.
     Visit,
+    /// Messages of queues on their way between the nodes of clients and leaders; the receiver may pause it.
+    Queue,
 }
 
 /// Who speaks.

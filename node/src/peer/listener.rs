@@ -22,7 +22,7 @@ use super::questions::{Answered, Question};
 use crate::metrics::{ListenerLabel, Metrics};
 use crate::seams::{Listener, Stop, Stream};
 
-/// Connections from nodes at a time: two lanes and visits of every node of a large cluster.
+/// Connections from nodes at a time: three lanes and visits of every node of a large cluster.
 const CONNECTIONS_MAX: usize = 1024;
 /// Visitors at a time: whoever founds or joins asks again.
 pub const VISITORS_MAX: usize = 64;
@@ -44,6 +44,14 @@ pub trait Services: Send + Sync + 'static {
     fn control(&self, from: NodeId, command: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
     /// A question of a member, and its answer.
     fn ask(&self, from: NodeId, question: Question) -> BoxFuture<'static, Result<Answered, String>>;
+    /// Something about the queue in this raft, and the answer, both with payload bytes. Carried out in the order of the calls.
+    fn queue(
+        &self,
+        from: NodeId,
+        group: GroupId,
+        head: Bytes,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'static, Result<(Bytes, Vec<Bytes>), String>>;
     /// A node lives.
     fn heartbeat(&self, from: NodeId, heartbeat: Heartbeat);
     /// Somebody asks to found or to join.
@@ -60,7 +68,9 @@ pub struct Server {
     pub append_budget: Arc<Semaphore>,
     /// Visitors at a time.
     pub visitors: Arc<Semaphore>,
-    /// The size of that budget.
+    /// The same of frames of queues: those wait for commits, which the other frames bring about.
+    pub queue_budget: Arc<Semaphore>,
+    /// The size of either budget.
     pub append_budget_bytes: usize,
     /// Counts connections.
     pub metrics: Arc<Metrics>,
@@ -108,7 +118,7 @@ async fn connection(server: Arc<Server>, mut stream: Stream) {
             };
             tokio::time::timeout(VISIT_MAX, converse(server, hello, stream)).await.unwrap_or(Ok(()))
         }
-        Lane::Append | Lane::Control => converse(server, hello, stream).await,
+        Lane::Append | Lane::Control | Lane::Queue => converse(server, hello, stream).await,
     };
     if let Err(error) = ended {
         tracing::info!(%peer, node = node.0, ?lane, %error, "a connection from a node ended");
@@ -150,11 +160,15 @@ async fn read_requests(
 ) -> io::Result<()> {
     let (max, buffer) = match hello.lane {
         Lane::Visit => (VISITOR_FRAME_BYTES_MAX, 4 << 10),
-        Lane::Append | Lane::Control => (FRAME_BYTES_MAX, 64 << 10),
+        Lane::Append | Lane::Control | Lane::Queue => (FRAME_BYTES_MAX, 64 << 10),
     };
     let mut reader = BufReader::with_capacity(buffer, reader);
     while let Some(length) = read_length(&mut reader, max).await? {
-        let permit = if hello.lane == Lane::Append { server.take_budget(length).await } else { None };
+        let permit = match hello.lane {
+            Lane::Append => server.take_budget(&server.append_budget, length).await,
+            Lane::Queue => server.take_budget(&server.queue_budget, length).await,
+            Lane::Control | Lane::Visit => None,
+        };
         let frame = read_rest(&mut reader, length).await?;
         let Some(mut job) = server.begin(hello, frame, permit)? else { continue };
         // Polled once here, so that work starts in arrival order.
@@ -183,9 +197,9 @@ async fn write_answers(
 }
 
 impl Server {
-    async fn take_budget(&self, length: usize) -> Option<OwnedSemaphorePermit> {
+    async fn take_budget(&self, budget: &Arc<Semaphore>, length: usize) -> Option<OwnedSemaphorePermit> {
         let permits = u32::try_from(length.min(self.append_budget_bytes)).unwrap_or(u32::MAX);
-        self.append_budget.clone().acquire_many_owned(permits).await.ok()
+        budget.clone().acquire_many_owned(permits).await.ok()
     }
 
     /// Starts the work of one frame; `None` if it wants no answer.
@@ -207,6 +221,9 @@ impl Server {
             (Service::Ask, Kind::Request) if member => {
                 let done = services.ask(from, Question::decode(&frame.head)?);
                 Box::pin(async move { done.await.map(|answer| (answer.encode(), Vec::new())) })
+            }
+            (Service::Queue, Kind::Request) if member => {
+                services.queue(from, GroupId(frame.group), frame.head, frame.body)
             }
             (Service::Heartbeat, Kind::Notice) if member => {
                 let heartbeat = Heartbeat::decode(&frame.head)?;

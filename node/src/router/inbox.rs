@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use model::NodeId;
+use model::cursor::Note;
 use model::machine::AppendError;
 use tokio::sync::oneshot;
 
@@ -18,6 +19,8 @@ pub const COMPANY_BYTES: usize = 64 << 10;
 pub struct AppendJob {
     /// Verified batches.
     pub batches: Vec<Bytes>,
+    /// What the first of them says of itself, as a message of a queue.
+    pub note: Option<Note>,
     /// Stamp the leader's time on each batch (`message.timestamp.type=LogAppendTime`).
     pub stamp: bool,
     /// Bytes of the batches, counted against the node's budget.
@@ -155,7 +158,7 @@ mod tests {
     fn job(bytes: usize) -> AppendJob {
         let admission = AppendBudget::new(1 << 20).admit(bytes).unwrap();
         let batches = vec![Bytes::from(vec![0; bytes])];
-        AppendJob { batches, stamp: false, bytes, admission, reply: oneshot::channel().0 }
+        AppendJob { batches, note: None, stamp: false, bytes, admission, reply: oneshot::channel().0 }
     }
 
     #[test]

@@ -8,5 +8,7 @@ mod operations;
 mod peers;
 mod quarantine;
 mod quiescence;
+mod relief;
 mod serving;
+mod topology;
 mod world;

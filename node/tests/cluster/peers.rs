@@ -42,6 +42,15 @@ impl Services for Echo {
     fn ask(&self, _: NodeId, _: Question) -> BoxFuture<'static, Result<Answered, String>> {
         Box::pin(async { Ok(Answered::HandedOver) })
     }
+    fn queue(
+        &self,
+        _: NodeId,
+        _: GroupId,
+        head: Bytes,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'static, Result<(Bytes, Vec<Bytes>), String>> {
+        Box::pin(async { Ok((head, body)) })
+    }
     fn heartbeat(&self, _: NodeId, _: Heartbeat) {}
     fn visit(&self, _: Hello, _: Visit) -> BoxFuture<'static, Result<Visited, String>> {
         Box::pin(async { Ok(Visited::Founded) })
@@ -66,6 +75,7 @@ async fn echo(address: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<Bytes>>>, Stopp
         directory: directory(2, address),
         services: Arc::new(services),
         append_budget: Arc::new(Semaphore::new(1 << 20)),
+        queue_budget: Arc::new(Semaphore::new(1 << 20)),
         visitors: Arc::new(Semaphore::new(4)),
         append_budget_bytes: 1 << 20,
         metrics: Arc::new(Metrics::new()),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use model::PartitionIndex;
 use model::controller::{Command, CreateTopics, NewTopic, Outcome};
 use node::broker::{self, AppendRequest, Appended, Broker, Error, PartitionRef, ReadRequest, random_topic_id};
-use node::config::{self, AutoCreate, Config, Limits, Listener, Listeners, Raft, Storage};
+use node::config::{self, Amqp, AutoCreate, Config, Limits, Listener, Listeners, Raft, Storage};
 use node::seams::{EngineFactory, Seams, SystemClock, TcpNet};
 use node::{Error as NodeError, Node};
 use storage::Engine;
@@ -61,7 +61,7 @@ impl World {
             node_id: node,
             cluster_id: None,
             data: "unused".into(),
-            listeners: Listeners { kafka: free.clone(), admin: free, peer },
+            listeners: Listeners { kafka: free.clone(), admin: free, peer, amqp: Amqp::default() },
             seeds: seeds.map(|seed| self.peers[seed].to_string()).collect(),
             bootstrap_expect: self.expect,
             rack: None,
@@ -133,7 +133,12 @@ pub async fn ready(broker: &Broker) {
 
 /// Creates a topic and waits until every given broker knows a leader of each partition.
 pub async fn topic(brokers: &[&Broker], name: &str, partitions: i32, replication: i16) -> Vec<PartitionRef> {
-    let new = NewTopic { partitions, replication, ..NewTopic::named(name, random_topic_id()) };
+    topic_as(brokers, NewTopic { partitions, replication, ..NewTopic::named(name, random_topic_id()) }).await
+}
+
+/// The same for a topic that is described whole.
+pub async fn topic_as(brokers: &[&Broker], new: NewTopic) -> Vec<PartitionRef> {
+    let partitions = new.partitions;
     let create = CreateTopics { topics: vec![new], validate_only: false, auto: false };
     let reply = brokers[0].control(Command::CreateTopics(create)).await.unwrap();
     let Outcome::Created(created) = reply.outcome else { panic!("{reply:?}") };

@@ -10,5 +10,6 @@ mod metadata;
 mod migration;
 mod node;
 mod produce;
+mod queues;
 mod reassign;
 mod three;

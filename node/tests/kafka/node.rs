@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use node::config::{self, AutoCreate, Config, Limits, Listener, Listeners, Raft, Storage};
+use node::config::{self, Amqp, AutoCreate, Config, Limits, Listener, Listeners, Raft, Storage};
 use node::seams::{EngineFactory, Seams, SystemClock, TcpNet};
 use storage::engine::sim::SimDisk;
 use tokio::time::{Instant, sleep};
@@ -25,7 +25,7 @@ const READY: Duration = Duration::from_secs(20);
 pub struct Node {
     pub id: i32,
     pub kafka: SocketAddr,
-    running: node::Node,
+    pub running: node::Node,
 }
 
 /// The simulated disk as every folder's engine.
@@ -43,7 +43,7 @@ fn config() -> Config {
         node_id: 1,
         cluster_id: None,
         data: "unused".into(),
-        listeners: Listeners { kafka: free.clone(), admin: free.clone(), peer: free },
+        listeners: Listeners { kafka: free.clone(), admin: free.clone(), peer: free, amqp: Amqp::default() },
         seeds: Vec::new(),
         bootstrap_expect: 1,
         rack: None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::history::History;
 use crate::history::groups::Share;
 use crate::nemesis::HEAL;
-use crate::workload::groups::GROUPS;
+use crate::workload::groups::{GROUPS, Group, Members};
 use crate::workload::{JOBS, UNTIL};
 
 /// How long a group may take to come to rest.
@@ -16,20 +16,51 @@ const REST: Duration = Duration::from_secs(10);
 /// How long it may take to commit the last records.
 const CATCH_UP: Duration = Duration::from_secs(6);
 
+/// A member of the consumer protocol that was not heard for so long does not count as an owner.
+const HEARD: Duration = Duration::from_millis(1_500);
+
 /// Groups that did not come to rest.
 pub fn check(history: &History) -> Vec<String> {
     let played = GROUPS.iter().filter(|_| history.groups.plays);
-    played.flat_map(|group| restless(history, group.name)).collect()
+    played.flat_map(|group| restless(history, *group)).collect()
 }
 
-fn restless(history: &History, group: &'static str) -> Vec<String> {
-    let groups = &history.groups;
-    let settled = groups.settled.get(group).copied();
-    let mut violations = Vec::new();
+fn restless(history: &History, group: Group) -> Vec<String> {
+    let settled = history.groups.settled.get(group.name).copied();
+    let mut violations = match group.members {
+        Members::Modern => unheld(history, group.name, settled),
+        Members::Roaming | Members::Resident => unshared(history, group.name, settled),
+    };
+    let group = group.name;
     if settled.is_none_or(|at| at > UNTIL + CATCH_UP) {
         violations
             .push(format!("group {group} had not committed everything by {:?}, but {settled:?}", UNTIL + CATCH_UP));
     }
+    violations
+}
+
+/// Of the consumer protocol: who had what when all was committed, and when that changed last.
+fn unheld(history: &History, group: &'static str, settled: Option<Duration>) -> Vec<String> {
+    let end = settled.unwrap_or(Duration::MAX);
+    let holds = || history.groups.holds.iter().filter(|hold| hold.cursor.0 == group && hold.from <= end);
+    let mut violations = Vec::new();
+    let formed = holds().map(|hold| hold.from).max().unwrap_or_default();
+    if formed > HEAL + REST {
+        violations.push(format!("group {group} was still rebalancing at {formed:?}"));
+    }
+    let last = settled.or_else(|| holds().map(|hold| hold.until).max()).unwrap_or_default();
+    let kept = holds().filter(|hold| hold.until + HEARD >= last);
+    let owned: BTreeSet<i32> = kept.map(|hold| hold.cursor.1).collect();
+    if owned != (0..JOBS.1).collect() {
+        violations.push(format!("at {last:?}, the end of group {group}, only {owned:?} have an owner"));
+    }
+    violations
+}
+
+/// Of the classic protocol: the last generation, and what has an owner in it.
+fn unshared(history: &History, group: &'static str, settled: Option<Duration>) -> Vec<String> {
+    let groups = &history.groups;
+    let mut violations = Vec::new();
     let before = |share: &&Share| share.who.group == group && settled.is_none_or(|at| share.at <= at);
     let shares: Vec<&Share> = groups.shares.iter().filter(before).collect();
     let Some(last) = shares.iter().map(|share| share.who.generation).max() else {
@@ -51,7 +82,7 @@ fn restless(history: &History, group: &'static str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::groups::Who;
+    use crate::history::groups::{Hold, Who};
 
     fn violations(shared: Duration, partitions: &[i32], settled: Option<Duration>) -> usize {
         let mut history = History::default();
@@ -59,6 +90,11 @@ mod tests {
         for group in GROUPS {
             let who = Who { group: group.name, generation: 4, ..Who::default() };
             history.groups.shares.push(Share { at: shared, who, partitions: partitions.iter().copied().collect() });
+            let hold = |index: &i32| {
+                let (cursor, member, until) = ((group.name, *index), "m".to_owned(), settled.unwrap_or(shared));
+                Hold { cursor, member, from: shared, until }
+            };
+            history.groups.holds.extend(partitions.iter().map(hold));
             history.groups.settled.extend(settled.map(|at| (group.name, at)));
         }
         check(&history).len() / GROUPS.len()

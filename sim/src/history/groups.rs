@@ -52,6 +52,19 @@ pub struct Share {
     pub partitions: BTreeSet<i32>,
 }
 
+/// A member of the consumer protocol has a partition.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// Of what.
+    pub cursor: Cursor,
+    /// Who.
+    pub member: String,
+    /// When it was told.
+    pub from: Duration,
+    /// When it asked last, still having it, and was told that it is a member.
+    pub until: Duration,
+}
+
 /// What became of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -96,6 +109,8 @@ pub struct Groups {
     pub joins: Vec<Join>,
     /// In the order of their answers.
     pub shares: Vec<Share>,
+    /// In the order in which members were told.
+    pub holds: Vec<Hold>,
     /// What those who lead a generation handed in.
     pub assigned: BTreeMap<(&'static str, i32), Vec<Parts>>,
     /// By number.

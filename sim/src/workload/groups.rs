@@ -1,9 +1,11 @@
-//! Consumer groups: producers of a topic of their own, two groups that read it, one of members that come and go and one of static
-//! members, and watchers who ask every node for what is committed. Members leave, die with and without leaving, die between join and
-//! sync, stand still for longer than their session and commit when they wake. At the end one of each group dies and stays dead.
+//! Consumer groups: producers of a topic of their own, three groups that read it, one of members that come and go, one of static
+//! members and one of the consumer protocol, and watchers who ask every node for what is committed. Members leave, die with and
+//! without leaving, die between join and sync, stand still for longer than their session and commit when they wake. At the end one
+//! of each group dies and stays dead.
 
 mod jobs;
 mod member;
+mod modern;
 mod seat;
 mod slot;
 
@@ -23,14 +25,29 @@ use seat::FIND_VERSION;
 /// A group of the workload.
 #[derive(Clone, Copy)]
 pub struct Group {
-    /// Its id. The two of them live in different shards.
+    /// Its id. The first two live in different shards.
     pub name: &'static str,
-    /// Whether its members are static.
-    pub statics: bool,
+    /// What its members are.
+    pub members: Members,
+}
+
+/// What the members of a group are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Members {
+    /// Of the classic protocol, under a new id in each life.
+    Roaming,
+    /// Of the classic protocol, under one instance id in all lives.
+    Resident,
+    /// Of the consumer protocol (KIP-848).
+    Modern,
 }
 
 /// Every group.
-pub const GROUPS: [Group; 2] = [Group { name: "roaming", statics: false }, Group { name: "resident", statics: true }];
+pub const GROUPS: [Group; 3] = [
+    Group { name: "roaming", members: Members::Roaming },
+    Group { name: "resident", members: Members::Resident },
+    Group { name: "modern", members: Members::Modern },
+];
 
 /// Coordinator shards of the cluster.
 const SHARDS: u32 = 2;
@@ -60,6 +77,7 @@ pub async fn prepare(nodes: u32) {
     let mut client = Client::new(nodes, 0);
     let configs = [
         ("group.min.session.timeout.ms", "500".to_owned()),
+        ("group.consumer.session.timeout.ms", SESSION.as_millis().to_string()),
         ("group.initial.rebalance.delay.ms", GATHER_MS.to_string()),
         ("offsets.topic.num.partitions", SHARDS.to_string()),
     ];

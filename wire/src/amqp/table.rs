@@ -183,6 +183,12 @@ impl Array {
         Ok(Self(out.freeze()))
     }
 
+    /// The bytes, without the length in front.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
     /// The values in their order.
     pub fn iter(&self) -> impl Iterator<Item = Value> + use<> {
         let mut reader = Reader::new(self.0.clone());

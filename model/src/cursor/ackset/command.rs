@@ -190,6 +190,13 @@ pub struct Place {
     pub queue: u32,
 }
 
+impl Place {
+    /// A key that sorts as places do.
+    pub fn to_be_bytes(self) -> [u8; 8] {
+        (u64::from(self.group.0) << 32 | u64::from(self.queue)).to_be_bytes()
+    }
+}
+
 /// What the proposer is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {

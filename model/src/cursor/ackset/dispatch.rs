@@ -84,7 +84,7 @@ impl Dispatch {
             self.last = Some(consumer);
             deliveries.push(Delivery { consumer, offset, failures: cursor.exception(offset).failures });
         }
-        self.due_at = cursor.due_at();
+        self.due_at = cursor.due_after(now);
         deliveries
     }
 
@@ -178,6 +178,52 @@ impl Dispatch {
         let free: BTreeSet<i64> =
             over.into_iter().filter(|offset| !self.taken.contains(*offset)).take(count_max).collect();
         Ranges::of(free.into_iter().map(|offset| (offset, offset + 1)))
+    }
+
+    /// Who has this message.
+    pub fn holder(&self, offset: i64) -> Option<ConsumerId> {
+        self.flights.get(&offset).map(|flight| flight.consumer)
+    }
+
+    /// What a consumer has.
+    pub fn held(&self, consumer: ConsumerId) -> Vec<i64> {
+        self.flights.iter().filter(|(_, flight)| flight.consumer == consumer).map(|(offset, _)| *offset).collect()
+    }
+
+    /// Whether the message is in flight, or settled by a command that is not applied.
+    pub fn is_taken(&self, offset: i64) -> bool {
+        self.taken.contains(offset)
+    }
+
+    /// All that is in flight, or settled by a command that is not applied: what a purge keeps.
+    pub fn taken(&self) -> Ranges {
+        Ranges::of(self.taken.runs())
+    }
+
+    /// How many that are.
+    pub fn taken_count(&self) -> u64 {
+        self.taken.count(0, i64::MAX)
+    }
+
+    /// Up to `count_max` ready messages that nobody has, of the lowest priority and the oldest of that first: to be settled by a
+    /// command because there are too many. None of them is delivered before that is applied.
+    pub fn surplus(&mut self, cursor: &AckSet, now: i64, count_max: usize) -> Ranges {
+        let mut surplus = BTreeSet::new();
+        for priority in cursor.priorities().into_iter().rev() {
+            let mut from = 0;
+            while surplus.len() < count_max
+                && let Some((first, end)) = cursor.next_ready(priority, from, now)
+            {
+                let free = self.taken.gaps(first, end).flat_map(|(from, to)| from..to);
+                surplus.extend(free.take(count_max - surplus.len()));
+                from = end;
+            }
+        }
+        let ranges: Vec<(i64, i64)> = surplus.into_iter().map(|offset| (offset, offset + 1)).collect();
+        for (from, to) in &ranges {
+            self.taken.insert(*from, *to);
+        }
+        Ranges::of(ranges)
     }
 
     /// How many messages consumers have.

@@ -219,25 +219,40 @@ pub enum Taking {
 }
 
 impl Inbox {
-    /// Decides about letter `number` of `source`, whose lowest number still to be sent is `lowest`.
-    pub fn take(&mut self, source: Place, number: u64, lowest: u64) -> Taking {
+    /// The inbox that took these last numbers.
+    pub(crate) fn from_sources(sources: impl Iterator<Item = (Place, u64)>) -> Self {
+        Inbox { last: sources.collect() }
+    }
+
+    /// What would become of letter `number` of `source`, whose lowest number still to be sent is `lowest`.
+    pub fn judge(&self, source: Place, number: u64, lowest: u64) -> Taking {
         let last = self.last.get(&source).copied().unwrap_or_default();
         if number <= last {
             return Taking::Duplicate;
         }
         let next = last.saturating_add(1).max(lowest);
         let full = last == 0 && self.last.len() >= limits::SOURCES_MAX;
-        if number > next || full {
-            return Taking::Early;
-        }
-        check!(number > last, DeadLetterOnce, "letter {number} of {source:?} after {last}");
-        self.last.insert(source, number);
-        Taking::New
+        if number > next || full { Taking::Early } else { Taking::New }
     }
 
-    /// Forgets a source that does not exist any more. Nothing of it may be on the way: a letter would arrive twice.
-    pub fn forget(&mut self, source: Place) {
-        self.last.remove(&source);
+    /// Decides about a letter, and takes it if it is new.
+    pub fn take(&mut self, source: Place, number: u64, lowest: u64) -> Taking {
+        let taking = self.judge(source, number, lowest);
+        if taking == Taking::New {
+            let before = self.last.insert(source, number);
+            check!(
+                before.is_none_or(|last| last < number),
+                DeadLetterOnce,
+                "letter {number} of {source:?} after {before:?}"
+            );
+        }
+        taking
+    }
+
+    /// Forgets a source that does not exist any more; whether it was known. Nothing of it may be on the way: a letter would arrive
+    /// twice.
+    pub fn forget(&mut self, source: Place) -> bool {
+        self.last.remove(&source).is_some()
     }
 
     /// The last number taken of each source.

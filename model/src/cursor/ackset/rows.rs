@@ -34,6 +34,32 @@ pub enum Key {
     Last(Place),
 }
 
+impl Key {
+    /// Writes the key behind `out`, so that no two are alike. The numbers are on disk and never change meaning.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let mut of = |kind: u8, number: i64| {
+            out.push(kind);
+            out.extend(number.to_be_bytes());
+        };
+        match *self {
+            Key::State => out.push(0),
+            Key::Done(chunk) => of(1, chunk),
+            Key::Priority(priority, chunk) => {
+                of(2, chunk);
+                out.push(priority);
+            }
+            Key::Due(block) => of(3, block),
+            Key::Expiry(block) => of(4, block),
+            Key::Failures(offset) => of(5, offset),
+            Key::Dead(offset) => of(6, offset),
+            Key::Last(target) => {
+                out.push(7);
+                out.extend(target.to_be_bytes());
+            }
+        }
+    }
+}
+
 /// What is in a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Value {

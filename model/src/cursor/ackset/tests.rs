@@ -11,7 +11,7 @@ fn at(leader_ts: i64) -> At {
     At { index: 1, term: 1, leader_ts }
 }
 
-fn place(text: &str) -> Place {
+pub(crate) fn place(text: &str) -> Place {
     let (group, queue) = text.split_once('.').unwrap();
     Place { group: GroupId(group.parse().unwrap()), queue: queue.parse().unwrap() }
 }
@@ -37,7 +37,7 @@ fn fact(text: &str) -> Fact {
     }
 }
 
-fn config(words: &Words<'_>) -> Config {
+pub(crate) fn config(words: &Words<'_>) -> Config {
     let backoff = words
         .get("backoff")
         .and_then(|text| text.split_once(".."))
@@ -60,7 +60,7 @@ fn verdict(verb: &str, words: &Words<'_>) -> Verdict {
     }
 }
 
-fn command(text: &str) -> Command {
+pub(crate) fn command(text: &str) -> Command {
     let (verb, rest) = text.split_once(' ').unwrap();
     let words = Words::of(rest.split('|').next().unwrap());
     let plain = words.plain();
@@ -121,7 +121,7 @@ impl Run {
             "expired" => format!("{:?}", self.cursor.expired(first(), 10)),
             "of" => format!("{:?}", self.cursor.exception(first())),
             "pinned" => {
-                let pinned: Vec<_> = self.cursor.pinned(first()).collect();
+                let pinned: Vec<_> = self.cursor.pinned(0, first()).collect();
                 format!("from {} {pinned:?}", self.cursor.needed_from())
             }
             "unresolved" => format!("{:?}", self.cursor.unresolved().collect::<Vec<_>>()),
@@ -216,7 +216,7 @@ fn the_worst_pattern_of_acknowledgements_costs_a_bitmap_a_chunk() {
     // And nothing once the holes are filled, though one message is never acknowledged.
     run.apply(0, accept([(1, 3 * 65_536)])).0.unwrap();
     assert!(run.cursor.bytes() < 3 * 100, "{}", run.cursor.bytes());
-    assert_eq!(run.cursor.pinned(i64::MAX).collect::<Vec<_>>(), [(0, 1)]);
+    assert_eq!(run.cursor.pinned(0, i64::MAX).collect::<Vec<_>>(), [(0, 1)]);
     assert_eq!(run.restored(), Ok(run.cursor));
 }
 

@@ -127,6 +127,19 @@ impl Times {
         come.take(count_max).collect()
     }
 
+    /// The earliest time after `now` that any offset has.
+    pub fn after(&self, now: i64) -> Option<i64> {
+        let mut found: Option<i64> = None;
+        for (earliest, key) in &self.order {
+            if found.is_some_and(|found| found <= *earliest) {
+                break;
+            }
+            let times = self.blocks.get(key).map(|block| &block.times).into_iter().flatten();
+            found = times.copied().filter(|time| *time > now).chain(found).min();
+        }
+        found
+    }
+
     /// The earliest time that any offset has.
     pub fn earliest(&self) -> Option<i64> {
         self.order.first().map(|(time, _)| *time)
@@ -197,6 +210,16 @@ mod tests {
         let mut times = Times::default();
         assert!(bad.into_iter().all(|block| !times.put(0, block)));
         assert!(times.put(0, block(&[3], &[7])) && !times.put(0, block(&[4], &[7])));
+    }
+
+    #[test]
+    fn the_next_time_is_found_behind_those_that_have_come() {
+        let mut times = Times::default();
+        for (offset, time) in [(1, 10), (2, 40), (5_000, 20), (9_000, 30), (9_001, 5)] {
+            times.insert(offset, time);
+        }
+        let next: Vec<_> = [0, 5, 10, 20, 30, 39, 40].into_iter().map(|now| times.after(now)).collect();
+        assert_eq!(next, [Some(5), Some(10), Some(20), Some(30), Some(40), Some(40), None]);
     }
 
     proptest! {

@@ -118,6 +118,21 @@ impl AckSet {
         self.due.earliest()
     }
 
+    /// When the next one that still waits at `now` is due, ms since 1970.
+    pub fn due_after(&self, now: i64) -> Option<i64> {
+        self.due.after(now)
+    }
+
+    /// When the next one that is not over at `now` expires, ms since 1970.
+    pub fn expiry_after(&self, now: i64) -> Option<i64> {
+        self.expiry.after(now)
+    }
+
+    /// The rules.
+    pub fn config(&self) -> &super::Config {
+        &self.config
+    }
+
     /// When the next message expires by its own time, ms since 1970.
     pub fn next_expiry(&self) -> Option<i64> {
         self.expiry.earliest()
@@ -149,9 +164,9 @@ impl AckSet {
         self.state.floor
     }
 
-    /// The ranges below `to` whose records are still needed: what a relocation moves so that the log up to `to` can be purged.
-    pub fn pinned(&self, to: i64) -> impl Iterator<Item = (i64, i64)> + '_ {
-        self.done.gaps(self.state.floor, to.min(self.state.next))
+    /// The ranges of from..to whose records are still needed: what a relocation moves so that the log up to `to` can be purged.
+    pub fn pinned(&self, from: i64, to: i64) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.done.gaps(from.max(self.state.floor), to.min(self.state.next))
     }
 
     /// How many records of from..to are still needed. Moving a stretch pays when that is less than half of it.

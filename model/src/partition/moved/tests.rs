@@ -99,7 +99,7 @@ impl World {
     fn pass(&mut self, upto: f64, batches_at_once: usize, stop_after: usize) {
         let machine = &self.log.machine;
         let batches = self.log.read(machine.log_start());
-        let bounds: Vec<i64> = batches.iter().map(|batch| batch.base_offset).skip(1).collect();
+        let bounds: Vec<i64> = batches.iter().map(|batch| batch.next_offset).collect();
         let Some(end) = bounds.get((bounds.len() as f64 * upto) as usize).copied() else { return };
         let mut newest = BTreeMap::new();
         for (offset, key) in read(&self.log, machine.log_start()).into_iter().filter(|(offset, _)| *offset < end) {

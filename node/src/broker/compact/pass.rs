@@ -1,5 +1,5 @@
-//! One pass over one log: learns the newest offset of each key in the part that was never compacted, then moves what is left of all
-//! before its end, in the order of offsets, one committed entry after the other.
+//! One pass over one log: learns what stays of it (the newest record of each key in the part that was never compacted, or what cursors
+//! still need), then moves what is left of all before its end, in the order of offsets, one committed entry after the other.
 //! Invariant: a tombstone goes only when no older record of its key is left before it, and its time is over.
 //! Bounded: `storage.compaction_memory` for keys, `CHUNK_BYTES` of batches, `storage.compaction_bytes_per_second`.
 use std::time::Duration;
@@ -43,6 +43,25 @@ pub(super) enum Outcome {
     Abandoned(String),
 }
 
+/// Which records stay.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Task {
+    /// The newest of each key.
+    Newest(Rules),
+    /// What a cursor still needs: the others are older than their topic keeps them.
+    Needed,
+}
+
+impl Task {
+    /// Whether work that was found is worth a look.
+    pub(super) fn is_due(&self, work: &Work) -> bool {
+        match self {
+            Task::Newest(rules) => rules.is_due(work),
+            Task::Needed => true,
+        }
+    }
+}
+
 /// Batches that follow each other, and the range of offsets that they are all of.
 struct Chunk {
     from: i64,
@@ -54,20 +73,22 @@ struct Chunk {
 pub(super) struct Pass<'a> {
     broker: &'a Broker,
     local: &'a LocalPartition,
-    rules: Rules,
-    overdue: bool,
+    task: Task,
+    work: Work,
     end: i64,
     keys: Keys,
+    /// Ranges of the chunk at hand that cursors need.
+    needed: Vec<(i64, i64)>,
     chunk_bytes: usize,
 }
 
 impl<'a> Pass<'a> {
-    pub(super) fn new(broker: &'a Broker, local: &'a LocalPartition, rules: Rules, work: Work) -> Self {
+    pub(super) fn new(broker: &'a Broker, local: &'a LocalPartition, task: Task, work: Work) -> Self {
         let storage = &broker.0.config.storage;
         let eighth = storage.compaction_bytes_per_second / 8;
         let chunk_bytes = if eighth == 0 { CHUNK_BYTES.1 } else { eighth.clamp(CHUNK_BYTES.0, CHUNK_BYTES.1) } as usize;
         let keys = Keys::new(storage.compaction_memory);
-        Self { broker, local, rules, overdue: work.overdue, end: work.end, keys, chunk_bytes }
+        Self { broker, local, task, work, end: work.end, keys, needed: Vec::new(), chunk_bytes }
     }
 
     pub(super) async fn run(mut self) -> Outcome {
@@ -78,8 +99,10 @@ impl<'a> Pass<'a> {
     }
 
     async fn go(&mut self) -> Result<Outcome, Error> {
-        self.learn().await?;
-        if !self.overdue && !self.is_worth_it().await? {
+        if let Task::Newest(_) = self.task {
+            self.learn().await?;
+        }
+        if !self.work.overdue && !self.is_worth_it().await? {
             return Ok(Outcome::NotWorth);
         }
         self.move_all().await
@@ -116,7 +139,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Whether half of what is there would be freed.
-    async fn is_worth_it(&self) -> Result<bool, Error> {
+    async fn is_worth_it(&mut self) -> Result<bool, Error> {
         let (mut at, mut before, mut left) = (bounds(self.local)?.log_start, 0, 0);
         let now_ms = self.broker.0.clock.wall_ms();
         while at < self.end {
@@ -129,7 +152,11 @@ impl<'a> Pass<'a> {
             self.pace(bytes_of(&chunk.batches)).await;
             at = chunk.to;
         }
-        Ok(2 * left <= before)
+        // Of a queue's log much else goes: what became of its messages is in entries too.
+        Ok(match self.task {
+            Task::Newest(_) => 2 * left <= before,
+            Task::Needed => 2 * left <= self.work.bytes(),
+        })
     }
 
     /// About how many bytes of a batch would be left.
@@ -152,7 +179,7 @@ impl<'a> Pass<'a> {
         let (mut moved, mut read) = (0, 0);
         let mut at = bounds(self.local)?.log_start;
         while at < self.end {
-            if self.broker.compaction_of(self.local).is_none() {
+            if matches!(self.task, Task::Newest(_)) && self.broker.compaction_of(self.local).is_none() {
                 return Ok(Outcome::Abandoned("its topic is not compacted any more".to_owned()));
             }
             let chunk = self.chunk(at).await?;
@@ -194,7 +221,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Whole batches from `at` on, up to the end of the pass.
-    async fn chunk(&self, at: i64) -> Result<Chunk, Error> {
+    async fn chunk(&mut self, at: i64) -> Result<Chunk, Error> {
         let bounds = bounds(self.local)?;
         let (from, end) = (at.max(bounds.log_start), self.end);
         let mut chunk = Chunk { from, to: end, batches: Vec::new() };
@@ -215,11 +242,21 @@ impl<'a> Pass<'a> {
             Step::Next
         };
         self.broker.scan(self.local, from, bounds.applied, self.chunk_bytes, take).await?;
+        if let Task::Needed = self.task {
+            let begin = chunk.batches.first().map_or(from, |first| first.base_offset);
+            let needed = self.local.raft().partition(|machine| machine.needed(begin, chunk.to));
+            self.needed = needed.ok_or(Error::UnknownPartition)?;
+        }
         Ok(chunk)
     }
 
-    /// Whether a record stays: the newest of its key, and no tombstone whose time is over. Records without a key go, as Kafka has it.
+    /// Whether a record stays: one that a cursor needs; or the newest of its key, and no tombstone whose time is over. Records
+    /// without a key go then, as Kafka has it.
     fn keeps(&self, record: &Record, horizon_ms: i64, now_ms: i64) -> bool {
+        if let Task::Needed = self.task {
+            let after = self.needed.partition_point(|(from, _)| *from <= record.offset);
+            return after.checked_sub(1).is_some_and(|place| record.offset < self.needed[place].1);
+        }
         let expired = horizon_ms != NO_HORIZON && horizon_ms <= now_ms && record.value.is_none();
         record.key.as_ref().is_some_and(|key| self.keys.is_newest(key, record.offset)) && !expired
     }
@@ -245,7 +282,10 @@ impl<'a> Pass<'a> {
             }
         };
         let horizon_ms = match batch.horizon_ms {
-            NO_HORIZON if tombstones => now_ms.saturating_add(self.rules.tombstone_ms),
+            NO_HORIZON if tombstones => match self.task {
+                Task::Newest(rules) => now_ms.saturating_add(rules.tombstone_ms),
+                Task::Needed => NO_HORIZON,
+            },
             known => known,
         };
         Ok(Some(MovedBatch { bytes, horizon_ms }))

@@ -30,6 +30,8 @@ pub struct Member {
     pub admin: String,
     /// Address for the other nodes.
     pub peer: String,
+    /// AMQP address.
+    pub amqp: String,
 }
 
 /// What happened. Its JSON form is the contract of `--plain`.
@@ -320,6 +322,7 @@ fn describe(options: &Options, home: &Path, number: u16) -> Node {
     let kafka = address(options.kafka_port, number);
     let admin = address(options.admin_port, number);
     let peer = address(options.peer_port, number);
+    let amqp = address(options.amqp_port, number);
     let seeds: Vec<String> = (1..=options.nodes).map(|other| address(options.peer_port, other)).collect();
     let seeds = if options.nodes == 1 { String::new() } else { seeds.join(",") };
     let data = home.join(format!("node-{number}"));
@@ -329,13 +332,14 @@ fn describe(options: &Options, home: &Path, number: u16) -> Node {
         ("--kafka", kafka.clone()),
         ("--admin", admin.clone()),
         ("--peer", peer.clone()),
+        ("--amqp", amqp.clone()),
         ("--seeds", seeds),
         ("--bootstrap-expect", options.nodes.to_string()),
     ];
     let mut arguments = vec!["server".to_owned(), "--parent-pipe".to_owned()];
     arguments.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
     arguments.extend(options.set.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]));
-    let member = Member { id: number.into(), pid: 0, kafka, admin: format!("http://{admin}"), peer };
+    let member = Member { id: number.into(), pid: 0, kafka, admin: format!("http://{admin}"), peer, amqp };
     Node { member, arguments, log: home.join(format!("node-{number}.log")), state: State::Down, child: None }
 }
 

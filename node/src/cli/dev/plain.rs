@@ -81,11 +81,12 @@ mod tests {
             kafka: "127.0.0.1:9092".to_owned(),
             admin: "http://127.0.0.1:9640".to_owned(),
             peer: "127.0.0.1:9740".to_owned(),
+            amqp: "127.0.0.1:5672".to_owned(),
         };
         let json = |event: &Event| serde_json::to_string(event).expect("serializes");
         assert_eq!(
             json(&Event::Ready { nodes: vec![member] }),
-            r#"{"event":"ready","nodes":[{"id":1,"pid":7,"kafka":"127.0.0.1:9092","admin":"http://127.0.0.1:9640","peer":"127.0.0.1:9740"}]}"#
+            r#"{"event":"ready","nodes":[{"id":1,"pid":7,"kafka":"127.0.0.1:9092","admin":"http://127.0.0.1:9640","peer":"127.0.0.1:9740","amqp":"127.0.0.1:5672"}]}"#
         );
         assert_eq!(json(&Event::Killed { id: 2 }), r#"{"event":"killed","id":2}"#);
         assert_eq!(json(&Event::Restarted { id: 2, pid: 9 }), r#"{"event":"restarted","id":2,"pid":9}"#);

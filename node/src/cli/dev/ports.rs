@@ -11,6 +11,7 @@ use super::Options;
 pub fn check(options: &Options) -> Result<(), String> {
     let uses = [
         ("--kafka-port", options.kafka_port),
+        ("--amqp-port", options.amqp_port),
         ("--admin-port", options.admin_port),
         ("--peer-port", options.peer_port),
     ];

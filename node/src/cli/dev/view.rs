@@ -234,6 +234,7 @@ impl Screen {
                     format!("{state:?}").to_lowercase(),
                     role.to_owned(),
                     member.kafka.clone(),
+                    member.amqp.clone(),
                     member.admin.clone(),
                     node.filter(|_| up).map_or_else(|| "-".to_owned(), |node| node.leads.to_string()),
                     bytes(folder_bytes(&self.home.join(format!("node-{id}")))),
@@ -241,7 +242,7 @@ impl Screen {
                 ]
             })
             .collect();
-        let nodes = table(["NODE", "STATE", "ROLE", "KAFKA", "ADMIN", "LEADS", "DISK", "PID"], &rows);
+        let nodes = table(["NODE", "STATE", "ROLE", "KAFKA", "AMQP", "ADMIN", "LEADS", "DISK", "PID"], &rows);
         let first = self.bootstrap.split(',').next().unwrap_or_default();
         let mut text = format!("{}\n\n{}", self.headline, indent(&nodes));
         text.push_str(&format!("\n  try:  flotilla topic produce hello -b {first}  ·  kcat -b {first} -L\n"));

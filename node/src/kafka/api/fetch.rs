@@ -17,11 +17,11 @@ use wire::kafka::{BatchHeader, ErrorCode, Uuid};
 use super::{endpoints, epoch, node, partition, topic};
 use crate::broker::{Error as BrokerError, Leader, PartitionRef, ReadRequest, ReadResult};
 use crate::kafka::Call;
-use crate::kafka::budget::Taken;
 use crate::kafka::connection::Error;
 use crate::kafka::errors::Verb;
 use crate::kafka::response::Response;
 use crate::kafka::sessions::{Key, Wanted};
+use crate::listening::Taken;
 
 /// Topic ids take the place of names (KIP-516).
 const TOPIC_IDS_FROM: i16 = 13;

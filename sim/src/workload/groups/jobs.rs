@@ -7,6 +7,7 @@ use rand::rngs::SmallRng;
 use wire::compression::Compression;
 use wire::kafka::batch::{BatchBuilder, read_batches};
 
+use super::seat::Seat;
 use crate::history::Partition;
 use crate::workload::client::Client;
 use crate::workload::produce::{PRODUCE_VERSION, outcome, request};
@@ -45,8 +46,16 @@ pub async fn produce(nodes: u32, ledger: Ledger, mut rng: SmallRng, until: Durat
     ledger.borrow_mut().groups.producers -= 1;
 }
 
+/// A member processes what there is of a partition from `next` on.
+pub async fn go_on(seat: &mut Seat, index: i32, next: &mut i64) {
+    let Ok(offsets) = read(&mut seat.client, index, *next).await else { return };
+    *next = offsets.last().map_or(*next, |last| last + 1);
+    let groups = &mut seat.ledger.borrow_mut().groups;
+    groups.consumed.entry((seat.group, index)).or_default().extend(offsets);
+}
+
 /// Offsets of a partition from `from` on, as its leader serves them.
-pub async fn read(client: &mut Client, index: i32, from: i64) -> anyhow::Result<Vec<i64>> {
+async fn read(client: &mut Client, index: i32, from: i64) -> anyhow::Result<Vec<i64>> {
     let partition = Partition { topic: JOBS.0, index };
     let leader = client.leader(partition).await?;
     let request = fetch_request(partition, from, leader.epoch).with_max_wait_ms(WAIT_MS);

@@ -181,10 +181,7 @@ impl Member {
 
     async fn read(&mut self) {
         for (index, next) in &mut self.next {
-            let Ok(offsets) = jobs::read(&mut self.seat.client, *index, *next).await else { continue };
-            *next = offsets.last().map_or(*next, |last| last + 1);
-            let groups = &mut self.seat.ledger.borrow_mut().groups;
-            groups.consumed.entry((self.who.group, *index)).or_default().extend(offsets);
+            jobs::go_on(&mut self.seat, *index, next).await;
         }
     }
 

@@ -19,7 +19,7 @@ use crate::workload::{JOBS, Ledger, now};
 
 /// FindCoordinator, OffsetCommit and OffsetFetch as they are spoken here.
 pub const FIND_VERSION: i16 = 4;
-const COMMIT_VERSION: i16 = 8;
+const COMMIT_VERSION: i16 = 9;
 const FETCH_VERSION: i16 = 8;
 /// Pause between two questions of a watcher, milliseconds.
 const WATCH_MS: std::ops::Range<u64> = 60..250;
@@ -45,8 +45,10 @@ pub enum Trouble {
 pub fn judge(code: i16) -> Result<(), Trouble> {
     match ErrorCode::from_i16(code) {
         Some(ErrorCode::None) => Ok(()),
-        Some(ErrorCode::IllegalGeneration | ErrorCode::RebalanceInProgress) => Err(Trouble::Behind),
-        Some(ErrorCode::UnknownMemberId) => Err(Trouble::Expelled),
+        Some(ErrorCode::IllegalGeneration | ErrorCode::RebalanceInProgress | ErrorCode::StaleMemberEpoch) => {
+            Err(Trouble::Behind)
+        }
+        Some(ErrorCode::UnknownMemberId | ErrorCode::FencedMemberEpoch) => Err(Trouble::Expelled),
         Some(ErrorCode::FencedInstanceId) => Err(Trouble::Fenced),
         _ => Err(Trouble::Lost),
     }

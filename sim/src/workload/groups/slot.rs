@@ -7,7 +7,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::member::{Fallen, Member};
-use super::{CALM, GIVE_UP, Group, SESSION};
+use super::{CALM, GIVE_UP, Group, Members, SESSION, modern};
 use crate::workload::{JOBS, Ledger, PAUSE, now};
 
 /// Pause between two moments of a member.
@@ -29,17 +29,51 @@ enum End {
     IsReplaced,
 }
 
+/// A member of either protocol.
+enum Life {
+    Classic(Member),
+    Modern(modern::Member),
+}
+
+impl Life {
+    async fn live(&mut self, falls: bool, commits: bool) -> Result<(), Fallen> {
+        match self {
+            Life::Classic(member) => member.live(falls, commits).await,
+            Life::Modern(member) => {
+                member.live(commits).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn wake(&mut self) {
+        match self {
+            Life::Classic(member) => member.wake().await,
+            Life::Modern(member) => member.wake().await,
+        }
+    }
+
+    async fn leave(&mut self) {
+        match self {
+            Life::Classic(member) => member.leave().await,
+            Life::Modern(member) => member.leave().await,
+        }
+    }
+}
+
 struct Slot {
     group: Group,
     number: u32,
     nodes: u32,
     ledger: Ledger,
     rng: SmallRng,
+    /// Lives so far.
+    lives: u32,
 }
 
 /// Place `number` of `group`, until the group is done.
 pub async fn run(group: Group, number: u32, nodes: u32, ledger: Ledger, rng: SmallRng) {
-    let mut slot = Slot { group, number, nodes, ledger, rng };
+    let mut slot = Slot { group, number, nodes, ledger, rng, lives: 0 };
     let mut member = slot.fresh();
     while now() < CALM {
         let (until, end) = (now() + slot.length(), slot.end());
@@ -55,9 +89,16 @@ pub async fn run(group: Group, number: u32, nodes: u32, ledger: Ledger, rng: Sma
 }
 
 impl Slot {
-    fn fresh(&self) -> Member {
-        let instance = self.group.statics.then(|| format!("{}-{}", self.group.name, self.number));
-        Member::new(self.group, instance, self.nodes, self.ledger.clone())
+    fn fresh(&mut self) -> Life {
+        self.lives += 1;
+        let (name, ledger) = (format!("{}-{}", self.group.name, self.number), self.ledger.clone());
+        match self.group.members {
+            Members::Roaming => Life::Classic(Member::new(self.group, None, self.nodes, ledger)),
+            Members::Resident => Life::Classic(Member::new(self.group, Some(name), self.nodes, ledger)),
+            Members::Modern => {
+                Life::Modern(modern::Member::new(self.group, format!("{name}-{}", self.lives), self.nodes, ledger))
+            }
+        }
     }
 
     fn length(&mut self) -> Duration {
@@ -70,13 +111,13 @@ impl Slot {
             0..3 => End::Leaves,
             3..5 => End::Dies,
             5..8 => End::StandsStill,
-            _ if self.group.statics => End::IsReplaced,
+            _ if self.group.members == Members::Resident => End::IsReplaced,
             _ => End::StandsStill,
         }
     }
 
     /// One life of a member, which may be the first of several.
-    async fn live(&mut self, member: &mut Member, until: Duration) {
+    async fn live(&mut self, member: &mut Life, until: Duration) {
         let falls = self.rng.random_range(0..FALLS_EVERY) == 0 && now() < CALM;
         while now() < until {
             let commits = self.rng.random_range(0..COMMITS_EVERY) == 0;
@@ -89,7 +130,7 @@ impl Slot {
     }
 
     /// Ends a life; who goes on in its place.
-    async fn finish(&mut self, mut member: Member, end: End) -> Member {
+    async fn finish(&mut self, mut member: Life, end: End) -> Life {
         match end {
             End::Leaves => {
                 member.leave().await;
@@ -112,7 +153,7 @@ impl Slot {
     }
 
     /// Lives on until the group has committed everything, or never will.
-    async fn last(&mut self, mut member: Member) {
+    async fn last(&mut self, mut member: Life) {
         loop {
             self.live(&mut member, now() + PAUSE).await;
             let settled = self.ledger.borrow_mut().groups.settle(now(), self.group.name, JOBS.1);

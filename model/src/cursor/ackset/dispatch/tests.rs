@@ -44,6 +44,24 @@ fn commit(dispatch: &mut Dispatch, cursor: &mut AckSet, now: i64, offset: i64, v
 const AGAIN: Verdict = Verdict::Release { counted: true, delay_ms: None };
 
 #[test]
+fn what_is_too_much_is_the_least_important_and_oldest_that_nobody_has() {
+    let high = Fact { offset: 1, priority: Some(5), ..Fact::default() };
+    let late = Fact { offset: 2, not_before: Some(1_000), ..Fact::default() };
+    let cursor = published(6, &[high, late]);
+    let mut dispatch = consumers(&[(ONE, 2)]);
+    assert_eq!(deliver(&mut dispatch, &cursor, 0), [(1, 1), (1, 0)]);
+    assert_eq!((dispatch.holder(0), dispatch.held(ONE)), (Some(ONE), vec![0, 1]));
+    assert_eq!(dispatch.surplus(&cursor, 0, 2), Ranges::of([(3, 5)]));
+    assert_eq!(dispatch.surplus(&cursor, 0, 9), Ranges::of([(5, 6)]));
+    assert_eq!((dispatch.taken(), dispatch.taken_count()), (Ranges::of([(0, 2), (3, 6)]), 5));
+    assert!(dispatch.is_taken(5) && !dispatch.is_taken(2));
+    dispatch.set_credit(ONE, 9);
+    assert_eq!(deliver(&mut dispatch, &cursor, 0), []);
+    dispatch.applied([(3, 6)]);
+    assert_eq!(deliver(&mut dispatch, &cursor, 0), [(1, 3), (1, 4), (1, 5)]);
+}
+
+#[test]
 fn consumers_with_credit_take_turns() {
     let cursor = published(100, &[]);
     let mut dispatch = consumers(&[(ONE, 3), (TWO, 1), (ConsumerId(9), 2)]);

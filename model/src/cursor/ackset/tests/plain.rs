@@ -296,7 +296,7 @@ fn compare(run: &Run, plain: &Plain, now: i64) {
         assert_eq!(cursor.sendings(target).collect::<Vec<_>>(), want);
     }
     assert_eq!(sendings, BTreeMap::new());
-    let pinned: Vec<i64> = cursor.pinned(i64::MAX).flat_map(|(from, to)| from..to).collect();
+    let pinned: Vec<i64> = cursor.pinned(0, i64::MAX).flat_map(|(from, to)| from..to).collect();
     let open = plain.messages.iter().filter(|(_, message)| !message.settled).map(|(offset, _)| *offset);
     assert_eq!(pinned, open.collect::<Vec<_>>());
 }

@@ -1,0 +1,121 @@
+//! Exchanges, queues and bindings.
+
+use axum::Json;
+use axum::extract::State;
+use model::controller::topology::DEFAULT_VHOST;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::operations::Nothing;
+use super::problem::{InBody, InPath, Problem};
+use crate::broker::{BindingReport, Broker, ExchangeDeclaration, ExchangeReport, QueueDeclaration, QueueReport};
+
+/// What else is said of something to be deleted.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deletion {
+    /// Its virtual host; `/` if none is named.
+    vhost: Option<String>,
+    /// Of an exchange: only if it has no bindings.
+    if_unused: bool,
+}
+
+impl Deletion {
+    fn vhost(&self) -> &str {
+        self.vhost.as_deref().unwrap_or(DEFAULT_VHOST)
+    }
+}
+
+/// The queues
+#[utoipa::path(get, path = "/v1/queues", tag = "queues", responses((status = 200, description = "By name", body = Vec<QueueReport>)))]
+pub async fn queues(State(broker): State<Broker>) -> Json<Vec<QueueReport>> {
+    Json(broker.queue_reports())
+}
+
+/// Declares a queue; one that is there already and is the same is no problem
+#[utoipa::path(post, path = "/v1/queues", tag = "queues", request_body = QueueDeclaration,
+    responses((status = 200, description = "It is there", body = QueueReport),
+        (status = "default", description = "It is refused, or is there with other arguments", body = Problem, content_type = "application/problem+json")))]
+pub async fn declare_queue(
+    State(broker): State<Broker>,
+    InBody(wanted): InBody<QueueDeclaration>,
+) -> Result<Json<QueueReport>, Problem> {
+    Ok(Json(broker.declare_wanted_queue(wanted).await?))
+}
+
+/// Deletes a queue with its messages and bindings
+#[utoipa::path(delete, path = "/v1/queues/{queue}", tag = "queues", params(("queue" = String, Path, description = "Its name")),
+    request_body = Deletion,
+    responses((status = 200, description = "It is gone", body = Nothing),
+        (status = "default", description = "There is none", body = Problem, content_type = "application/problem+json")))]
+pub async fn delete_queue(
+    State(broker): State<Broker>,
+    InPath(queue): InPath<String>,
+    InBody(deletion): InBody<Deletion>,
+) -> Result<Json<Nothing>, Problem> {
+    broker.delete_queue(deletion.vhost(), &queue).await?;
+    Ok(Json(Nothing {}))
+}
+
+/// The exchanges
+#[utoipa::path(get, path = "/v1/exchanges", tag = "queues", responses((status = 200, description = "By name", body = Vec<ExchangeReport>)))]
+pub async fn exchanges(State(broker): State<Broker>) -> Json<Vec<ExchangeReport>> {
+    Json(broker.exchange_reports())
+}
+
+/// Declares an exchange; one that is there already and is the same is no problem
+#[utoipa::path(post, path = "/v1/exchanges", tag = "queues", request_body = ExchangeDeclaration,
+    responses((status = 200, description = "It is there", body = ExchangeReport),
+        (status = "default", description = "It is refused, or is there with other arguments", body = Problem, content_type = "application/problem+json")))]
+pub async fn declare_exchange(
+    State(broker): State<Broker>,
+    InBody(wanted): InBody<ExchangeDeclaration>,
+) -> Result<Json<ExchangeReport>, Problem> {
+    Ok(Json(broker.declare_wanted_exchange(wanted).await?))
+}
+
+/// Deletes an exchange with its bindings
+#[utoipa::path(delete, path = "/v1/exchanges/{exchange}", tag = "queues", params(("exchange" = String, Path, description = "Its name")),
+    request_body = Deletion,
+    responses((status = 200, description = "It is gone", body = Nothing),
+        (status = "default", description = "There is none, or it is in use", body = Problem, content_type = "application/problem+json")))]
+pub async fn delete_exchange(
+    State(broker): State<Broker>,
+    InPath(exchange): InPath<String>,
+    InBody(deletion): InBody<Deletion>,
+) -> Result<Json<Nothing>, Problem> {
+    broker.delete_exchange(deletion.vhost(), &exchange, deletion.if_unused).await?;
+    Ok(Json(Nothing {}))
+}
+
+/// The bindings
+#[utoipa::path(get, path = "/v1/bindings", tag = "queues", responses((status = 200, description = "By exchange and key", body = Vec<BindingReport>)))]
+pub async fn bindings(State(broker): State<Broker>) -> Json<Vec<BindingReport>> {
+    Json(broker.binding_reports())
+}
+
+/// Binds a queue or an exchange to an exchange
+#[utoipa::path(post, path = "/v1/bindings", tag = "queues", request_body = BindingReport,
+    responses((status = 200, description = "It is bound", body = Nothing),
+        (status = "default", description = "One of both is not there", body = Problem, content_type = "application/problem+json")))]
+pub async fn bind(
+    State(broker): State<Broker>,
+    InBody(wanted): InBody<BindingReport>,
+) -> Result<Json<Nothing>, Problem> {
+    let vhost = wanted.vhost.clone();
+    broker.bind(&vhost, wanted.into()).await?;
+    Ok(Json(Nothing {}))
+}
+
+/// Removes a binding; that it is not there is no problem
+#[utoipa::path(delete, path = "/v1/bindings", tag = "queues", request_body = BindingReport,
+    responses((status = 200, description = "It is not bound", body = Nothing),
+        (status = "default", description = "It is refused", body = Problem, content_type = "application/problem+json")))]
+pub async fn unbind(
+    State(broker): State<Broker>,
+    InBody(wanted): InBody<BindingReport>,
+) -> Result<Json<Nothing>, Problem> {
+    let vhost = wanted.vhost.clone();
+    broker.unbind(&vhost, wanted.into()).await?;
+    Ok(Json(Nothing {}))
+}

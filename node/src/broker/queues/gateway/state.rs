@@ -1,0 +1,421 @@
+//! What a link to a queue remembers: consumers and what they hold, what became of messages, what waits to be published.
+//! Invariant: a settlement is forgotten when it is reported committed, and not before; what is told twice is told in the same words.
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use model::NodeId;
+use model::cursor::ackset::Verdict;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::consumer::UNREAD_MAX;
+use crate::broker::queues::types::{
+    CREDIT_MAX, ConsumeError, ConsumerSpec, Delivered, Message, PublishError, QueueEvent,
+};
+use crate::peer::queues::{Attachment, Attendant, Item, Settled, Unattended};
+
+/// Bytes that wait to be published on one link.
+const PUBLISH_BYTES_MAX: usize = 64 << 20;
+/// Bytes and messages of one publish.
+const BATCH_BYTES: usize = 1 << 20;
+const BATCH_MESSAGES: usize = 512;
+/// Settlements of one request.
+const SETTLED_MAX: usize = 4_096;
+
+/// A message that is not confirmed.
+pub(super) struct Waiting {
+    pub(super) message: Message,
+    pub(super) since: Instant,
+    pub(super) told: oneshot::Sender<Result<(), PublishError>>,
+}
+
+/// What a get is told: a message and how many are left, or that there is none.
+pub(super) type GotOne = Result<Option<(Delivered, u64)>, ConsumeError>;
+
+/// What a consumer holds.
+struct Held {
+    failures: u32,
+    /// Which delivery: the same message may come again before the last settlement of it is reported.
+    serial: u64,
+    settled: bool,
+}
+
+/// A settlement, and which delivery it is of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) settled: Settled,
+    serial: u64,
+}
+
+struct Consumer {
+    credit: u32,
+    priority: i32,
+    exclusive: bool,
+    gets: bool,
+    held: BTreeMap<i64, Held>,
+    paused: bool,
+    unread: Arc<AtomicUsize>,
+    events: mpsc::UnboundedSender<QueueEvent>,
+    joined: Option<oneshot::Sender<Result<(), ConsumeError>>>,
+}
+
+/// See the file header.
+#[derive(Default)]
+pub(super) struct State {
+    consumers: BTreeMap<u64, Consumer>,
+    last_consumer: u64,
+    last_serial: u64,
+    /// Whom the leader has to be told of, and who is gone.
+    changed: BTreeSet<u64>,
+    gone: BTreeSet<u64>,
+    settling: VecDeque<Pending>,
+    /// Of the settlements that are not reported committed, those that give messages back: nobody gets one before.
+    giving_back: usize,
+    publishes: VecDeque<Waiting>,
+    publish_bytes: usize,
+    gets: VecDeque<(u64, oneshot::Sender<GotOne>)>,
+    attached: Option<(NodeId, u64)>,
+    attachments: u64,
+    pushes: u64,
+    /// Why there is nothing to come any more.
+    over: Option<String>,
+}
+
+impl State {
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
+    /// Whether anybody consumes or settles, or has just gone: then it has to know who leads.
+    pub(super) fn is_needed(&self) -> bool {
+        let nobody = self.consumers.is_empty() && self.gone.is_empty();
+        !nobody || !self.settling.is_empty() || !self.gets.is_empty()
+    }
+
+    /// Whether something waits to be told.
+    pub(super) fn is_waiting(&self) -> bool {
+        let told = self.changed.is_empty() && self.gone.is_empty() && self.settling.is_empty() && self.gets.is_empty();
+        !told || !self.publishes.is_empty() || (self.attached.is_none() && !self.consumers.is_empty())
+    }
+
+    pub(super) fn attached(&self) -> Option<(NodeId, u64)> {
+        self.attached
+    }
+
+    /// Begins a new attachment to this leader in this term: all that there is has to be told.
+    pub(super) fn attach(&mut self, leader: (NodeId, u64)) {
+        self.attached = Some(leader);
+        self.attachments += 1;
+        self.pushes = 0;
+        self.changed.clear();
+        self.gone.clear();
+    }
+
+    /// The leader does not listen: it is told all anew, or another one is.
+    pub(super) fn detach(&mut self, attachment: u64) {
+        if self.attachments == attachment {
+            self.attached = None;
+        }
+    }
+
+    pub(super) fn attachment(&self, session: u64) -> Attachment {
+        Attachment { session, number: self.attachments }
+    }
+
+    /// A new consumer; its number.
+    pub(super) fn join(
+        &mut self,
+        spec: &ConsumerSpec,
+        events: mpsc::UnboundedSender<QueueEvent>,
+        joined: oneshot::Sender<Result<(), ConsumeError>>,
+    ) -> (u64, Arc<AtomicUsize>) {
+        let number = self.add(spec, false, events, Some(joined));
+        self.changed.insert(number);
+        (number, self.consumers[&number].unread.clone())
+    }
+
+    /// Somebody asks for one message; who holds it.
+    pub(super) fn get(&mut self, told: oneshot::Sender<GotOne>) -> u64 {
+        let spec = ConsumerSpec { credit: 0, priority: 0, exclusive: false, tag_for_humans: String::new() };
+        let number = self.add(&spec, true, mpsc::unbounded_channel().0, None);
+        self.gets.push_back((number, told));
+        number
+    }
+
+    fn add(
+        &mut self,
+        spec: &ConsumerSpec,
+        gets: bool,
+        events: mpsc::UnboundedSender<QueueEvent>,
+        joined: Option<oneshot::Sender<Result<(), ConsumeError>>>,
+    ) -> u64 {
+        self.last_consumer += 1;
+        let consumer = Consumer {
+            credit: spec.credit.min(CREDIT_MAX),
+            priority: spec.priority,
+            exclusive: spec.exclusive,
+            gets,
+            held: BTreeMap::new(),
+            paused: false,
+            unread: Arc::default(),
+            events,
+            joined,
+        };
+        self.consumers.insert(self.last_consumer, consumer);
+        self.last_consumer
+    }
+
+    pub(super) fn set_credit(&mut self, number: u64, credit: u32) {
+        if let Some(consumer) = self.consumers.get_mut(&number) {
+            consumer.credit = credit.min(CREDIT_MAX);
+            self.changed.insert(number);
+        }
+    }
+
+    /// It gets nothing more and counts as nobody; what it holds it still settles.
+    pub(super) fn retire(&mut self, number: u64) {
+        if let Some(consumer) = self.consumers.get_mut(&number) {
+            (consumer.credit, consumer.exclusive, consumer.gets) = (0, false, true);
+            self.changed.insert(number);
+        }
+    }
+
+    /// It has room again.
+    pub(super) fn resume(&mut self, number: u64) {
+        if let Some(consumer) = self.consumers.get_mut(&number)
+            && std::mem::replace(&mut consumer.paused, false)
+        {
+            self.changed.insert(number);
+        }
+    }
+
+    pub(super) fn leave(&mut self, number: u64) {
+        self.changed.remove(&number);
+        if self.consumers.remove(&number).is_some() && !self.is_over() {
+            self.gone.insert(number);
+        }
+        self.gets.retain(|(consumer, _)| *consumer != number);
+    }
+
+    pub(super) fn settle(&mut self, number: u64, offset: i64, verdict: Verdict) {
+        let Some(consumer) = self.consumers.get_mut(&number) else { return };
+        let Some(held) = consumer.held.get_mut(&offset).filter(|held| !held.settled) else { return };
+        held.settled = true;
+        let settled = Settled { consumer: number, offset, failures: held.failures, verdict };
+        if self.over.is_none() {
+            self.giving_back += usize::from(gives_back(verdict));
+            self.settling.push_back(Pending { settled, serial: held.serial });
+        }
+    }
+
+    /// Queues a message.
+    pub(super) fn publish(&mut self, waiting: Waiting) -> Result<(), PublishError> {
+        if self.is_over() {
+            return Err(PublishError::NotFound);
+        }
+        let bytes = waiting.message.batch.len();
+        if self.publish_bytes > 0 && self.publish_bytes + bytes > PUBLISH_BYTES_MAX {
+            return Err(PublishError::Unavailable("too much waits to be published to this queue".to_owned()));
+        }
+        self.publish_bytes += bytes;
+        self.publishes.push_back(waiting);
+        Ok(())
+    }
+
+    /// Messages that wait for longer than `max`: they are the first.
+    pub(super) fn take_expired(&mut self, now: Instant, max: std::time::Duration) -> Vec<Waiting> {
+        let late = self.publishes.iter().take_while(|waiting| now.duration_since(waiting.since) >= max).count();
+        let late: Vec<Waiting> = self.publishes.drain(..late).collect();
+        self.publish_bytes -= late.iter().map(|waiting| waiting.message.batch.len()).sum::<usize>();
+        late
+    }
+
+    /// The next messages to publish.
+    pub(super) fn take_publishes(&mut self) -> Vec<Waiting> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while let Some(next) = self.publishes.front() {
+            bytes += next.message.batch.len();
+            if !taken.is_empty() && (bytes > BATCH_BYTES || taken.len() >= BATCH_MESSAGES) {
+                break;
+            }
+            taken.extend(self.publishes.pop_front());
+        }
+        self.publish_bytes -= taken.iter().map(|waiting| waiting.message.batch.len()).sum::<usize>();
+        taken
+    }
+
+    /// These were not appended: they come first again, in their order.
+    pub(super) fn publish_again(&mut self, again: Vec<Waiting>) {
+        for waiting in again.into_iter().rev() {
+            self.publish_bytes += waiting.message.batch.len();
+            self.publishes.push_front(waiting);
+        }
+    }
+
+    /// The next settlements to tell.
+    pub(super) fn take_settlements(&mut self) -> Vec<Pending> {
+        let count = self.settling.len().min(SETTLED_MAX);
+        self.settling.drain(..count).collect()
+    }
+
+    /// These may not be committed: told again, before the others.
+    pub(super) fn settle_again(&mut self, again: Vec<Pending>) {
+        again.into_iter().rev().for_each(|pending| self.settling.push_front(pending));
+    }
+
+    /// These are committed.
+    pub(super) fn settled(&mut self, done: &[Pending]) {
+        for Pending { settled, serial } in done {
+            self.giving_back = self.giving_back.saturating_sub(usize::from(gives_back(settled.verdict)));
+            let held = self.consumers.get_mut(&settled.consumer).map(|consumer| &mut consumer.held);
+            if let Some(held) = held
+                && held.get(&settled.offset).is_some_and(|held| held.serial == *serial)
+            {
+                held.remove(&settled.offset);
+            }
+        }
+    }
+
+    /// Who asks for a message; nobody while messages are on their way back to their places.
+    pub(super) fn take_gets(&mut self) -> Vec<(u64, oneshot::Sender<GotOne>)> {
+        if self.giving_back > 0 { Vec::new() } else { self.gets.drain(..).collect() }
+    }
+
+    pub(super) fn get_again(&mut self, number: u64, told: oneshot::Sender<GotOne>) {
+        if self.consumers.contains_key(&number) {
+            self.gets.push_back((number, told));
+        }
+    }
+
+    /// Everybody, with what they hold.
+    pub(super) fn everybody(&self) -> Vec<Attendant> {
+        self.consumers.iter().map(|(number, consumer)| consumer.attendant(*number, true)).collect()
+    }
+
+    /// Who has changed, and who is gone: once its leader was told what became of all that it held, or it would give that to others.
+    pub(super) fn take_changes(&mut self) -> (Vec<Attendant>, Vec<u64>) {
+        let changed = std::mem::take(&mut self.changed);
+        let attendant = |number| Some(self.consumers.get(&number)?.attendant(number, false));
+        let settling: BTreeSet<u64> = self.settling.iter().map(|pending| pending.settled.consumer).collect();
+        let gone = self.gone.extract_if(.., |number| !settling.contains(number)).collect();
+        (changed.into_iter().filter_map(attendant).collect(), gone)
+    }
+
+    /// The leader has heard of these, but for the refused.
+    pub(super) fn attended(&mut self, told: &[u64], refused: &[(u64, Unattended)]) {
+        for (number, Unattended::Exclusive) in refused {
+            if let Some(mut consumer) = self.consumers.remove(number) {
+                consumer.tell(Err(ConsumeError::Exclusive));
+                let _gone = consumer.events.send(QueueEvent::Cancelled("another consumer is exclusive".to_owned()));
+            }
+        }
+        for number in told {
+            if let Some(consumer) = self.consumers.get_mut(number) {
+                consumer.tell(Ok(()));
+            }
+        }
+    }
+
+    /// A push of the leader: whether it is of this attachment.
+    pub(super) fn deliver(&mut self, attachment: Attachment, push: u64, items: &[Item], parts: &[Bytes]) -> bool {
+        if self.attached.is_none() || attachment.number != self.attachments || self.is_over() {
+            return false;
+        }
+        if push <= self.pushes {
+            return true;
+        }
+        self.pushes = push;
+        let mut events: BTreeMap<u64, Vec<Delivered>> = BTreeMap::new();
+        for item in items {
+            if let Some(delivered) = parts.get(item.part as usize).and_then(|record| self.hold(item, record)) {
+                events.entry(item.consumer).or_default().push(delivered);
+            }
+        }
+        for (number, delivered) in events {
+            let Some(consumer) = self.consumers.get_mut(&number) else { continue };
+            let bytes: usize = delivered.iter().map(|message| message.record.len()).sum();
+            let unread = consumer.unread.fetch_add(bytes, Ordering::AcqRel) + bytes;
+            let _gone = consumer.events.send(QueueEvent::Delivered(delivered));
+            if unread > UNREAD_MAX && !std::mem::replace(&mut consumer.paused, true) {
+                self.changed.insert(number);
+            }
+        }
+        true
+    }
+
+    /// A consumer has a message now.
+    pub(super) fn hold(&mut self, item: &Item, record: &Bytes) -> Option<Delivered> {
+        let consumer = self.consumers.get_mut(&item.consumer)?;
+        self.last_serial += 1;
+        let held = Held { failures: item.failures, serial: self.last_serial, settled: false };
+        consumer.held.insert(item.offset, held);
+        let Item { offset, failures, redelivered, .. } = *item;
+        Some(Delivered { offset, failures, redelivered, record: record.clone() })
+    }
+
+    /// The queue is gone: everybody is told, and nothing is done any more.
+    pub(super) fn end(&mut self, why: &str) {
+        self.over = Some(why.to_owned());
+        for consumer in self.consumers.values_mut() {
+            consumer.tell(Err(ConsumeError::NotFound));
+            let _gone = consumer.events.send(QueueEvent::Cancelled(why.to_owned()));
+        }
+        for waiting in self.publishes.drain(..) {
+            let _gone = waiting.told.send(Err(PublishError::NotFound));
+        }
+        for (_, told) in self.gets.drain(..) {
+            let _gone = told.send(Err(ConsumeError::NotFound));
+        }
+        self.settling.clear();
+        self.giving_back = 0;
+    }
+}
+
+fn gives_back(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Release { .. })
+}
+
+impl Consumer {
+    fn attendant(&self, consumer: u64, with_holds: bool) -> Attendant {
+        let credit = if self.paused { 0 } else { self.credit };
+        let (priority, exclusive, gets) = (self.priority, self.exclusive, self.gets);
+        let held = self.held.keys().filter(|_| with_holds);
+        let mut holds: Vec<(i64, i64)> = Vec::new();
+        for offset in held {
+            match holds.last_mut() {
+                Some((_, end)) if *end == *offset => *end += 1,
+                _ => holds.push((*offset, *offset + 1)),
+            }
+        }
+        Attendant { consumer, credit, priority, exclusive, gets, holds }
+    }
+
+    fn tell(&mut self, joined: Result<(), ConsumeError>) {
+        if let Some(told) = self.joined.take() {
+            let _gone = told.send(joined);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_settles_and_goes_is_gone_when_that_is_told() {
+        let mut state = State::default();
+        state.attach((NodeId(1), 1));
+        let spec = ConsumerSpec { credit: 1, priority: 0, exclusive: false, tag_for_humans: String::new() };
+        let (number, _unread) = state.join(&spec, mpsc::unbounded_channel().0, oneshot::channel().0);
+        assert_eq!(state.take_changes().0.len(), 1);
+        let item = Item { consumer: number, offset: 7, failures: 0, redelivered: false, part: 0 };
+        assert!(state.hold(&item, &Bytes::new()).is_some());
+        state.settle(number, 7, Verdict::Accept);
+        state.leave(number);
+        assert!(state.take_changes().1.is_empty());
+        assert_eq!(state.take_settlements().len(), 1);
+        assert_eq!(state.take_changes().1, [number]);
+    }
+}

@@ -1,0 +1,419 @@
+//! The leader of one queue: opens its cursor, gives messages to consumers, and orders what became of them, all that waits in one turn
+//! as one entry. Keeps time: expiry, due messages, deliveries that nobody settles. Lives as long as the replica; acts while that leads.
+//! Bounded: visits by `VISITS_MAX`, deliveries by credit. Never decides what a message is: that is the replicated cursor's to say.
+pub(super) mod append;
+mod handle;
+mod letters;
+mod orders;
+mod push;
+mod soft;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use model::NodeId;
+use model::controller::topology::Overflow;
+use model::cursor::CursorCommand;
+use model::cursor::ackset::{AckSet, Command, Reason, Verdict};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+pub(super) use self::handle::{CURSOR, Handle, Visit};
+use self::handle::{Teller, VISITS_MAX};
+use self::letters::Round;
+use self::orders::{After, Decided, Flight, Orders};
+use self::push::Pushed;
+use self::soft::{Now, Soft};
+use crate::broker::Broker;
+use crate::peer::queues::{Heard, Settled};
+
+/// A new leader lets gateways claim what their consumers hold for so long, before it delivers what may be held.
+const GRACE: Duration = Duration::from_secs(1);
+/// How often the lives of other gateways are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Messages that one turn sends to dead letters or releases.
+const TURN_MAX: usize = 4_096;
+/// A delivery is its consumer's so long, if the queue says nothing: RabbitMQ's time.
+const CONSUMER_TIMEOUT_MS: i64 = 30 * 60 * 1_000;
+/// After a proposal that failed.
+const AGAIN: Duration = Duration::from_millis(50);
+/// Between two rounds of dead letters that did not arrive.
+const LETTERS_PAUSE: Duration = Duration::from_millis(200);
+
+/// The loop.
+pub(super) struct Leader {
+    broker: Broker,
+    handle: Arc<Handle>,
+    /// The Raft term that `soft` is of.
+    term: u64,
+    /// Leads in that term now, and knows all that was committed.
+    leads: bool,
+    soft: Soft,
+    moments: Moments,
+    orders: Orders,
+    flight: Option<Flight>,
+    pushes: FuturesUnordered<BoxFuture<'static, Pushed>>,
+    letters: Option<BoxFuture<'static, Round>>,
+    /// It had consumers in this term.
+    had_consumers: bool,
+    /// It is being deleted.
+    ending: bool,
+}
+
+/// When something was done, or is to be done.
+struct Moments {
+    /// Until then gateways may claim what their consumers hold.
+    grace: Instant,
+    /// Nothing is proposed, and no letter is sent, before.
+    propose_at: Instant,
+    letters_at: Instant,
+    /// When the lives of gateways were looked at.
+    looked: Instant,
+    /// When somebody used the queue.
+    used: Instant,
+}
+
+/// What woke the loop.
+enum Woken {
+    Turn,
+    Ended,
+}
+
+impl Leader {
+    /// The leader behind `handle`.
+    pub(super) fn new(broker: Broker, handle: Arc<Handle>) -> Self {
+        let now = Instant::now();
+        Self {
+            broker,
+            handle,
+            term: 0,
+            leads: false,
+            soft: Soft::new(0, false),
+            moments: Moments { grace: now, propose_at: now, letters_at: now, looked: now, used: now },
+            orders: Orders::default(),
+            flight: None,
+            pushes: FuturesUnordered::new(),
+            letters: None,
+            had_consumers: false,
+            ending: false,
+        }
+    }
+
+    /// Serves until the raft is gone.
+    pub(super) async fn run(mut self, mut visits: mpsc::Receiver<Visit>) {
+        let raft = self.handle.local.raft().clone();
+        let (mut status, mut applied) = (raft.status(), raft.applied());
+        loop {
+            self.follow_role();
+            self.turn();
+            let next = self.next();
+            let woken = tokio::select! {
+                biased;
+                changed = status.changed() => if changed.is_err() { Woken::Ended } else { Woken::Turn },
+                decided = orders::decided(&mut self.flight) => { self.decided(decided); Woken::Turn }
+                Some(pushed) = self.pushes.next() => { self.pushed(pushed); Woken::Turn }
+                round = letters::ended(&mut self.letters) => { self.sent(round); Woken::Turn }
+                visit = visits.recv() => match visit {
+                    Some(visit) => { self.welcome(visit, &mut visits); Woken::Turn }
+                    None => Woken::Ended,
+                },
+                changed = applied.changed(), if self.handle.local.role().leads => if changed.is_err() { Woken::Ended } else { Woken::Turn },
+                () = sleep_until(next.unwrap_or(self.moments.used)), if next.is_some() => Woken::Turn,
+            };
+            if matches!(woken, Woken::Ended) {
+                return self.let_go();
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let steady = self.broker.clock().monotonic().as_millis();
+        Now { wall: self.broker.clock().wall_ms(), steady: i64::try_from(steady).unwrap_or(i64::MAX) }
+    }
+
+    fn deadline(&self, now: Now) -> i64 {
+        let timeout = self.handle.queue.spec.arguments.consumer_timeout_ms.unwrap_or(CONSUMER_TIMEOUT_MS);
+        now.steady.saturating_add(timeout)
+    }
+
+    fn is_open(&self) -> bool {
+        self.handle.open.load(Ordering::Relaxed)
+    }
+
+    /// Takes over when this node leads and knows all that was committed. What it knew stays while the term does.
+    fn follow_role(&mut self) {
+        let raft = self.handle.local.raft();
+        let leads = raft.knows_end();
+        let term = raft.status_now().term;
+        if leads && term != self.term {
+            self.let_go();
+            (self.term, self.leads) = (term, true);
+            self.take_over();
+        }
+        self.leads = leads && term == self.term;
+        if !self.leads {
+            self.handle.open.store(false, Ordering::Release);
+        } else if !self.is_open() && self.flight.is_none() && self.orders.is_empty() {
+            self.open();
+        }
+    }
+
+    fn take_over(&mut self) {
+        let old_below = self.handle.local.raft().partition(|machine| machine.high_watermark()).unwrap_or(0);
+        self.soft = Soft::new(old_below, self.handle.queue.spec.arguments.single_active_consumer);
+        let now = Instant::now();
+        (self.moments.grace, self.moments.looked, self.moments.used) = (now + GRACE, now, now);
+        (self.had_consumers, self.ending) = (false, false);
+    }
+
+    /// Opens the cursor, unless it is open and has these rules.
+    fn open(&mut self) {
+        let config = self.handle.queue.spec.arguments.cursor();
+        if self.handle.cursor(|cursor| *cursor.config() == config) == Some(true) {
+            self.handle.open.store(true, Ordering::Release);
+        } else {
+            self.orders.add(CursorCommand::Open { cursor: CURSOR, config }, After::Nothing);
+        }
+    }
+
+    /// Sends away all who wait.
+    fn let_go(&mut self) {
+        self.handle.open.store(false, Ordering::Release);
+        std::mem::take(&mut self.orders).refuse();
+        if let Some(flight) = self.flight.take() {
+            flight.refuse();
+        }
+        (self.pushes, self.letters) = (FuturesUnordered::new(), None);
+    }
+
+    /// Takes a visit and those behind it.
+    fn welcome(&mut self, first: Visit, visits: &mut mpsc::Receiver<Visit>) {
+        self.take(first);
+        for _ in 0..VISITS_MAX {
+            let Ok(next) = visits.try_recv() else { return };
+            self.take(next);
+        }
+    }
+
+    fn take(&mut self, visit: Visit) {
+        if !self.leads || !self.is_open() {
+            return visit.refuse();
+        }
+        let (now, handle) = (self.now(), self.handle.clone());
+        let deadline = self.deadline(now);
+        self.moments.used = Instant::now();
+        match visit {
+            Visit::Attend { from, attachment, consumers, gone, told } => {
+                let soft = &mut self.soft;
+                let attended = handle.cursor(|cursor| soft.attend(cursor, from, attachment, &consumers, deadline));
+                soft.gone(from, gone);
+                let _gone = told.send(attended.flatten().map_or(Heard::NotHere, Heard::Attended));
+            }
+            Visit::Settle { from, settled, told } => self.settle(from, &settled, now, told),
+            Visit::Get { told, .. } if self.holds_back() => drop(told.send(Heard::NotHere)),
+            Visit::Get { from, attachment, consumer, told } => {
+                let soft = &mut self.soft;
+                let got = handle.cursor(|cursor| {
+                    let got = soft.get(cursor, from, (attachment, consumer), (now, deadline))?;
+                    Some(got.map(|outgoing| (push::item(&outgoing, 0), soft.counts(cursor).ready)))
+                });
+                let _gone = told.send(got.flatten().map_or(Heard::NotHere, Heard::Got));
+            }
+            Visit::Missing(offsets) => {
+                offsets.into_iter().for_each(|offset| self.orders.settle(offset, Verdict::Accept))
+            }
+            Visit::Purge(told) => self.orders.purge(told),
+            Visit::Count(told) => {
+                let counts = handle.cursor(|cursor| self.soft.counts(cursor)).unwrap_or_default();
+                let _gone = told.send(Heard::Counted(counts));
+            }
+        }
+    }
+
+    fn settle(&mut self, from: NodeId, settled: &[Settled], now: Now, told: Teller) {
+        let (soft, orders, handle) = (&mut self.soft, &mut self.orders, &self.handle);
+        let before = orders.settlements();
+        handle.cursor(|cursor| {
+            for one in settled {
+                if let Some(verdict) = soft.settle(cursor, from, one, now) {
+                    orders.settle(one.offset, verdict);
+                }
+            }
+        });
+        // What was told before may be on its way: who tells it again waits for that too.
+        match &mut self.flight {
+            _ if self.orders.settlements() > before => self.orders.tell(told),
+            Some(flight) => flight.tell(told),
+            None => self.orders.tell(told),
+        }
+    }
+
+    /// What an earlier leader delivered may be with consumers that did not say so yet.
+    fn holds_back(&self) -> bool {
+        Instant::now() < self.moments.grace && self.handle.cursor(|cursor| self.soft.has_old(cursor)) == Some(true)
+    }
+
+    /// Does what follows from the cursor and the time.
+    fn turn(&mut self) {
+        if self.leads && self.is_open() {
+            let (now, handle) = (self.now(), self.handle.clone());
+            handle.cursor(|cursor| self.keep_time(cursor, now));
+            if let Some(max) = handle.length_max()
+                && handle.queue.spec.arguments.overflow == Overflow::DropHead
+            {
+                handle.cursor(|cursor| self.keep_length(cursor, now, max));
+            }
+            if !self.holds_back() && !self.gives_back() {
+                let deadline = self.deadline(now);
+                handle.cursor(|cursor| self.soft.deliver(cursor, now, deadline));
+            }
+            self.push();
+            self.look();
+            self.send_letters();
+            handle.unacked.store(self.soft.dispatch().taken_count(), Ordering::Relaxed);
+        }
+        self.propose();
+    }
+
+    fn keep_time(&mut self, cursor: &AckSet, now: Now) {
+        let late: Vec<i64> = orders::offsets(&self.soft.overdue(now, TURN_MAX));
+        let again = Verdict::Release { counted: true, delay_ms: None };
+        late.into_iter().for_each(|offset| self.orders.settle(offset, again));
+        if cursor.next_expiry().is_some_and(|time| time <= now.wall)
+            && !self.is_settling(|verdict| verdict == Verdict::Expire)
+        {
+            let over = self.soft.dispatch().expired(cursor, now.wall, TURN_MAX);
+            orders::offsets(&over).into_iter().for_each(|offset| self.orders.settle(offset, Verdict::Expire));
+        }
+    }
+
+    fn is_settling(&self, verdict: impl Fn(Verdict) -> bool + Copy) -> bool {
+        self.orders.settles(verdict) || self.flight.as_ref().is_some_and(|flight| flight.settles(verdict))
+    }
+
+    /// Messages are on their way back to their places: nothing behind them may overtake them. Where they wait after a failure, it may.
+    fn gives_back(&self) -> bool {
+        let waits = self.handle.queue.spec.arguments.retry.is_some();
+        !waits && self.is_settling(|verdict| matches!(verdict, Verdict::Release { delay_ms: None, .. }))
+    }
+
+    /// Rejects what is more than `max`.
+    fn keep_length(&mut self, cursor: &AckSet, now: Now, max: u64) {
+        let over = self.soft.counts(cursor).ready.saturating_sub(max);
+        let count = usize::try_from(over).unwrap_or(usize::MAX).min(TURN_MAX);
+        if count > 0 {
+            let surplus = orders::offsets(&self.soft.dispatch().surplus(cursor, now.wall, count));
+            surplus.into_iter().for_each(|offset| self.orders.settle(offset, Verdict::Reject(Reason::Overflow)));
+        }
+    }
+
+    fn push(&mut self) {
+        for push in self.soft.pushes() {
+            self.pushes.push(Box::pin(push::run(self.broker.clone(), self.handle.clone(), push)));
+        }
+    }
+
+    fn pushed(&mut self, pushed: Pushed) {
+        let Pushed { to, attachment, missing, left, outcome } = pushed;
+        missing.into_iter().for_each(|offset| self.orders.settle(offset, Verdict::Accept));
+        match outcome {
+            push::Outcome::Taken => self.soft.pushed(to, attachment, left),
+            push::Outcome::Stale => self.soft.is_stale(to, attachment),
+            push::Outcome::Lost(push) if self.soft.attachment(to) == Some(attachment) => {
+                let (broker, handle) = (self.broker.clone(), self.handle.clone());
+                self.pushes.push(Box::pin(push::again(broker, handle, push)));
+            }
+            push::Outcome::Lost(_) => {}
+        }
+    }
+
+    /// Looks who lives, and whether anybody uses the queue.
+    fn look(&mut self) {
+        self.had_consumers |= self.soft.has_consumers();
+        if self.soft.has_remote(self.broker.node_id()) && self.moments.looked.elapsed() >= LOOK {
+            self.moments.looked = Instant::now();
+            self.soft.look(|node| self.broker.is_alive(node));
+        }
+        if self.soft.has_consumers() {
+            self.moments.used = Instant::now();
+        }
+        let spec = &self.handle.queue.spec;
+        let unused = spec.auto_delete && self.had_consumers && !self.soft.has_consumers();
+        let expired = self.expires_at().is_some_and(|time| time <= Instant::now());
+        if (unused || expired) && !std::mem::replace(&mut self.ending, true) {
+            self.broker.end_queue(self.handle.queue.clone());
+        }
+    }
+
+    fn expires_at(&self) -> Option<Instant> {
+        let expires = u64::try_from(self.handle.queue.spec.arguments.expires_ms?).ok()?;
+        Some(self.moments.used + Duration::from_millis(expires))
+    }
+
+    fn propose(&mut self) {
+        if self.flight.is_some() || !self.leads || self.orders.is_empty() || Instant::now() < self.moments.propose_at {
+            return;
+        }
+        let end = self.handle.local.raft().partition(|machine| machine.high_watermark()).unwrap_or(0);
+        let keep = self.soft.dispatch().taken();
+        let orders = std::mem::take(&mut self.orders);
+        let (flight, rest) = orders.propose(self.handle.local.raft(), self.broker.clock().wall_ms(), (end, keep));
+        (self.flight, self.orders) = (Some(flight), rest);
+    }
+
+    fn decided(&mut self, decided: Decided) {
+        self.flight = None;
+        self.soft.dispatch().applied(decided.ranges);
+        if let Some(why) = decided.failed {
+            self.moments.propose_at = Instant::now() + AGAIN;
+            tracing::debug!(group = self.handle.local.group().0, why, "what became of messages is not committed");
+        }
+    }
+
+    /// When something is to be done without being asked.
+    fn next(&mut self) -> Option<Instant> {
+        if !self.leads || !self.is_open() {
+            return (self.leads && !self.orders.is_empty()).then_some(self.moments.propose_at);
+        }
+        let (now, here) = (self.now(), Instant::now());
+        let until = |at: i64, now: i64| here + Duration::from_millis(u64::try_from(at - now).unwrap_or(0).max(1));
+        let times = self.handle.cursor(|cursor| (cursor.due_after(now.wall), cursor.expiry_after(now.wall)));
+        let (due, expiry) = times.unwrap_or_default();
+        let due = due.filter(|_| self.soft.has_consumers() || self.handle.length_max().is_some());
+        let walls = [due, expiry].into_iter().flatten().map(|at| until(at, now.wall));
+        let deadline = self.soft.dispatch().next_deadline().map(|at| until(at, now.steady));
+        let remote = self.soft.has_remote(self.broker.node_id()).then_some(self.moments.looked + LOOK);
+        let grace = (self.holds_back() && self.soft.has_consumers()).then_some(self.moments.grace);
+        let letters = (self.letters.is_none() && self.has_letters()).then_some(self.moments.letters_at.max(here));
+        let expires = self.expires_at().filter(|_| !self.ending && !self.soft.has_consumers());
+        let propose = (!self.orders.is_empty() && self.flight.is_none()).then_some(self.moments.propose_at.max(here));
+        walls.chain([deadline, remote, grace, letters, expires, propose].into_iter().flatten()).min()
+    }
+
+    fn has_letters(&self) -> bool {
+        self.handle.cursor(|cursor| cursor.counts().dead_pending > 0) == Some(true)
+    }
+
+    fn send_letters(&mut self) {
+        // A round waits until what the last one found is committed: it would find the same again.
+        let idle = self.letters.is_none() && self.flight.is_none() && self.orders.is_empty();
+        if idle && self.moments.letters_at <= Instant::now() && self.has_letters() {
+            self.letters = Some(Box::pin(letters::round(self.broker.clone(), self.handle.clone())));
+        }
+    }
+
+    fn sent(&mut self, round: Round) {
+        self.letters = None;
+        if round.failed {
+            self.moments.letters_at = Instant::now() + LETTERS_PAUSE;
+        }
+        let run = |command: Command| CursorCommand::Run { cursor: CURSOR, command };
+        round.commands.into_iter().for_each(|command| self.orders.add(run(command), After::Nothing));
+    }
+}

@@ -1,0 +1,123 @@
+//! Messages and dead letters on the leader of their queue: bounded, stamped with what they say of themselves, and queued for the
+//! partition in the order of the calls.
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all};
+use model::controller::topology::Overflow;
+use model::cursor::{LetterNote, Note};
+use model::machine::AppendError;
+use tokio::sync::oneshot;
+
+use super::Handle;
+use crate::broker::Broker;
+use crate::peer::queues::{DeadLetter, Heard, Saying, Unpublished};
+use crate::router::{AppendJob, Committed, Refused};
+
+/// A message that is queued for the partition.
+struct Queued {
+    outcome: oneshot::Receiver<Result<Committed, Refused>>,
+    bytes: usize,
+}
+
+impl Handle {
+    /// How many messages the queue takes now, if it refuses any. What is on its way is not counted: it may become a little longer.
+    fn room(&self) -> u64 {
+        let refuses = self.queue.spec.arguments.overflow != Overflow::DropHead;
+        let Some(max) = self.length_max().filter(|_| refuses) else { return u64::MAX };
+        let held = self.cursor(|cursor| cursor.counts().ready).unwrap_or_default();
+        max.saturating_sub(held.saturating_sub(self.unacked.load(Ordering::Relaxed)))
+    }
+
+    /// What a message says of itself, by the rules of this queue at this time; none if nothing.
+    fn note(&self, saying: &Saying, now_ms: i64, letter: Option<LetterNote>) -> Option<Note> {
+        let arguments = &self.queue.spec.arguments;
+        let priority = arguments.max_priority.and_then(|max| Some(saying.priority?.min(max)));
+        let delay = saying.delay_ms.filter(|delay| *delay > 0);
+        let ttl = arguments.message_ttl_ms.into_iter().chain(saying.ttl_ms).min();
+        let not_before = delay.map(|delay| now_ms.saturating_add(delay));
+        let expires_at = ttl.map(|ttl| not_before.unwrap_or(now_ms).saturating_add(ttl.max(0)));
+        let said = priority.is_some() || not_before.is_some() || expires_at.is_some() || letter.is_some();
+        said.then_some(Note { ordinal: 0, priority, not_before, expires_at, letter })
+    }
+}
+
+impl Broker {
+    /// Appends messages to the queue that is led here; they are queued when this returns.
+    pub(in crate::broker::queues) fn publish_here(
+        &self,
+        handle: &Arc<Handle>,
+        sayings: &[Saying],
+        batches: Vec<Bytes>,
+    ) -> BoxFuture<'static, Heard> {
+        let room = handle.room();
+        let outcomes = sayings.iter().zip(batches).zip(0..).map(|((saying, batch), place)| {
+            if place >= room {
+                return Err(Unpublished::Full);
+            }
+            let note = handle.note(saying, self.0.clock.wall_ms(), None);
+            self.queue_up(handle, batch, note)
+        });
+        published(handle, outcomes.collect())
+    }
+
+    /// The same with dead letters of other queues, which a full queue takes too: they have nowhere else to go.
+    pub(in crate::broker::queues) fn take_letters(
+        &self,
+        handle: &Arc<Handle>,
+        letters: &[DeadLetter],
+        batches: Vec<Bytes>,
+    ) -> BoxFuture<'static, Heard> {
+        let outcomes = letters.iter().zip(batches).map(|(letter, batch)| {
+            let DeadLetter { source, number, lowest, saying } = *letter;
+            let note = handle.note(&saying, self.0.clock.wall_ms(), Some(LetterNote { source, number, lowest }));
+            self.queue_up(handle, batch, note)
+        });
+        published(handle, outcomes.collect())
+    }
+
+    fn queue_up(&self, handle: &Arc<Handle>, batch: Bytes, note: Option<Note>) -> Result<Queued, Unpublished> {
+        if !handle.is_open() {
+            return Err(Unpublished::NotHere);
+        }
+        if self.is_disk_full() {
+            return Err(Unpublished::Failed("the disk of the leader is full".to_owned()));
+        }
+        let image = self.image();
+        let topic = image.topic_by_id(handle.queue.topic);
+        let stamp = topic.is_some_and(|topic| image.is_log_append_time(topic, Some(self.node_id())));
+        let bytes = batch.len();
+        let admission = self.0.budget.admit(bytes).ok_or(Unpublished::NotHere)?;
+        let (reply, outcome) = oneshot::channel();
+        handle.local.inbox().push(AppendJob { batches: vec![batch], note, stamp, bytes, admission, reply });
+        Ok(Queued { outcome, bytes })
+    }
+}
+
+fn published(handle: &Arc<Handle>, outcomes: Vec<Result<Queued, Unpublished>>) -> BoxFuture<'static, Heard> {
+    let handle = handle.clone();
+    Box::pin(async move {
+        let each = outcomes.into_iter().map(async |queued| {
+            let Queued { outcome, bytes } = queued?;
+            judge(outcome.await.unwrap_or(Err(Refused::Unknown(None))))?;
+            handle.local.traffic().produced_bytes.inc_by(bytes as u64);
+            handle.local.traffic().produced_records.inc();
+            Ok(())
+        });
+        Heard::Published(join_all(each).await)
+    })
+}
+
+/// What a message's gateway is told.
+fn judge(outcome: Result<Committed, Refused>) -> Result<(), Unpublished> {
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(Refused::NotLeader(_) | Refused::Busy) => Err(Unpublished::NotHere),
+        Err(Refused::Rejected(AppendError::EarlyLetter)) => Err(Unpublished::Early),
+        Err(Refused::Rejected(AppendError::QueueFull)) => Err(Unpublished::Full),
+        Err(Refused::Rejected(error)) => Err(Unpublished::Failed(error.to_string())),
+        Err(Refused::Unknown(_)) => Err(Unpublished::Failed("its leader went while it was appended".to_owned())),
+        Err(Refused::Stopped(why)) => Err(Unpublished::Failed(why)),
+    }
+}

@@ -1,0 +1,115 @@
+//! The front of a queue's leader: what is asked of it waits here for its next turn. Bounded by `VISITS_MAX`; who finds no room is told
+//! to ask again.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use futures::future::BoxFuture;
+use model::NodeId;
+use model::controller::topology::Queue;
+use model::cursor::ackset::AckSet;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::peer::queues::{Attachment, Attendant, Heard, Settled};
+use crate::router::LocalPartition;
+
+/// The one cursor of a queue.
+pub(in crate::broker::queues) const CURSOR: u32 = 0;
+/// Visits that wait for the next turn.
+pub(super) const VISITS_MAX: usize = 4_096;
+
+/// The front of a queue's leader.
+pub(in crate::broker::queues) struct Handle {
+    /// What the queue does.
+    pub(in crate::broker::queues) queue: Arc<Queue>,
+    /// The replica.
+    pub(in crate::broker::queues) local: Arc<LocalPartition>,
+    visits: mpsc::Sender<Visit>,
+    /// It leads, and the cursor is open: messages may be appended with what they say of themselves.
+    pub(super) open: AtomicBool,
+    /// Messages that consumers have, as of the last turn.
+    pub(super) unacked: AtomicU64,
+}
+
+/// Where an answer goes.
+pub(in crate::broker::queues) type Teller = oneshot::Sender<Heard>;
+
+/// What a leader is asked.
+pub(in crate::broker::queues) enum Visit {
+    /// Consumers of a gateway.
+    Attend { from: NodeId, attachment: (Attachment, bool), consumers: Vec<Attendant>, gone: Vec<u64>, told: Teller },
+    /// What became of messages.
+    Settle { from: NodeId, settled: Vec<Settled>, told: Teller },
+    /// One message.
+    Get { from: NodeId, attachment: Attachment, consumer: u64, told: Teller },
+    /// These records are not in the log any more.
+    Missing(Vec<i64>),
+    /// Forget what is ready.
+    Purge(Teller),
+    /// How many messages are what?
+    Count(Teller),
+}
+
+impl Handle {
+    /// The front of the leader of `queue`, and what its loop takes visits from.
+    pub(in crate::broker::queues) fn new(
+        queue: Arc<Queue>,
+        local: Arc<LocalPartition>,
+    ) -> (Arc<Self>, mpsc::Receiver<Visit>) {
+        let (visits, taken) = mpsc::channel(VISITS_MAX);
+        let (open, unacked) = (AtomicBool::new(false), AtomicU64::new(0));
+        (Arc::new(Self { queue, local, visits, open, unacked }), taken)
+    }
+
+    /// Queues a visit now, and waits for its answer.
+    pub(in crate::broker::queues) fn visit(&self, visit: impl FnOnce(Teller) -> Visit) -> BoxFuture<'static, Heard> {
+        let (told, answer) = oneshot::channel();
+        let queued = self.visits.try_send(visit(told)).is_ok();
+        Box::pin(async move { if queued { answer.await.unwrap_or(Heard::NotHere) } else { Heard::NotHere } })
+    }
+
+    /// Tells that records are not in the log any more.
+    pub(in crate::broker::queues) fn missing(&self, offsets: Vec<i64>) {
+        if !offsets.is_empty() {
+            let _asked_again = self.visits.try_send(Visit::Missing(offsets));
+        }
+    }
+
+    /// Whether messages may be appended.
+    pub(in crate::broker::queues) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire) && self.local.role().leads
+    }
+
+    /// How many messages may be ready. A bound in bytes counts the mean size of the log's records.
+    pub(in crate::broker::queues) fn length_max(&self) -> Option<u64> {
+        let arguments = &self.queue.spec.arguments;
+        let bytes = arguments.max_length_bytes.map(|bytes| {
+            let (size, count) = self
+                .local
+                .raft()
+                .partition(|machine| (machine.size_bytes(), machine.high_watermark() - machine.log_start()))
+                .unwrap_or_default();
+            let mean = size / u64::try_from(count).unwrap_or(0).max(1);
+            u64::try_from(bytes).unwrap_or(0) / mean.max(1)
+        });
+        let count = arguments.max_length.map(|count| u64::try_from(count).unwrap_or(0));
+        count.into_iter().chain(bytes).min()
+    }
+
+    /// Reads the cursor.
+    pub(in crate::broker::queues) fn cursor<R>(&self, read: impl FnOnce(&AckSet) -> R) -> Option<R> {
+        self.local.raft().partition(|machine| machine.cursor(CURSOR).map(read)).flatten()
+    }
+}
+
+impl Visit {
+    /// Sends away who asks.
+    pub(super) fn refuse(self) {
+        match self {
+            Visit::Attend { told, .. } | Visit::Settle { told, .. } | Visit::Get { told, .. } => {
+                drop(told.send(Heard::NotHere));
+            }
+            Visit::Purge(told) | Visit::Count(told) => drop(told.send(Heard::NotHere)),
+            Visit::Missing(_) => {}
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! What the leader of a queue knows beside the replicated cursor: gateways with their consumers, and who has which message.
+//! Pure: time and cursor come in, orders go out. Bounded: deliveries by credit, what waits to be pushed by `OUTBOX_MAX`.
+//! Invariant: a consumer that goes, however it goes, gives back at once what it held.
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use model::NodeId;
+use model::cursor::ackset::{AckSet, ConsumerId, Dispatch, OffsetSet, Ranges, Verdict};
+
+use crate::broker::queues::types::CREDIT_MAX;
+use crate::peer::queues::{Attachment, Attendant, QueueCounts, Settled, Unattended};
+
+/// Messages that were given to consumers and did not leave for their gateways yet.
+const OUTBOX_MAX: usize = 1_024;
+/// Messages of one push, at most.
+const PUSH_MAX: usize = 256;
+/// A gateway that was found dead so often in a row has no consumers any more.
+const DEAD_LOOKS: u32 = 4;
+/// Who settles messages that nobody has any more.
+const NOBODY: ConsumerId = ConsumerId(0);
+
+/// The time, by two clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Now {
+    /// Milliseconds since 1970: when messages are due, and expire.
+    pub(super) wall: i64,
+    /// Milliseconds that never go back: how long a delivery lasts.
+    pub(super) steady: i64,
+}
+
+/// A message on its way to a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outgoing {
+    /// As its gateway counts.
+    pub(super) consumer: u64,
+    pub(super) offset: i64,
+    pub(super) failures: u32,
+    pub(super) redelivered: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Consumer {
+    gateway: NodeId,
+    number: u64,
+    credit: usize,
+    priority: i32,
+    exclusive: bool,
+    gets: bool,
+}
+
+/// A node with consumers.
+struct Gateway {
+    attachment: Attachment,
+    consumers: BTreeMap<u64, ConsumerId>,
+    outbox: VecDeque<Outgoing>,
+    /// A push is on its way.
+    pushing: bool,
+    pushes: u64,
+    dead_looks: u32,
+}
+
+/// One push to be made.
+pub(super) struct Push {
+    pub(super) to: NodeId,
+    pub(super) attachment: Attachment,
+    pub(super) number: u64,
+    pub(super) items: Vec<Outgoing>,
+}
+
+/// See the file header.
+pub(super) struct Soft {
+    dispatch: Dispatch,
+    gateways: BTreeMap<NodeId, Gateway>,
+    consumers: BTreeMap<ConsumerId, Consumer>,
+    last: u64,
+    /// Delivered by this leader.
+    seen: OffsetSet,
+    /// Another leader may have delivered what is below.
+    old_below: i64,
+    /// One consumer gets everything, until it goes.
+    single: bool,
+    active: Option<ConsumerId>,
+    /// Not all consumers may be served alike.
+    mixed: bool,
+}
+
+impl Soft {
+    /// Nobody is here yet. An earlier leader may have delivered what is below `old_below`.
+    pub(super) fn new(old_below: i64, single: bool) -> Self {
+        Self {
+            dispatch: Dispatch::default(),
+            gateways: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            last: NOBODY.0,
+            seen: OffsetSet::default(),
+            old_below,
+            single,
+            active: None,
+            mixed: false,
+        }
+    }
+
+    /// The deliveries.
+    pub(super) fn dispatch(&mut self) -> &mut Dispatch {
+        &mut self.dispatch
+    }
+
+    /// Whether an earlier leader may have delivered what is not settled yet.
+    pub(super) fn has_old(&self, cursor: &AckSet) -> bool {
+        cursor.state().floor < self.old_below
+    }
+
+    /// Whether somebody consumes.
+    pub(super) fn has_consumers(&self) -> bool {
+        self.consumers.values().any(|consumer| !consumer.gets)
+    }
+
+    /// Whether any other node has consumers.
+    pub(super) fn has_remote(&self, me: NodeId) -> bool {
+        self.gateways.keys().any(|node| *node != me)
+    }
+
+    /// How many messages are what.
+    pub(super) fn counts(&self, cursor: &AckSet) -> QueueCounts {
+        let counts = cursor.counts();
+        QueueCounts {
+            ready: counts.ready.saturating_sub(self.dispatch.taken_count()),
+            unacked: self.dispatch.in_flight() as u64,
+            delayed: counts.delayed,
+            dead_pending: counts.dead_pending,
+            consumers: self.consumers.values().filter(|consumer| !consumer.gets).count() as u64,
+        }
+    }
+
+    /// A gateway says who is there; who of them is not taken. `None`: that was overtaken by a later attachment.
+    pub(super) fn attend(
+        &mut self,
+        cursor: &AckSet,
+        from: NodeId,
+        (attachment, all): (Attachment, bool),
+        attendants: &[Attendant],
+        deadline: i64,
+    ) -> Option<Vec<(u64, Unattended)>> {
+        let known = self.gateways.get(&from).map(|gateway| gateway.attachment);
+        if known.is_some_and(|known| known.session == attachment.session && known.number > attachment.number) {
+            return None;
+        }
+        if known != Some(attachment) {
+            self.leave(from);
+            self.open(from, attachment);
+        }
+        let mut refused = Vec::new();
+        for attendant in attendants {
+            if let Err(why) = self.welcome(cursor, from, attendant, deadline) {
+                refused.push((attendant.consumer, why));
+            }
+        }
+        if all {
+            let named: BTreeSet<u64> = attendants.iter().map(|attendant| attendant.consumer).collect();
+            let gateway = self.gateways.get(&from).into_iter();
+            let others: Vec<u64> = gateway.flat_map(|gateway| gateway.consumers.keys().copied()).collect();
+            self.gone(from, others.into_iter().filter(|consumer| !named.contains(consumer)));
+        }
+        self.look_over();
+        Some(refused)
+    }
+
+    fn open(&mut self, node: NodeId, attachment: Attachment) {
+        let (consumers, outbox) = (BTreeMap::new(), VecDeque::new());
+        let gateway = Gateway { attachment, consumers, outbox, pushing: false, pushes: 0, dead_looks: 0 };
+        self.gateways.insert(node, gateway);
+    }
+
+    fn welcome(
+        &mut self,
+        cursor: &AckSet,
+        from: NodeId,
+        attendant: &Attendant,
+        deadline: i64,
+    ) -> Result<(), Unattended> {
+        let Attendant { consumer: number, priority, exclusive, gets, .. } = *attendant;
+        let credit = attendant.credit.min(CREDIT_MAX) as usize;
+        if let Some(id) = self.id(from, number) {
+            self.set_credit(id, credit);
+            if let Some(known) = self.consumers.get_mut(&id) {
+                (known.exclusive, known.gets) = (exclusive, gets);
+            }
+            return Ok(());
+        }
+        let mut others = self.consumers.values().filter(|other| !other.gets && !gets);
+        if others.any(|other| other.exclusive || exclusive) {
+            return Err(Unattended::Exclusive);
+        }
+        let id = self.add(Consumer { gateway: from, number, credit, priority, exclusive, gets });
+        let held = attendant.holds.iter().flat_map(|(first, end)| *first..*end).take(CREDIT_MAX as usize);
+        for offset in held.filter(|offset| cursor.is_live(*offset)) {
+            self.dispatch.claim(id, offset, deadline);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, consumer: Consumer) -> ConsumerId {
+        self.last += 1;
+        let id = ConsumerId(self.last);
+        if let Some(gateway) = self.gateways.get_mut(&consumer.gateway) {
+            gateway.consumers.insert(consumer.number, id);
+        }
+        self.dispatch.set_credit(id, consumer.credit);
+        self.consumers.insert(id, consumer);
+        id
+    }
+
+    fn id(&self, from: NodeId, number: u64) -> Option<ConsumerId> {
+        self.gateways.get(&from)?.consumers.get(&number).copied()
+    }
+
+    /// What did not leave yet and is more than the consumer may have now goes back.
+    fn set_credit(&mut self, id: ConsumerId, credit: usize) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let less = std::mem::replace(&mut consumer.credit, credit) > credit;
+        self.dispatch.set_credit(id, credit);
+        if less && let Some(gateway) = self.gateways.get_mut(&consumer.gateway) {
+            let number = consumer.number;
+            let (back, stays) = gateway.outbox.drain(..).partition(|outgoing| outgoing.consumer == number);
+            gateway.outbox = stays;
+            let back: VecDeque<Outgoing> = back;
+            self.dispatch.applied(back.iter().map(|outgoing| (outgoing.offset, outgoing.offset + 1)));
+        }
+    }
+
+    /// Consumers are gone.
+    pub(super) fn gone(&mut self, from: NodeId, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            let Some(gateway) = self.gateways.get_mut(&from) else { return };
+            let Some(id) = gateway.consumers.remove(&number) else { continue };
+            gateway.outbox.retain(|outgoing| outgoing.consumer != number);
+            self.forget(id);
+        }
+        self.look_over();
+    }
+
+    /// A gateway is gone.
+    pub(super) fn leave(&mut self, node: NodeId) {
+        for id in self.gateways.remove(&node).into_iter().flat_map(|gateway| gateway.consumers.into_values()) {
+            self.forget(id);
+        }
+        self.look_over();
+    }
+
+    fn forget(&mut self, id: ConsumerId) {
+        self.consumers.remove(&id);
+        let held = self.dispatch.held(id);
+        self.dispatch.remove(id);
+        self.dispatch.applied(held.into_iter().map(|offset| (offset, offset + 1)));
+    }
+
+    /// Chooses the active one of single active consumers: who holds messages, then the highest priority, then who came first.
+    fn look_over(&mut self) {
+        let mut levels = self.consumers.values().filter(|consumer| !consumer.gets).map(|consumer| consumer.priority);
+        let first = levels.next();
+        self.mixed = self.single || levels.any(|level| Some(level) != first);
+        if !self.single || self.active.and_then(|active| self.consumers.get(&active)).is_some_and(|active| !active.gets)
+        {
+            return;
+        }
+        let candidates = self.consumers.iter().filter(|(_, consumer)| !consumer.gets);
+        let rank = |(id, consumer): &(&ConsumerId, &Consumer)| {
+            (!self.dispatch.held(**id).is_empty(), consumer.priority, std::cmp::Reverse(id.0))
+        };
+        self.active = candidates.max_by_key(rank).map(|(id, _)| *id);
+    }
+
+    /// Who of the other nodes is dead; their messages are given back.
+    pub(super) fn look(&mut self, is_alive: impl Fn(NodeId) -> bool) {
+        let mut dead = Vec::new();
+        for (node, gateway) in &mut self.gateways {
+            gateway.dead_looks = if is_alive(*node) { 0 } else { gateway.dead_looks + 1 };
+            dead.extend((gateway.dead_looks >= DEAD_LOOKS).then_some(*node));
+        }
+        dead.into_iter().for_each(|node| self.leave(node));
+    }
+
+    /// Gives messages to consumers: to those of the highest priority first.
+    pub(super) fn deliver(&mut self, cursor: &AckSet, now: Now, deadline: i64) {
+        let waiting: usize = self.gateways.values().map(|gateway| gateway.outbox.len()).sum();
+        let mut room = OUTBOX_MAX.saturating_sub(waiting);
+        if !self.mixed {
+            self.deliver_alike(cursor, now, deadline, room);
+            return;
+        }
+        let levels: BTreeSet<i32> = self.consumers.values().map(|consumer| consumer.priority).collect();
+        for level in levels.into_iter().rev() {
+            for (id, consumer) in &self.consumers {
+                let turn = consumer.priority == level && (!self.single || self.active == Some(*id));
+                self.dispatch.set_credit(*id, if turn && !consumer.gets { consumer.credit } else { 0 });
+            }
+            room -= self.deliver_alike(cursor, now, deadline, room);
+        }
+    }
+
+    fn deliver_alike(&mut self, cursor: &AckSet, now: Now, deadline: i64, count_max: usize) -> usize {
+        let deliveries = self.dispatch.deliver(cursor, now.wall, deadline, count_max);
+        for delivery in &deliveries {
+            let again = self.seen.insert(delivery.offset, delivery.offset + 1) == 0;
+            let redelivered = again || delivery.failures > 0 || delivery.offset < self.old_below;
+            let Some(consumer) = self.consumers.get(&delivery.consumer) else { continue };
+            let outgoing = Outgoing {
+                consumer: consumer.number,
+                offset: delivery.offset,
+                failures: delivery.failures,
+                redelivered,
+            };
+            if let Some(gateway) = self.gateways.get_mut(&consumer.gateway) {
+                gateway.outbox.push_back(outgoing);
+            }
+        }
+        if !deliveries.is_empty() {
+            self.seen.remove(0, cursor.state().floor);
+        }
+        deliveries.len()
+    }
+
+    /// One message for one consumer, the same again if it has one. `None`: the attachment is not known.
+    pub(super) fn get(
+        &mut self,
+        cursor: &AckSet,
+        from: NodeId,
+        (attachment, number): (Attachment, u64),
+        (now, deadline): (Now, i64),
+    ) -> Option<Option<Outgoing>> {
+        self.gateways.get(&from).filter(|gateway| gateway.attachment == attachment)?;
+        let id = self.id(from, number).unwrap_or_else(|| {
+            self.add(Consumer { gateway: from, number, credit: 0, priority: 0, exclusive: false, gets: true })
+        });
+        if let Some(offset) = self.dispatch.held(id).first().copied() {
+            let failures = cursor.exception(offset).failures;
+            return Some(Some(Outgoing { consumer: number, offset, failures, redelivered: true }));
+        }
+        self.dispatch.set_credit(id, 1);
+        while self.dispatch.held(id).is_empty() && self.deliver_alike(cursor, now, deadline, 1) > 0 {}
+        self.dispatch.set_credit(id, 0);
+        let outbox = self.gateways.get_mut(&from).map(|gateway| &mut gateway.outbox)?;
+        let place = outbox.iter().position(|outgoing| outgoing.consumer == number);
+        Some(place.and_then(|place| outbox.remove(place)))
+    }
+
+    /// What is to be ordered for a settlement; nothing if it comes too late to mean anything.
+    pub(super) fn settle(&mut self, cursor: &AckSet, from: NodeId, settled: &Settled, now: Now) -> Option<Verdict> {
+        let Settled { consumer, offset, failures, verdict } = *settled;
+        let sender = self.id(from, consumer);
+        let holder = self.dispatch.holder(offset);
+        if !cursor.is_live(offset) {
+            if holder.is_some() && holder == sender {
+                self.dispatch.applied([(offset, offset + 1)]);
+            }
+            return None;
+        }
+        match holder {
+            Some(holder) if Some(holder) == sender && cursor.exception(offset).failures == failures => {
+                self.dispatch.settle(holder, offset);
+            }
+            // It was done, whoever is about to do it again.
+            Some(holder) if verdict == Verdict::Accept => drop_flight(&mut self.dispatch, holder, offset),
+            Some(_) => return None,
+            None if self.dispatch.is_taken(offset) => return None,
+            None if verdict != Verdict::Accept && cursor.exception(offset).failures != failures => return None,
+            None => {
+                self.dispatch.claim(NOBODY, offset, now.steady);
+                drop_flight(&mut self.dispatch, NOBODY, offset);
+            }
+        }
+        Some(verdict)
+    }
+
+    /// Pushes that can be made now.
+    pub(super) fn pushes(&mut self) -> Vec<Push> {
+        let push = |(node, gateway): (&NodeId, &mut Gateway)| {
+            if gateway.pushing || gateway.outbox.is_empty() {
+                return None;
+            }
+            gateway.pushing = true;
+            gateway.pushes += 1;
+            let count = gateway.outbox.len().min(PUSH_MAX);
+            let items = gateway.outbox.drain(..count).collect();
+            Some(Push { to: *node, attachment: gateway.attachment, number: gateway.pushes, items })
+        };
+        self.gateways.iter_mut().filter_map(push).collect()
+    }
+
+    /// A push has arrived, but for `left`, which there was no room for.
+    pub(super) fn pushed(&mut self, to: NodeId, attachment: Attachment, left: Vec<Outgoing>) {
+        let current = |gateway: &&mut Gateway| gateway.attachment == attachment;
+        let Some(gateway) = self.gateways.get_mut(&to).filter(current) else { return };
+        gateway.pushing = false;
+        for outgoing in left.into_iter().rev().filter(|outgoing| gateway.consumers.contains_key(&outgoing.consumer)) {
+            gateway.outbox.push_front(outgoing);
+        }
+    }
+
+    /// The gateway does not know the attachment any more: it has no consumers until it says so anew.
+    pub(super) fn is_stale(&mut self, to: NodeId, attachment: Attachment) {
+        if self.gateways.get(&to).is_some_and(|gateway| gateway.attachment == attachment) {
+            self.leave(to);
+        }
+    }
+
+    /// Whether a push of this attachment still has somebody to go to.
+    pub(super) fn attachment(&self, node: NodeId) -> Option<Attachment> {
+        self.gateways.get(&node).map(|gateway| gateway.attachment)
+    }
+
+    /// Deliveries that nobody settled in time.
+    pub(super) fn overdue(&mut self, now: Now, count_max: usize) -> Ranges {
+        self.dispatch.overdue(now.steady, count_max)
+    }
+}
+
+fn drop_flight(dispatch: &mut Dispatch, holder: ConsumerId, offset: i64) {
+    let held = dispatch.settle(holder, offset);
+    debug_assert!(held, "{offset} is not with {holder:?}");
+}

@@ -1,0 +1,89 @@
+//! What protocols say to a queue and hear from it: messages, deliveries, consumers, and why something is refused.
+//! Plain data. Never a word of one protocol.
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+pub use crate::peer::queues::QueueCounts;
+
+/// A message to publish.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// One record batch of one record.
+    pub batch: Bytes,
+    /// The higher, the sooner; capped by the queue's own bound.
+    pub priority: Option<u8>,
+    /// Not to be delivered for so long, ms.
+    pub delay_ms: Option<i64>,
+    /// Not to be delivered after so long, ms. The queue's own bound counts if that is shorter.
+    pub ttl_ms: Option<i64>,
+}
+
+/// A message that a consumer has until it settles it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Which of the queue.
+    pub offset: i64,
+    /// How often it failed before.
+    pub failures: u32,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// The batch that holds the record of this offset: one that a Kafka client made may hold others. Base offset and leader epoch
+    /// are in its header.
+    pub record: Bytes,
+}
+
+/// Why a message is not confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The queue is full, and its rule is to refuse.
+    #[error("the queue is full")]
+    Rejected,
+    /// Nobody knows whether the queue has it, or nobody can be asked; in words.
+    #[error("the message is not confirmed: {0}")]
+    Unavailable(String),
+    /// There is no such queue any more.
+    #[error("there is no such queue")]
+    NotFound,
+}
+
+/// What a consumer hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueueEvent {
+    /// Messages, in the order in which they are to be delivered.
+    Delivered(Vec<Delivered>),
+    /// Nothing will come any more; why, in words. What is held may still be settled.
+    Cancelled(String),
+}
+
+/// Where a consumer hears. Give it room for few events: what does not fit waits, and more than a few MiB of that stop deliveries.
+pub type Events = mpsc::Sender<QueueEvent>;
+
+/// A consumer to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerSpec {
+    /// How many messages it may hold; at most [`CREDIT_MAX`] count.
+    pub credit: u32,
+    /// The higher, the sooner it is served.
+    pub priority: i32,
+    /// Nobody else may consume.
+    pub exclusive: bool,
+    /// What operators see.
+    pub tag_for_humans: String,
+}
+
+/// Messages that one consumer holds, at most, whatever credit it has: each costs its leader about 150 bytes.
+pub const CREDIT_MAX: u32 = 20_000;
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConsumeError {
+    /// Somebody consumes exclusively, or it would and there are others.
+    #[error("the queue has an exclusive consumer, or others")]
+    Exclusive,
+    /// There is no such queue any more.
+    #[error("there is no such queue")]
+    NotFound,
+    /// Its leader cannot be asked, or not now; in words.
+    #[error("the queue does not answer: {0}")]
+    Unavailable(String),
+}

@@ -1,0 +1,259 @@
+//! `flotilla queue ...` and `flotilla exchange ...`: what AMQP clients declare, declared and looked at by operators.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::output::{Format, pairs, print, table};
+use super::{Admin, Output, delete, get, post, segment};
+use crate::broker::{BindingReport, DestinationKind, ExchangeReport, QueueReport, Scalar, Values};
+
+/// Which node to ask, and what about queues.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    admin: Admin,
+    #[command(flatten)]
+    output: Output,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Which node to ask, and what about exchanges.
+#[derive(Debug, Args)]
+pub struct ExchangeOptions {
+    #[command(flatten)]
+    admin: Admin,
+    #[command(flatten)]
+    output: Output,
+    #[command(subcommand)]
+    verb: ExchangeVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// All queues
+    Ls,
+    /// Arguments, topic, leader and bindings
+    Describe {
+        /// Its name
+        name: String,
+    },
+    /// Declare a queue; a topic of its name and of one partition becomes it
+    Declare {
+        /// Its name
+        name: String,
+        /// Not durable
+        #[arg(long)]
+        transient: bool,
+        /// Deleted with its last consumer
+        #[arg(long)]
+        auto_delete: bool,
+        /// Arguments such as x-message-ttl=60000
+        #[arg(long, short, value_name = "KEY=VALUE", value_parser = argument)]
+        argument: Vec<(String, Scalar)>,
+    },
+    /// Bind a queue to an exchange
+    Bind(Binding),
+    /// Remove a binding
+    Unbind(Binding),
+    /// Delete a queue with its messages and bindings
+    Delete {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ExchangeVerb {
+    /// All exchanges
+    Ls,
+    /// Declare an exchange
+    Declare {
+        /// Its name
+        name: String,
+        /// direct, topic, fanout, headers, x-consistent-hash or x-delayed-message
+        #[arg(long = "type", short = 't', default_value = "direct")]
+        kind: String,
+        /// Not durable
+        #[arg(long)]
+        transient: bool,
+        /// Deleted with its last binding
+        #[arg(long)]
+        auto_delete: bool,
+        /// Not for clients to publish to
+        #[arg(long)]
+        internal: bool,
+        /// Arguments such as alternate-exchange=rest
+        #[arg(long, short, value_name = "KEY=VALUE", value_parser = argument)]
+        argument: Vec<(String, Scalar)>,
+    },
+    /// Bind an exchange to an exchange
+    Bind(Binding),
+    /// Remove a binding
+    Unbind(Binding),
+    /// Delete an exchange with its bindings
+    Delete {
+        /// Its name
+        name: String,
+        /// Only if it has no bindings
+        #[arg(long)]
+        if_unused: bool,
+    },
+}
+
+/// One binding.
+#[derive(Debug, Args)]
+struct Binding {
+    /// The exchange that messages come from
+    source: String,
+    /// Where they go
+    destination: String,
+    /// Binding key
+    #[arg(long, short, default_value = "")]
+    key: String,
+    /// Arguments such as x-match=any
+    #[arg(long, short, value_name = "KEY=VALUE", value_parser = argument)]
+    argument: Vec<(String, Scalar)>,
+}
+
+/// `key=value`: a whole number and a truth value are what they look like, all else is text.
+fn argument(text: &str) -> Result<(String, Scalar), String> {
+    let (key, value) = text.split_once('=').ok_or("KEY=VALUE is expected")?;
+    let number = value.parse().map(Scalar::Int);
+    let value = number.or_else(|_| value.parse().map(Scalar::Bool)).unwrap_or_else(|_| Scalar::Text(value.to_owned()));
+    Ok((key.to_owned(), value))
+}
+
+fn values(given: Vec<(String, Scalar)>) -> Values {
+    given.into_iter().collect()
+}
+
+/// Runs a command about queues.
+pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let (address, format) = (&*options.admin.admin, options.output.output);
+    match options.verb {
+        Verb::Ls => ls(address, format).await?,
+        Verb::Describe { name } => describe(address, format, &name).await?,
+        Verb::Declare { name, transient, auto_delete, argument } => {
+            let (durable, arguments) = (!transient, values(argument));
+            let wanted =
+                json!({ "name": name, "durable": durable, "auto_delete": auto_delete, "arguments": arguments });
+            let queue: QueueReport = post(address, "/v1/queues", &wanted).await?.json()?;
+            print(format, &queue, |queue| format!("queue {} is there, in topic {}\n", queue.name, queue.topic))?;
+        }
+        Verb::Bind(binding) => bind(address, format, binding, DestinationKind::Queue).await?,
+        Verb::Unbind(binding) => unbind(address, format, binding, DestinationKind::Queue).await?,
+        Verb::Delete { name } => remove(address, format, ("queues", &name), &json!({})).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command about exchanges.
+pub async fn run_exchange(options: ExchangeOptions) -> anyhow::Result<ExitCode> {
+    let (address, format) = (&*options.admin.admin, options.output.output);
+    match options.verb {
+        ExchangeVerb::Ls => ls_exchanges(address, format).await?,
+        ExchangeVerb::Declare { name, kind, transient, auto_delete, internal, argument } => {
+            let wanted = json!({
+                "name": name, "type": kind, "durable": !transient, "auto_delete": auto_delete,
+                "internal": internal, "arguments": values(argument),
+            });
+            let exchange: ExchangeReport = post(address, "/v1/exchanges", &wanted).await?.json()?;
+            print(format, &exchange, |exchange| format!("exchange {} is there\n", exchange.name))?;
+        }
+        ExchangeVerb::Bind(binding) => bind(address, format, binding, DestinationKind::Exchange).await?,
+        ExchangeVerb::Unbind(binding) => unbind(address, format, binding, DestinationKind::Exchange).await?,
+        ExchangeVerb::Delete { name, if_unused } => {
+            remove(address, format, ("exchanges", &name), &json!({ "if_unused": if_unused })).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn remove(address: &str, format: Format, (kind, name): (&str, &str), how: &Value) -> anyhow::Result<()> {
+    delete(address, &format!("/v1/{kind}/{}", segment(name)), how).await?.json::<Value>()?;
+    print(format, &json!({ "name": name, "result": "deleted" }), |_| format!("deleted {name}\n"))
+}
+
+fn wanted(binding: Binding, to: DestinationKind) -> Value {
+    let Binding { source, destination, key, argument } = binding;
+    json!({
+        "source": source, "destination": destination, "destination_type": to, "key": key, "arguments": values(argument),
+    })
+}
+
+async fn bind(address: &str, format: Format, binding: Binding, to: DestinationKind) -> anyhow::Result<()> {
+    let wanted = wanted(binding, to);
+    post(address, "/v1/bindings", &wanted).await?.json::<Value>()?;
+    print(format, &wanted, |_| "bound\n".to_owned())
+}
+
+async fn unbind(address: &str, format: Format, binding: Binding, to: DestinationKind) -> anyhow::Result<()> {
+    let wanted = wanted(binding, to);
+    delete(address, "/v1/bindings", &wanted).await?.json::<Value>()?;
+    print(format, &wanted, |_| "unbound\n".to_owned())
+}
+
+fn leader(queue: &QueueReport) -> String {
+    queue.leader.map_or_else(|| "-".to_owned(), |node| node.to_string())
+}
+
+fn features(durable: bool, marks: &[(&str, bool)]) -> String {
+    let kept = [("durable", durable)];
+    let set = kept.iter().chain(marks).filter(|(_, set)| *set).map(|(name, _)| *name);
+    set.collect::<Vec<_>>().join(",")
+}
+
+fn shown(arguments: &Values) -> String {
+    arguments.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+fn marks(queue: &QueueReport) -> String {
+    features(queue.durable, &[("exclusive", queue.exclusive), ("auto-delete", queue.auto_delete)])
+}
+
+async fn ls(address: &str, format: Format) -> anyhow::Result<()> {
+    let queues: Vec<QueueReport> = get(address, "/v1/queues").await?.json()?;
+    print(format, &queues, |queues| {
+        let row = |queue: &QueueReport| {
+            [queue.name.clone(), queue.topic.clone(), leader(queue), marks(queue), shown(&queue.arguments)]
+        };
+        table(["QUEUE", "TOPIC", "LEADER", "KIND", "ARGUMENTS"], &queues.iter().map(row).collect::<Vec<_>>())
+    })
+}
+
+async fn describe(address: &str, format: Format, name: &str) -> anyhow::Result<()> {
+    let queues: Vec<QueueReport> = get(address, "/v1/queues").await?.json()?;
+    let found = queues.into_iter().find(|queue| queue.name == name);
+    let queue = found.ok_or_else(|| anyhow::anyhow!("there is no queue {name}"))?;
+    let mut bindings: Vec<BindingReport> = get(address, "/v1/bindings").await?.json()?;
+    bindings.retain(|binding| binding.destination_type == DestinationKind::Queue && binding.destination == name);
+    print(format, &json!({ "queue": queue, "bindings": bindings }), |_| {
+        let head = pairs(&[
+            ("queue", queue.name.clone()),
+            ("topic", queue.topic.clone()),
+            ("group", queue.group.to_string()),
+            ("leader", leader(&queue)),
+            ("kind", marks(&queue)),
+            ("arguments", shown(&queue.arguments)),
+        ]);
+        let row = |binding: &BindingReport| [binding.source.clone(), binding.key.clone(), shown(&binding.arguments)];
+        let rows: Vec<_> = bindings.iter().map(row).collect();
+        format!("{head}\n{}", table(["EXCHANGE", "KEY", "ARGUMENTS"], &rows))
+    })
+}
+
+async fn ls_exchanges(address: &str, format: Format) -> anyhow::Result<()> {
+    let exchanges: Vec<ExchangeReport> = get(address, "/v1/exchanges").await?.json()?;
+    print(format, &exchanges, |exchanges| {
+        let row = |exchange: &ExchangeReport| {
+            let marks = [("auto-delete", exchange.auto_delete), ("internal", exchange.internal)];
+            let (kind, bindings) = (exchange.kind.clone(), exchange.bindings.to_string());
+            [exchange.name.clone(), kind, features(exchange.durable, &marks), bindings, shown(&exchange.arguments)]
+        };
+        let rows: Vec<_> = exchanges.iter().map(row).collect();
+        table(["EXCHANGE", "TYPE", "KIND", "BINDINGS", "ARGUMENTS"], &rows)
+    })
+}
