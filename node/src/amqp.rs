@@ -34,12 +34,12 @@ const CLEAN_UP_AGAIN: Duration = Duration::from_secs(1);
 /// Serves AMQP clients on `listener` until `stop`; returns once every connection is closed.
 pub async fn serve(broker: Broker, budget: Budget, listener: Box<dyn Listener>, stop: Stop) {
     let (full, disk_full) = watch::channel(false);
-    let (metrics, connections_max) = (broker.metrics().clone(), broker.config().limits.connections_max);
+    let metrics = broker.metrics().clone();
     let (left_over, queues) = mpsc::unbounded_channel();
     let connections = AtomicU64::new(0);
-    let shared = Shared { metrics: metrics.clone(), broker, budget, disk_full, connections, left_over };
+    let listening = Listening { listener, label: LISTENER, broker: broker.clone() };
+    let shared = Shared { metrics, broker, budget, disk_full, connections, left_over };
     let shared = Arc::new(shared);
-    let listening = Listening { listener, label: LISTENER, metrics, connections_max };
     tokio::select! {
         () = listening.serve(stop.clone(), |stream| connection::serve(stream, shared.clone(), stop.clone())) => {}
         () = watch_disk(&shared.broker, full) => {}

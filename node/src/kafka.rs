@@ -26,9 +26,8 @@ const LISTENER: ListenerLabel = ListenerLabel { listener: "kafka" };
 
 /// Serves Kafka clients on `listener` until `stop`; returns once every connection is closed.
 pub async fn serve(broker: Broker, budget: Budget, listener: Box<dyn Listener>, stop: Stop) {
-    let shared = Arc::new(Shared::new(broker, budget));
-    let (metrics, connections_max) = (shared.metrics.clone(), shared.limits.connections_max);
-    let listening = Listening { listener, label: LISTENER, metrics, connections_max };
+    let shared = Arc::new(Shared::new(broker.clone(), budget));
+    let listening = Listening { listener, label: LISTENER, broker };
     listening.serve(stop.clone(), |stream| connection::serve(stream, shared.clone(), stop.clone())).await;
 }
 

@@ -3,12 +3,12 @@
 //! Invariant: after `serve` returns no connection task is left. Never a word of a protocol.
 mod budget;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::metrics::{ListenerLabel, Metrics};
+use crate::broker::{Broker, Standing};
+use crate::metrics::ListenerLabel;
 use crate::seams::{Listener, Stop, Stream};
 
 pub use budget::{Budget, Taken};
@@ -17,6 +17,8 @@ pub use budget::{Budget, Taken};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long connections may take to answer what they have read when the node stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long a connection may wait for a node that has just started to take part in its cluster; then the client tries another.
+const JOIN_GRACE: Duration = Duration::from_secs(5);
 
 /// One bound listener of a node.
 pub struct Listening {
@@ -24,10 +26,8 @@ pub struct Listening {
     pub listener: Box<dyn Listener>,
     /// The protocol, for logs and metrics.
     pub label: ListenerLabel,
-    /// Where connections are counted.
-    pub metrics: Arc<Metrics>,
-    /// So many at a time.
-    pub connections_max: usize,
+    /// The node's: whether it takes part, where connections are counted, how many there may be.
+    pub broker: Broker,
 }
 
 impl Listening {
@@ -37,7 +37,7 @@ impl Listening {
         F: Future<Output = ()> + Send + 'static,
     {
         let mut connections = JoinSet::new();
-        let open = self.metrics.connections.get_or_create_owned(&self.label);
+        let open = self.broker.metrics().connections.get_or_create_owned(&self.label);
         loop {
             tokio::select! {
                 biased;
@@ -45,7 +45,7 @@ impl Listening {
                 Some(ended) = connections.join_next() => self.note_end(ended),
                 accepted = self.listener.accept() => match accepted {
                     Ok(stream) => if self.has_room(&stream, connections.len()) {
-                        connections.spawn(connection(stream));
+                        connections.spawn(self.admit(&stop, connection(stream)));
                     },
                     Err(error) => {
                         tracing::warn!(%error, listener = self.label.listener, "accepting a connection failed");
@@ -64,10 +64,26 @@ impl Listening {
         }
     }
 
+    /// Serves a connection once the node is a member. Before, it knows of no topic, and a client that hears so often enough gives up
+    /// what it wanted to write.
+    fn admit<F: Future<Output = ()>>(&self, stop: &Stop, connection: F) -> impl Future<Output = ()> + use<F> {
+        let (mut standing, stop) = (self.broker.standing(), stop.clone());
+        async move {
+            let is_member = standing.wait_for(|standing| matches!(standing, Standing::Member));
+            let joined = tokio::select! {
+                joined = tokio::time::timeout(JOIN_GRACE, is_member) => matches!(joined, Ok(Ok(_))),
+                () = stop.stopped() => false,
+            };
+            if joined {
+                connection.await;
+            }
+        }
+    }
+
     fn has_room(&self, stream: &Stream, open: usize) -> bool {
-        let has_room = open < self.connections_max;
+        let has_room = open < self.broker.config().limits.connections_max;
         if !has_room {
-            self.metrics.connections_refused.get_or_create(&self.label).inc();
+            self.broker.metrics().connections_refused.get_or_create(&self.label).inc();
             tracing::debug!(peer = %stream.peer_addr(), listener = self.label.listener, "too many connections, closing the new one");
         }
         has_room

@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("peer", &["seams", "config", "metrics", "router"]),
     ("actors", &["seams", "config", "metrics", "router", "peer"]),
     ("broker", &["seams", "config", "metrics", "router", "peer", "actors"]),
-    ("listening", &["seams", "metrics"]),
+    ("listening", &["seams", "metrics", "broker"]),
     ("kafka", &["seams", "config", "metrics", "broker", "listening"]),
     ("amqp", &["seams", "config", "metrics", "broker", "listening"]),
     ("admin", &["seams", "config", "metrics", "broker"]),

@@ -127,9 +127,9 @@ func (f *failover) run(producing context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("acked=%d unacked=%d duplicates=%d seconds=%.1f gap_ms=%d gap_partition=%d gap_end_s=%.1f",
+	return fmt.Sprintf("acked=%d unacked=%d duplicates=%d seconds=%.1f gap_ms=%d gap_partition=%d gap_end_s=%.1f%s",
 		len(f.acked), f.failed, duplicates, produced.Seconds(), f.gap.Milliseconds(),
-		f.gapPlace.Partition, f.gapEnd.Sub(start).Seconds()), nil
+		f.gapPlace.Partition, f.gapEnd.Sub(start).Seconds(), f.firstError), nil
 }
 
 func (f *failover) retry(limit time.Duration, run func() error) error {
@@ -146,7 +146,9 @@ func (f *failover) note(value string, place Place, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err != nil {
-		f.failed++
+		if f.failed++; f.failed == 1 {
+			f.firstError = fmt.Sprintf(" first_error=%q", value+": "+err.Error())
+		}
 		return
 	}
 	if len(f.acked) == 0 {
