@@ -11,6 +11,7 @@ use crate::metrics::{ListenerLabel, Metrics};
 use crate::seams::{Listener, Stop};
 use model::NodeId;
 use sessions::{Bounds, Sessions};
+use tokio::sync::SetOnce;
 use wire::kafka::Str;
 
 mod api;
@@ -58,11 +59,13 @@ struct Client {
     peer: SocketAddr,
     /// How many topics it may still create by naming them.
     topics: TokenBucket,
+    /// Set by the first answer that is more than a greeting.
+    answered: SetOnce<()>,
 }
 
 impl Client {
     fn new(broker: &Broker, via: SocketAddr, peer: SocketAddr) -> Self {
-        Self { via, peer, topics: broker.token_bucket() }
+        Self { via, peer, topics: broker.token_bucket(), answered: SetOnce::new() }
     }
 }
 

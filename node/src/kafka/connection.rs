@@ -35,6 +35,9 @@ const TRANSFER_MIN: Duration = Duration::from_secs(10);
 const TRANSFER_BYTES_PER_SECOND: usize = 128 << 10;
 /// How long the answers to what was read may take once no more requests come.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How long a connection that was not answered yet may take to ask, once the node stops. A client may take the end of such a connection
+/// for a refusal and give up what it wanted to write (franz-go does: it could be a login that failed).
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Holds the length, the header and small bodies; larger bodies are read straight into their own memory.
 const READ_BUFFER_BYTES: usize = 8 << 10;
 /// The length in front of a frame.
@@ -126,12 +129,16 @@ pub async fn serve(stream: Stream, shared: Arc<Shared>, stop: Stop) {
     let (jobs, queue) = mpsc::channel(1);
     let reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
     let mut read = Box::pin(read_requests(reader, jobs, shared.clone(), client.clone()));
-    let mut write = Box::pin(write_responses(writer, queue, shared.clone()));
+    let mut write = Box::pin(write_responses(writer, queue, shared.clone(), client.clone()));
+    let stopped = async {
+        stop.stopped().await;
+        timeout(FIRST_REQUEST, client.answered.wait()).await
+    };
     let outcome = tokio::select! {
         biased;
         written = &mut write => written,
         no_more = &mut read => drain(write, no_more).await,
-        () = stop.stopped() => {
+        _ = stopped => {
             drop(read);
             drain(write, Ok(())).await
         }
@@ -209,6 +216,7 @@ async fn write_responses(
     mut writer: WriteHalf<Stream>,
     mut queue: mpsc::Receiver<Job>,
     shared: Arc<Shared>,
+    client: Arc<Client>,
 ) -> Result<(), Error> {
     let mut line = Line::default();
     loop {
@@ -217,7 +225,14 @@ async fn write_responses(
         tokio::select! {
             biased;
             Some(job) = queue.recv(), if has_room => line.jobs.push_back(job),
-            Some(first) = line.answered(), if !is_empty => write(&mut writer, first, &mut line, &shared).await?,
+            Some(first) = line.answered(), if !is_empty => {
+                let only_greeted = first.0.api == ApiKey::ApiVersions;
+                write(&mut writer, first, &mut line, &shared).await?;
+                if !only_greeted {
+                    // Fails from the second on.
+                    drop(client.answered.set(()));
+                }
+            }
             else => break,
         }
     }

@@ -156,3 +156,17 @@ async fn the_cluster_is_described() {
     assert_eq!(client.call(1, &ask(2)).await.error_code, ErrorCode::MismatchedEndpointType.code());
     assert_eq!(client.call(1, &ask(9)).await.error_code, ErrorCode::UnsupportedEndpointType.code());
 }
+
+#[tokio::test]
+async fn a_node_that_stops_answers_who_was_not_answered_yet() {
+    let node = start().await;
+    let (mut known, mut new) = (node.client().await, node.client().await);
+    known.call(4, &ask_for("t", false)).await;
+    new.call(3, &ApiVersionsRequest::default()).await;
+    let stopping = tokio::spawn(node.running.stop());
+    assert!(known.is_closed().await);
+    let answer = new.call(4, &ask_for("t", false)).await;
+    assert_eq!(answer.topics.len(), 1);
+    assert!(new.is_closed().await);
+    stopping.await.expect("it stops");
+}
