@@ -325,7 +325,8 @@ impl Probe {
         }
         let Some(sight) = self.sights.get_mut(&(node, id)) else { return };
         sight.mark = mark;
-        if sight.voter_sets.is_empty() || mark.members != before.members {
+        let former = sight.voter_sets.clone();
+        if former.is_empty() || mark.members != before.members {
             sight.voter_sets = group.metrics().voter_sets;
         }
         let voter_sets = sight.voter_sets.clone();
@@ -344,7 +345,14 @@ impl Probe {
                 continue;
             }
             let held = |voter| disks.durable(voter, id, index);
-            match committed_durable::check(&voter_sets, held, &self.damaged, node) {
+            let durable = |sets: &[_]| committed_durable::check(sets, held, &self.damaged, node);
+            // One step may commit an entry and then change the members: they were not in force for it.
+            let is_before_change = mark.members > Some(index) && !former.is_empty();
+            let checked = durable(&voter_sets).or_else(|words| match is_before_change {
+                true => durable(&former),
+                false => Err(words),
+            });
+            match checked {
                 Ok(copy) => self.committed.commit(id, index, copy),
                 Err(words) => {
                     violations.push(format!(

@@ -87,12 +87,26 @@ fn data_is_there_after_a_restart_of_the_whole() {
     cluster.stop();
 }
 
+/// The flags of three nodes on twelve ports from `base`.
+fn port_flags(base: u16) -> Vec<String> {
+    let flag = |(name, offset): (&str, u16)| [format!("--{name}-port"), (base + offset).to_string()];
+    [("kafka", 0), ("admin", 3), ("peer", 6), ("amqp", 9)].into_iter().flat_map(flag).collect()
+}
+
+/// What `flotilla dev` says when it cannot start.
+fn refused(more: &[String]) -> String {
+    let arguments: Vec<&str> =
+        ["dev", "--plain", "--ephemeral"].into_iter().chain(more.iter().map(String::as_str)).collect();
+    let output = flotilla(&arguments, "");
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 /// A cluster started by hand, without the harness: standard input is empty from the start.
 fn start_without_input(folder: &Path) -> (Child, Vec<u32>) {
-    let base = free_ports(9);
     let mut child = Command::new(binary())
-        .args(["dev", "--plain", "--kafka-port", &base.to_string()])
-        .args(["--admin-port", &(base + 3).to_string(), "--peer-port", &(base + 6).to_string()])
+        .args(["dev", "--plain"])
+        .args(port_flags(free_ports(12)))
         .arg("--data")
         .arg(folder)
         .stdin(Stdio::null())
@@ -130,23 +144,26 @@ fn children_end_with_a_parent_that_was_killed() {
 
 #[test]
 fn a_busy_port_is_named_with_its_owner() {
-    let base = free_ports(9);
+    let base = free_ports(12);
     let _listener = TcpListener::bind(("127.0.0.1", base + 1)).expect("bound");
-    let ports = [base, base + 3, base + 6].map(|port| port.to_string());
-    let arguments = [
-        "dev",
-        "--plain",
-        "--ephemeral",
-        "--kafka-port",
-        &ports[0],
-        "--admin-port",
-        &ports[1],
-        "--peer-port",
-        &ports[2],
-    ];
-    let output = flotilla(&arguments, "");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success());
+    let text = refused(&port_flags(base));
     let expected = format!("port {} of node 2 (--kafka-port) is taken by cli", base + 1);
     assert!(text.contains(&expected) && text.contains(&format!("(pid {})", std::process::id())), "{text}");
+}
+
+#[test]
+fn ports_that_two_flags_ask_for_are_named() {
+    let base = free_ports(12);
+    let mut flags = port_flags(base);
+    flags[3] = (base + 2).to_string();
+    let text = refused(&flags);
+    assert!(text.contains(&format!("port {} of node 1 (--admin-port) is one of --kafka-port too", base + 2)), "{text}");
+}
+
+#[test]
+fn nodes_that_do_not_start_end_it_with_their_words() {
+    let mut flags = port_flags(free_ports(12));
+    flags.extend(["--set".to_owned(), "limits.nonsense=1".to_owned()]);
+    let text = refused(&flags);
+    assert!(text.contains("ended before the cluster was ready") && text.contains("limits.nonsense"), "{text}");
 }

@@ -179,6 +179,8 @@ impl Fleet {
             result = ready::cluster(&client, &admins) => result?,
             Some(exit) = self.exited.recv() => {
                 let log = self.node(exit.id).map(|node| node.log.clone()).unwrap_or_default();
+                // Who stops the fleet waits for those that still run.
+                self.exit(&exit);
                 anyhow::bail!("node {} ended before the cluster was ready; the end of {}:\n{}", exit.id, log.display(), tail(&log));
             }
         }

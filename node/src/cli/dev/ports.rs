@@ -1,5 +1,6 @@
 //! Says who has a port that the cluster needs. Reads /proc; where there is none, the owner stays unnamed.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::io::ErrorKind;
@@ -15,13 +16,16 @@ pub fn check(options: &Options) -> Result<(), String> {
         ("--admin-port", options.admin_port),
         ("--peer-port", options.peer_port),
     ];
-    let mut text = String::new();
+    let (mut text, mut taken) = (String::new(), BTreeMap::new());
     for (flag, first) in uses {
         for index in 0..options.nodes {
             let Some(port) = first.checked_add(index) else {
                 return Err(format!("{flag} {first} leaves no room for {} nodes", options.nodes));
             };
             let node = index + 1;
+            if let Some(other) = taken.insert(port, flag) {
+                let _ = write!(text, "\n  port {port} of node {node} ({flag}) is one of {other} too");
+            }
             match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::AddrInUse => {
