@@ -29,7 +29,7 @@ impl Deletion {
 /// The queues
 #[utoipa::path(get, path = "/v1/queues", tag = "queues", responses((status = 200, description = "By name", body = Vec<QueueReport>)))]
 pub async fn queues(State(broker): State<Broker>) -> Json<Vec<QueueReport>> {
-    Json(broker.queue_reports())
+    Json(broker.queue_reports().await)
 }
 
 /// Declares a queue; one that is there already and is the same is no problem

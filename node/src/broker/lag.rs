@@ -53,17 +53,12 @@ struct Wanted {
 impl Broker {
     /// All consumer groups of the cluster, by id; those of a node that does not answer are missing.
     pub async fn consumer_groups(&self) -> Vec<ConsumerGroup> {
-        let nodes: Vec<NodeId> = self.image().nodes.keys().copied().filter(|node| self.is_alive(*node)).collect();
-        let asked = nodes.into_iter().map(|node| timeout(DEADLINE * 2, self.ask(node, Question::ConsumerGroups)));
-        let mut all = Vec::new();
-        for answer in join_all(asked).await {
-            match answer {
-                Ok(Ok(Answered::ConsumerGroups(groups))) => all.extend(groups),
-                Ok(Ok(other)) => tracing::warn!(?other, "an answer to another question"),
-                Ok(Err(error)) => tracing::info!(error, "a node does not tell of its consumer groups"),
-                Err(_elapsed) => tracing::info!("a node does not tell of its consumer groups in time"),
-            }
-        }
+        let answers = self.ask_all(Question::ConsumerGroups, DEADLINE * 2).await;
+        let groups = answers.into_iter().filter_map(|answer| match answer {
+            Answered::ConsumerGroups(groups) => Some(groups),
+            _ => None,
+        });
+        let mut all: Vec<ConsumerGroup> = groups.flatten().collect();
         all.sort_by(|one, other| one.group.cmp(&other.group));
         all
     }

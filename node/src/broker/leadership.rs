@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use model::{GroupId, NodeId, ReplicaId};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Broker, PartitionRef};
 use crate::peer::link::Failure;
@@ -113,6 +114,21 @@ impl Broker {
         }
     }
 
+    /// Asks every node that lives, this one too; those that do not answer in time are left out.
+    pub(super) async fn ask_all(&self, question: Question, within: Duration) -> Vec<Answered> {
+        let nodes: Vec<NodeId> = self.image().nodes.keys().copied().filter(|node| self.is_alive(*node)).collect();
+        let asked = nodes.into_iter().map(async |node| {
+            let answer = timeout(within, self.ask(node, question.clone())).await;
+            answer.map_err(|_elapsed| "not in time".to_owned()).flatten().map_err(|why| (node, why))
+        });
+        let answers = join_all(asked).await.into_iter();
+        answers
+            .filter_map(|answer| {
+                answer.inspect_err(|(node, why)| tracing::info!(%node, why, ?question, "a node does not answer")).ok()
+            })
+            .collect()
+    }
+
     /// Answers another member.
     ///
     /// # Errors
@@ -131,6 +147,10 @@ impl Broker {
             }
             Question::Places(asked) => Ok(Answered::Places(self.places(&asked).await)),
             Question::ConsumerGroups => Ok(Answered::ConsumerGroups(self.groups_coordinated_here().await)),
+            Question::Queues(of) => {
+                let led = self.queues_led_here(of).into_iter();
+                Ok(Answered::Queues(led.map(|(queue, standing)| (queue.partition_group, standing)).collect()))
+            }
             Question::Rebalance { group, dry_run } => {
                 self.rebalance_here(&group, dry_run).await.map(Answered::Rebalance).map_err(|denied| denied.to_string())
             }

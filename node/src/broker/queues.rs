@@ -7,6 +7,7 @@ mod leader;
 pub mod message;
 mod records;
 pub mod said;
+mod standing;
 mod types;
 
 use std::collections::BTreeMap;

@@ -1,12 +1,14 @@
 //! `flotilla queue ...` and `flotilla exchange ...`: what AMQP clients declare, declared and looked at by operators.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::output::{Format, pairs, print, table};
 use super::{Admin, Output, delete, get, post, segment};
+use crate::broker::queues::{QueueCounts, QueueStanding, QueueTraffic};
 use crate::broker::{BindingReport, DestinationKind, ExchangeReport, QueueReport, Scalar, Values};
 
 /// Which node to ask, and what about queues.
@@ -33,9 +35,9 @@ pub struct ExchangeOptions {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// All queues
+    /// All queues, with their messages and consumers
     Ls,
-    /// Arguments, topic, leader and bindings
+    /// Messages, arguments, topic, leader and bindings
     Describe {
         /// Its name
         name: String,
@@ -218,10 +220,64 @@ async fn ls(address: &str, format: Format) -> anyhow::Result<()> {
     let queues: Vec<QueueReport> = get(address, "/v1/queues").await?.json()?;
     print(format, &queues, |queues| {
         let row = |queue: &QueueReport| {
-            [queue.name.clone(), queue.topic.clone(), leader(queue), marks(queue), shown(&queue.arguments)]
+            let number = |of: fn(&QueueStanding) -> u64| known(queue, |standing| of(standing).to_string());
+            [
+                queue.name.clone(),
+                queue.topic.clone(),
+                leader(queue),
+                number(|standing| standing.counts.ready),
+                number(|standing| standing.counts.unacked),
+                number(|standing| standing.counts.delayed),
+                number(|standing| standing.dead.all()),
+                number(|standing| standing.counts.consumers),
+                known(queue, oldest),
+                marks(queue),
+                shown(&queue.arguments),
+            ]
         };
-        table(["QUEUE", "TOPIC", "LEADER", "KIND", "ARGUMENTS"], &queues.iter().map(row).collect::<Vec<_>>())
+        let head = [
+            "QUEUE",
+            "TOPIC",
+            "LEADER",
+            "READY",
+            "UNACKED",
+            "DELAYED",
+            "DEAD",
+            "CONSUMERS",
+            "OLDEST",
+            "KIND",
+            "ARGUMENTS",
+        ];
+        table(head, &queues.iter().map(row).collect::<Vec<_>>())
     })
+}
+
+/// Something of what the leader knows, if it answered.
+fn known(queue: &QueueReport, of: impl FnOnce(&QueueStanding) -> String) -> String {
+    queue.standing.as_ref().map_or_else(|| "?".to_owned(), of)
+}
+
+/// For how long the oldest delivery is out.
+fn oldest(standing: &QueueStanding) -> String {
+    let age = |ms| humantime::format_duration(Duration::from_secs(ms / 1_000)).to_string();
+    standing.counts.oldest_unacked_ms.map_or_else(|| "-".to_owned(), age)
+}
+
+fn messages(standing: &QueueStanding) -> String {
+    let QueueCounts { ready, unacked, delayed, .. } = standing.counts;
+    format!("{ready} ready, {unacked} unacked (the oldest for {}), {delayed} delayed", oldest(standing))
+}
+
+fn deaths(standing: &QueueStanding) -> String {
+    let each = standing.dead.by_reason().map(|(reason, count)| format!("{count} {reason}")).join(", ");
+    format!("{each}; {} on their way to dead letters", standing.counts.dead_pending)
+}
+
+fn traffic(standing: &QueueStanding) -> String {
+    let QueueTraffic { published, publish_rate, delivered, deliver_rate, redelivered } = standing.traffic;
+    format!(
+        "{published} published ({publish_rate:.1}/s), {delivered} delivered ({deliver_rate:.1}/s), {redelivered} of them again"
+    )
 }
 
 async fn describe(address: &str, format: Format, name: &str) -> anyhow::Result<()> {
@@ -236,6 +292,10 @@ async fn describe(address: &str, format: Format, name: &str) -> anyhow::Result<(
             ("topic", queue.topic.clone()),
             ("group", queue.group.to_string()),
             ("leader", leader(&queue)),
+            ("messages", known(&queue, messages)),
+            ("dead", known(&queue, deaths)),
+            ("traffic", known(&queue, traffic)),
+            ("consumers", known(&queue, |standing| standing.counts.consumers.to_string())),
             ("kind", marks(&queue)),
             ("arguments", shown(&queue.arguments)),
         ]);

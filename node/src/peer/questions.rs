@@ -7,6 +7,8 @@ use model::coordinator::Code;
 use model::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 
+use super::queues::QueueStanding;
+
 const QUESTION_BYTES_MAX: usize = 64 << 10;
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
@@ -35,6 +37,8 @@ pub enum Question {
         /// Only say how it stands, and whether it could.
         dry_run: bool,
     },
+    /// How the queues stand that whom is asked leads: all of them, or that of this group.
+    Queues(Option<GroupId>),
 }
 
 /// The answer to the [`Question`] of the same name.
@@ -52,6 +56,8 @@ pub enum Answered {
     ConsumerGroups(Vec<ConsumerGroup>),
     /// How it stands, or the group's own refusal.
     Rebalance(Result<Rebalanced, Code>),
+    /// In order of the groups.
+    Queues(Vec<(GroupId, QueueStanding)>),
 }
 
 /// A consumer group that was made to rebalance.

@@ -162,6 +162,60 @@ pub struct QueueCounts {
     pub dead_pending: u64,
     /// Consumers.
     pub consumers: u64,
+    /// For how long the consumer that has its message for longest has it, ms; none if nobody has any.
+    pub oldest_unacked_ms: Option<u64>,
+}
+
+/// A queue as its leader knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct QueueStanding {
+    /// How many messages are what.
+    pub counts: QueueCounts,
+    /// How many died.
+    pub dead: Deaths,
+    /// How many came and went.
+    pub traffic: QueueTraffic,
+}
+
+/// Messages that ever died in a queue, by reason: dropped, unless the queue has a dead-letter exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Deaths {
+    /// A consumer did not want it.
+    pub rejected: u64,
+    /// Its time was over.
+    pub expired: u64,
+    /// It failed too often.
+    pub delivery_limit: u64,
+    /// There were too many.
+    pub maxlen: u64,
+}
+
+impl Deaths {
+    /// All of them.
+    pub fn all(self) -> u64 {
+        self.by_reason().iter().map(|(_, count)| count).sum()
+    }
+
+    /// By RabbitMQ's word for each reason.
+    pub fn by_reason(self) -> [(&'static str, u64); 4] {
+        let Self { rejected, expired, delivery_limit, maxlen } = self;
+        [("rejected", rejected), ("expired", expired), ("delivery_limit", delivery_limit), ("maxlen", maxlen)]
+    }
+}
+
+/// Messages that came and went. Rates are those of the last seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct QueueTraffic {
+    /// Published, since there is the queue's topic; by Kafka clients, too.
+    pub published: u64,
+    /// A second.
+    pub publish_rate: f64,
+    /// Delivered by this leader, to whoever consumes or asks.
+    pub delivered: u64,
+    /// A second.
+    pub deliver_rate: f64,
+    /// Those that may have been delivered before.
+    pub redelivered: u64,
 }
 
 /// The answer.

@@ -142,6 +142,12 @@ async fn declare(admin: SocketAddr) {
     }
     let described = fetch(admin, "/v1/queues").await.2;
     assert!(described.contains("\"x-message-ttl\":5") && described.contains("\"topic\":\"q\""), "{described}");
+    let standing =
+        async || serde_json::from_str::<Value>(&fetch(admin, "/v1/queues").await.2).unwrap()[0]["standing"].clone();
+    while standing().await.is_null() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(standing().await["counts"]["ready"], 0);
     let bindings = fetch(admin, "/v1/bindings").await.2;
     assert!(bindings.contains("\"key\":\"a.#\"") && bindings.contains("\"destination_type\":\"queue\""), "{bindings}");
 }

@@ -10,7 +10,9 @@ use model::cursor::ackset::Verdict;
 use model::exchange::{Binding, Destination, ExchangeKind};
 use node::broker::Broker;
 use node::broker::queues::message::Content;
-use node::broker::queues::{ConsumeError, ConsumerSpec, Delivered, Message, PublishError, QueueEvent, Subscription};
+use node::broker::queues::{
+    ConsumeError, ConsumerSpec, Delivered, Message, PublishError, QueueEvent, QueueStanding, Subscription,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use wire::amqp::{Properties, ShortStr};
@@ -336,4 +338,42 @@ async fn queues_end_by_their_own_rules() {
     let heard = timeout(PATIENCE, consumer.events.recv()).await.expect("in time");
     assert!(matches!(heard, Some(QueueEvent::Cancelled(_))), "{heard:?}");
     assert_eq!(broker.publish(&gone, message("late")).await, Err(PublishError::NotFound));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_node_tells_how_a_queue_stands() {
+    let mut nodes = start_three().await;
+    let queue = declare(nodes[0].broker(), "seen", Arguments::default()).await;
+    let (leader, other) = leader_and_other(&nodes, &queue).await;
+    let broker = other.broker().clone();
+    publish(&broker, &queue, numbers(0..10)).await;
+    broker.publish(&queue, Message { delay_ms: Some(60_000), ..message("late") }).await.expect("confirmed");
+    let mut consumer = Consumer::of(&broker, &queue, 4).await;
+    let first = consumer.next().await;
+    consumer.settle(&first, Verdict::Reject(model::cursor::ackset::Reason::Rejected));
+    consumer.take(4).await;
+    // What is committed and what the leader does not count as taken any more come one after the other.
+    let dropped = |standing: &QueueStanding| standing.dead.rejected == 1 && standing.counts.ready == 5;
+    let standing = until("one dead", || async { broker.queue_standing(&queue).await.filter(dropped) }).await;
+    let counts = standing.counts;
+    assert_eq!((counts.unacked, counts.delayed, counts.consumers, counts.dead_pending), (4, 1, 1, 0));
+    assert_eq!((standing.dead.all(), standing.traffic.published), (1, 11));
+    assert_eq!((standing.traffic.delivered, standing.traffic.redelivered), (5, 0));
+    sleep(Duration::from_millis(50)).await;
+    let all = broker.queue_standings().await;
+    let oldest = all[&queue.partition_group].counts.oldest_unacked_ms.expect("it holds four");
+    assert!((50..15_000).contains(&oldest), "{oldest} ms");
+
+    until("a rate", || async {
+        publish(&broker, &queue, numbers(0..1)).await;
+        broker.queue_standing(&queue).await.filter(|standing| standing.traffic.publish_rate > 0.1)
+    })
+    .await;
+    drop(consumer);
+    let free = |standing: &QueueStanding| standing.counts.unacked == 0 && standing.counts.oldest_unacked_ms.is_none();
+    let before = until("all back", || async { broker.queue_standing(&queue).await.filter(free) }).await;
+    let leader = leader.id;
+    nodes.retain(|node| node.id != leader);
+    let after = until("another leader", || async { broker.queue_standing(&queue).await }).await;
+    assert_eq!((after.counts.ready, after.dead), (before.counts.ready, before.dead), "what is replicated stays");
 }

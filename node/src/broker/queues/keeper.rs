@@ -89,6 +89,7 @@ impl Broker {
                 kept.leaders.insert(group, (handle, task));
             }
         }
+        kept.leaders.values().for_each(|(handle, _)| handle.measure());
         *self.0.queues.leaders() = kept.leaders.iter().map(|(group, (handle, _))| (*group, handle.clone())).collect();
         self.end_links();
     }

@@ -6,6 +6,7 @@ mod handle;
 mod letters;
 mod orders;
 mod push;
+mod shown;
 mod soft;
 #[cfg(test)]
 mod tests;
@@ -133,13 +134,20 @@ impl Leader {
     }
 
     fn now(&self) -> Now {
-        let steady = self.broker.clock().monotonic().as_millis();
-        Now { wall: self.broker.clock().wall_ms(), steady: i64::try_from(steady).unwrap_or(i64::MAX) }
+        Now { wall: self.broker.clock().wall_ms(), steady: self.broker.steady_ms() }
     }
 
     fn deadline(&self, now: Now) -> i64 {
-        let timeout = self.handle.queue.spec.arguments.consumer_timeout_ms.unwrap_or(CONSUMER_TIMEOUT_MS);
-        now.steady.saturating_add(timeout)
+        now.steady.saturating_add(self.timeout_ms())
+    }
+
+    fn timeout_ms(&self) -> i64 {
+        self.handle.queue.spec.arguments.consumer_timeout_ms.unwrap_or(CONSUMER_TIMEOUT_MS)
+    }
+
+    /// Writes down what only this loop knows.
+    fn show(&self) {
+        *self.handle.shown() = self.soft.shown(self.timeout_ms());
     }
 
     fn is_open(&self) -> bool {
@@ -221,7 +229,7 @@ impl Leader {
                 let soft = &mut self.soft;
                 let got = handle.cursor(|cursor| {
                     let got = soft.get(cursor, from, (attachment, consumer), (now, deadline))?;
-                    Some(got.map(|outgoing| (push::item(&outgoing, 0), soft.counts(cursor).ready)))
+                    Some(got.map(|outgoing| (push::item(&outgoing, 0), soft.ready(cursor))))
                 });
                 let _gone = told.send(got.flatten().map_or(Heard::NotHere, Heard::Got));
             }
@@ -230,7 +238,8 @@ impl Leader {
             }
             Visit::Purge(told) => self.orders.purge(told),
             Visit::Count(told) => {
-                let counts = handle.cursor(|cursor| self.soft.counts(cursor)).unwrap_or_default();
+                self.show();
+                let counts = handle.cursor(|cursor| handle.shown().counts(cursor, now.steady)).unwrap_or_default();
                 let _gone = told.send(Heard::Counted(counts));
             }
         }
@@ -276,7 +285,7 @@ impl Leader {
             self.push();
             self.look();
             self.send_letters();
-            handle.unacked.store(self.soft.dispatch().taken_count(), Ordering::Relaxed);
+            self.show();
         }
         self.propose();
     }
@@ -305,7 +314,7 @@ impl Leader {
 
     /// Rejects what is more than `max`.
     fn keep_length(&mut self, cursor: &AckSet, now: Now, max: u64) {
-        let over = self.soft.counts(cursor).ready.saturating_sub(max);
+        let over = self.soft.ready(cursor).saturating_sub(max);
         let count = usize::try_from(over).unwrap_or(usize::MAX).min(TURN_MAX);
         if count > 0 {
             let surplus = orders::offsets(&self.soft.dispatch().surplus(cursor, now.wall, count));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub use crate::peer::queues::QueueCounts;
+pub use crate::peer::queues::{Deaths, QueueCounts, QueueStanding, QueueTraffic};
 
 /// A message to publish.
 #[derive(Clone, Debug)]

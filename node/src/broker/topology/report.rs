@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::TopologyFailure;
 use crate::broker::Broker;
+use crate::broker::queues::QueueStanding;
 
 /// Arguments by name.
 pub type Values = BTreeMap<String, Scalar>;
@@ -49,6 +50,8 @@ pub struct QueueReport {
     pub auto_delete: bool,
     /// The arguments that are set.
     pub arguments: Values,
+    /// How it stands; none if its leader does not answer.
+    pub standing: Option<QueueStanding>,
 }
 
 /// An exchange.
@@ -245,20 +248,31 @@ impl ExchangeReport {
 
 impl Broker {
     /// All queues, by name.
-    pub fn queue_reports(&self) -> Vec<QueueReport> {
+    pub async fn queue_reports(&self) -> Vec<QueueReport> {
+        let standings = self.queue_standings().await;
         let image = self.image();
-        let report = |queue: &Queue| QueueReport {
+        let queues = image.topology.vhosts.values().flat_map(|vhost| vhost.queues.values());
+        queues.map(|queue| self.queue_row(queue, standings.get(&queue.partition_group).copied())).collect()
+    }
+
+    /// One queue.
+    pub async fn queue_report(&self, queue: &Queue) -> QueueReport {
+        self.queue_row(queue, self.queue_standing(queue).await)
+    }
+
+    fn queue_row(&self, queue: &Queue, standing: Option<QueueStanding>) -> QueueReport {
+        QueueReport {
             vhost: queue.vhost.clone(),
             name: queue.name.clone(),
-            topic: image.topic_by_id(queue.topic).map(|topic| topic.name.clone()).unwrap_or_default(),
+            topic: self.image().topic_by_id(queue.topic).map(|topic| topic.name.clone()).unwrap_or_default(),
             group: queue.partition_group.0,
             leader: self.0.router.leader(queue.partition_group).node.map(|node| node.0),
             durable: queue.spec.durable,
             exclusive: queue.spec.exclusive.is_some(),
             auto_delete: queue.spec.auto_delete,
             arguments: shown(queue.spec.arguments.named().iter().map(|(name, value)| (*name, value))),
-        };
-        image.topology.vhosts.values().flat_map(|vhost| vhost.queues.values()).map(|queue| report(queue)).collect()
+            standing,
+        }
     }
 
     /// All exchanges but the default ones, by name.
@@ -285,9 +299,7 @@ impl Broker {
         let arguments = Arguments::parse(&read(arguments))?;
         let spec = QueueSpec { durable, auto_delete, arguments, exclusive: None };
         let queue = self.declare_queue(&vhost, &name, spec).await?;
-        let made = |report: &QueueReport| report.vhost == queue.vhost && report.name == queue.name;
-        let gone = || TopologyFailure::Unavailable("it was deleted while it was declared".to_owned());
-        self.queue_reports().into_iter().find(made).ok_or_else(gone)
+        Ok(self.queue_report(&queue).await)
     }
 
     /// Declares what an operator wants, and tells what there is.

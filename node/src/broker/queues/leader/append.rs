@@ -1,7 +1,6 @@
 //! Messages and dead letters on the leader of their queue: bounded, stamped with what they say of themselves, and queued for the
 //! partition in the order of the calls.
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
@@ -27,7 +26,7 @@ impl Handle {
         let refuses = self.queue.spec.arguments.overflow != Overflow::DropHead;
         let Some(max) = self.length_max().filter(|_| refuses) else { return u64::MAX };
         let held = self.cursor(|cursor| cursor.counts().ready).unwrap_or_default();
-        max.saturating_sub(held.saturating_sub(self.unacked.load(Ordering::Relaxed)))
+        max.saturating_sub(held.saturating_sub(self.shown().taken))
     }
 
     /// What a message says of itself, by the rules of this queue at this time; none if nothing.

@@ -1,7 +1,7 @@
 //! The front of a queue's leader: what is asked of it waits here for its next turn. Bounded by `VISITS_MAX`; who finds no room is told
 //! to ask again.
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use model::NodeId;
@@ -9,6 +9,7 @@ use model::controller::topology::Queue;
 use model::cursor::ackset::AckSet;
 use tokio::sync::{mpsc, oneshot};
 
+use super::shown::{Meter, Shown};
 use crate::peer::queues::{Attachment, Attendant, Heard, Settled};
 use crate::router::LocalPartition;
 
@@ -26,8 +27,8 @@ pub(in crate::broker::queues) struct Handle {
     visits: mpsc::Sender<Visit>,
     /// It leads, and the cursor is open: messages may be appended with what they say of themselves.
     pub(super) open: AtomicBool,
-    /// Messages that consumers have, as of the last turn.
-    pub(super) unacked: AtomicU64,
+    shown: Mutex<Shown>,
+    meter: Mutex<Meter>,
 }
 
 /// Where an answer goes.
@@ -56,8 +57,8 @@ impl Handle {
         local: Arc<LocalPartition>,
     ) -> (Arc<Self>, mpsc::Receiver<Visit>) {
         let (visits, taken) = mpsc::channel(VISITS_MAX);
-        let (open, unacked) = (AtomicBool::new(false), AtomicU64::new(0));
-        (Arc::new(Self { queue, local, visits, open, unacked }), taken)
+        let (open, shown, meter) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
+        (Arc::new(Self { queue, local, visits, open, shown, meter }), taken)
     }
 
     /// Queues a visit now, and waits for its answer.
@@ -72,6 +73,15 @@ impl Handle {
         if !offsets.is_empty() {
             let _asked_again = self.visits.try_send(Visit::Missing(offsets));
         }
+    }
+
+    /// What the loop said of itself last.
+    pub(super) fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn meter(&self) -> MutexGuard<'_, Meter> {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether messages may be appended.

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use model::NodeId;
 use model::cursor::ackset::{AckSet, ConsumerId, Dispatch, OffsetSet, Ranges, Verdict};
 
+use super::shown::Shown;
 use crate::broker::queues::types::CREDIT_MAX;
-use crate::peer::queues::{Attachment, Attendant, QueueCounts, Settled, Unattended};
+use crate::peer::queues::{Attachment, Attendant, Settled, Unattended};
 
 /// Messages that were given to consumers and did not leave for their gateways yet.
 const OUTBOX_MAX: usize = 1_024;
@@ -72,8 +73,13 @@ pub(super) struct Soft {
     gateways: BTreeMap<NodeId, Gateway>,
     consumers: BTreeMap<ConsumerId, Consumer>,
     last: u64,
+    /// How many of them consume.
+    consuming: u64,
     /// Delivered by this leader.
     seen: OffsetSet,
+    /// Deliveries, and those of them that were marked.
+    delivered: u64,
+    redelivered: u64,
     /// Another leader may have delivered what is below.
     old_below: i64,
     /// One consumer gets everything, until it goes.
@@ -91,7 +97,10 @@ impl Soft {
             gateways: BTreeMap::new(),
             consumers: BTreeMap::new(),
             last: NOBODY.0,
+            consuming: 0,
             seen: OffsetSet::default(),
+            delivered: 0,
+            redelivered: 0,
             old_below,
             single,
             active: None,
@@ -111,7 +120,7 @@ impl Soft {
 
     /// Whether somebody consumes.
     pub(super) fn has_consumers(&self) -> bool {
-        self.consumers.values().any(|consumer| !consumer.gets)
+        self.consuming > 0
     }
 
     /// Whether any other node has consumers.
@@ -119,15 +128,20 @@ impl Soft {
         self.gateways.keys().any(|node| *node != me)
     }
 
-    /// How many messages are what.
-    pub(super) fn counts(&self, cursor: &AckSet) -> QueueCounts {
-        let counts = cursor.counts();
-        QueueCounts {
-            ready: counts.ready.saturating_sub(self.dispatch.taken_count()),
+    /// How many messages nobody has.
+    pub(super) fn ready(&self, cursor: &AckSet) -> u64 {
+        cursor.counts().ready.saturating_sub(self.dispatch.taken_count())
+    }
+
+    /// What only this knows, where each delivery lasts `timeout_ms` at most.
+    pub(super) fn shown(&self, timeout_ms: i64) -> Shown {
+        Shown {
+            taken: self.dispatch.taken_count(),
             unacked: self.dispatch.in_flight() as u64,
-            delayed: counts.delayed,
-            dead_pending: counts.dead_pending,
-            consumers: self.consumers.values().filter(|consumer| !consumer.gets).count() as u64,
+            consumers: self.consuming,
+            oldest_since: self.dispatch.next_deadline().map(|deadline| deadline.saturating_sub(timeout_ms)),
+            delivered: self.delivered,
+            redelivered: self.redelivered,
         }
     }
 
@@ -255,7 +269,9 @@ impl Soft {
 
     /// Chooses the active one of single active consumers: who holds messages, then the highest priority, then who came first.
     fn look_over(&mut self) {
-        let mut levels = self.consumers.values().filter(|consumer| !consumer.gets).map(|consumer| consumer.priority);
+        let consuming = self.consumers.values().filter(|consumer| !consumer.gets);
+        self.consuming = consuming.clone().count() as u64;
+        let mut levels = consuming.map(|consumer| consumer.priority);
         let first = levels.next();
         self.mixed = self.single || levels.any(|level| Some(level) != first);
         if !self.single || self.active.and_then(|active| self.consumers.get(&active)).is_some_and(|active| !active.gets)
@@ -309,6 +325,8 @@ impl Soft {
                 failures: delivery.failures,
                 redelivered,
             };
+            self.delivered += 1;
+            self.redelivered += u64::from(redelivered);
             if let Some(gateway) = self.gateways.get_mut(&consumer.gateway) {
                 gateway.outbox.push_back(outgoing);
             }

@@ -71,7 +71,7 @@ fn consumers_of_all_gateways_take_turns_and_give_back_when_they_go() {
         [(1, 1, 1, true), (1, 1, 3, true), (1, 1, 4, false), (1, 1, 5, false)],
         "in their old places, and flagged"
     );
-    assert_eq!(soft.counts(&cursor).unacked, 6);
+    assert_eq!(soft.shown(0).unacked, 6);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn what_was_done_is_done_whoever_has_it_now() {
     assert!(settle(&mut soft, &mut cursor, THERE, settled(9, 0, 0, Verdict::Accept)));
     assert!(!settle(&mut soft, &mut cursor, HERE, settled(1, 0, 0, AGAIN)), "too late");
     assert!(settle(&mut soft, &mut cursor, HERE, settled(1, 1, 0, Verdict::Accept)));
-    assert_eq!((cursor.state().floor, soft.counts(&cursor).unacked), (2, 0));
+    assert_eq!((cursor.state().floor, soft.shown(0).unacked), (2, 0));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn less_credit_takes_back_what_did_not_leave() {
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 4)]);
     soft.deliver(&cursor, Now::default(), 1_000);
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 0)]);
-    assert_eq!((leaves(&mut soft, &cursor), soft.counts(&cursor).unacked), (Vec::new(), 0));
+    assert_eq!((leaves(&mut soft, &cursor), soft.shown(0).unacked), (Vec::new(), 0));
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 1)]);
     assert_eq!(leaves(&mut soft, &cursor).len(), 1);
 }
@@ -195,7 +195,7 @@ fn a_message_that_is_got_stays_with_who_got_it() {
     assert_eq!(get(&mut soft, 1, 4), Some(Some(0)), "the answer may have been lost");
     assert_eq!(get(&mut soft, 1, 5), Some(Some(1)));
     assert_eq!(get(&mut soft, 1, 6), Some(None));
-    assert_eq!(soft.counts(&cursor).consumers, 0);
+    assert_eq!(soft.shown(0).consumers, 0);
     soft.gone(HERE, [4]);
     assert_eq!(get(&mut soft, 1, 6), Some(Some(0)));
 }
@@ -210,9 +210,9 @@ fn a_gateway_that_stays_dead_holds_nothing() {
         soft.look(|_| false);
     }
     soft.look(|_| true);
-    assert_eq!(soft.counts(&cursor).unacked, 1);
+    assert_eq!(soft.shown(0).unacked, 1);
     for _ in 0..4 {
         soft.look(|_| false);
     }
-    assert_eq!((soft.counts(&cursor).unacked, soft.has_consumers()), (0, false));
+    assert_eq!((soft.shown(0).unacked, soft.has_consumers()), (0, false));
 }
