@@ -27,7 +27,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::broker::Broker;
-use crate::metrics::{ApiLabel, ConsumerGroupLabel, GroupLabel, LagLabel};
+use crate::broker::queues::QueueStanding;
+use crate::metrics::{ApiLabel, ConsumerGroupLabel, GroupLabel, LagLabel, QueueRow};
 use crate::seams::{Listener, Stop};
 use problem::Problem;
 
@@ -183,6 +184,7 @@ async fn ready(State(broker): State<Broker>) -> (StatusCode, String) {
 async fn metrics(State(broker): State<Broker>) -> Response {
     refresh_rafts(&broker);
     refresh_lags(&broker).await;
+    refresh_queues(&broker);
     let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     (kind, broker.metrics().encode()).into_response()
 }
@@ -204,6 +206,26 @@ async fn refresh_lags(broker: &Broker) {
             lags.seconds.get_or_create(&label).set(seconds);
         }
     }
+}
+
+/// Queues are looked at when asked for, by the node that leads them.
+fn refresh_queues(broker: &Broker) {
+    let row = |standing: QueueStanding| {
+        let QueueStanding { counts, dead, traffic } = standing;
+        QueueRow {
+            ready: counts.ready,
+            unacked: counts.unacked,
+            delayed: counts.delayed,
+            consumers: counts.consumers,
+            oldest_unacked_seconds: counts.oldest_unacked_ms.unwrap_or(0) as f64 / 1_000.0,
+            published: traffic.published,
+            delivered: traffic.delivered,
+            redelivered: traffic.redelivered,
+            dead: dead.by_reason(),
+        }
+    };
+    let led = broker.queues_led_here(None).into_iter();
+    broker.metrics().queues.show(led.map(|(queue, standing)| (queue.name.clone(), row(standing))).collect());
 }
 
 /// Leader and term of each raft are read when asked for, so that a group that left leaves the page too.

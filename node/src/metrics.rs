@@ -2,6 +2,7 @@
 //! Owns names, units and label bounds: a topic label takes at most `TOPICS_LABELLED_MAX` values, then `other`.
 //! Never global, never read for a decision.
 mod compaction;
+mod queues;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 pub use self::compaction::Compaction;
+pub use self::queues::{QueueRow, Queues};
 
 /// Topics that get a label of their own; a scrape stays small whatever clients create.
 pub const TOPICS_LABELLED_MAX: usize = 200;
@@ -129,6 +131,8 @@ pub struct Metrics {
     pub compaction: Compaction,
     /// Consumer groups that are coordinated here.
     pub lags: Lags,
+    /// Queues that are led here.
+    pub queues: Queues,
 }
 
 /// Bytes and records through the node, by topic.
@@ -313,12 +317,14 @@ impl Metrics {
             raft: Raft::default(),
             compaction: Compaction::default(),
             lags: Lags::default(),
+            queues: Queues::default(),
         };
         metrics.register_requests();
         metrics.register_traffic();
         metrics.sessions.register(&mut metrics.registry);
         metrics.compaction.register(&mut metrics.registry);
         metrics.lags.register(&mut metrics.registry);
+        metrics.queues.register(&mut metrics.registry);
         metrics.register_storage();
         metrics.register_raft();
         metrics

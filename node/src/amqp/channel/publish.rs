@@ -124,6 +124,7 @@ impl Channel {
         let (queues, delayed) = self.route(&publication)?;
         let (since, bytes) = (Instant::now(), publication.bytes());
         if queues.is_empty() {
+            self.session.shared.metrics.queues.unroutable.inc();
             if publication.mandatory {
                 self.give_back(&publication.content);
             }
