@@ -10,6 +10,7 @@ mod listener;
 mod nodes;
 mod operations;
 mod problem;
+mod queues;
 mod topology;
 mod views;
 
@@ -51,7 +52,7 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
 }
 
 /// All there is; also the values of the metrics' label, and `other`.
-const PAGES: [&str; 35] = [
+const PAGES: [&str; 39] = [
     "/metrics",
     "/livez",
     "/readyz",
@@ -67,6 +68,10 @@ const PAGES: [&str; 35] = [
     "/v1/rafts",
     "/v1/queues",
     "/v1/queues/{queue}",
+    "/v1/queues/{queue}/messages",
+    "/v1/queues/{queue}/purge",
+    "/v1/queues/{queue}/redrive",
+    "/v1/queues/{queue}/seek",
     "/v1/exchanges",
     "/v1/exchanges/{exchange}",
     "/v1/bindings",
@@ -116,6 +121,10 @@ fn documented() -> OpenApiRouter<Broker> {
         .routes(routes!(describe::topics))
         .routes(routes!(topology::queues, topology::declare_queue))
         .routes(routes!(topology::delete_queue))
+        .routes(routes!(queues::peek))
+        .routes(routes!(queues::purge))
+        .routes(routes!(queues::redrive))
+        .routes(routes!(queues::seek))
         .routes(routes!(topology::exchanges, topology::declare_exchange))
         .routes(routes!(topology::delete_exchange))
         .routes(routes!(topology::bindings, topology::bind, topology::unbind))

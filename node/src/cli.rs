@@ -18,6 +18,7 @@ pub mod raft;
 pub mod rebalance;
 pub mod server;
 pub mod topic;
+mod whence;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -45,7 +46,7 @@ enum Command {
     Server(server::Options),
     /// Topics: ls, create, describe, alter, rm, produce, consume
     Topic(topic::Options),
-    /// Queues: ls, describe, declare, bind, unbind, delete
+    /// Queues: ls, describe, declare, bind, unbind, peek, purge, redrive, seek, delete
     Queue(queue::Options),
     /// Exchanges: ls, declare, bind, unbind, delete
     Exchange(queue::ExchangeOptions),

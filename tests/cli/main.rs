@@ -5,6 +5,7 @@ mod config;
 mod context;
 mod dev;
 mod group;
+mod queue;
 mod topic;
 
 use std::process::{Command, Output};

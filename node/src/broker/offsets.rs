@@ -68,7 +68,7 @@ impl Broker {
     }
 
     /// The first record with a timestamp of at least `timestamp`.
-    async fn first_from(&self, local: &LocalPartition, timestamp: i64) -> Result<OffsetAt, Error> {
+    pub(super) async fn first_from(&self, local: &LocalPartition, timestamp: i64) -> Result<OffsetAt, Error> {
         let begin = local.raft().partition(|machine| machine.offset_for_timestamp(timestamp)).flatten();
         let Some(begin) = begin else { return Ok(NOTHING) };
         let bounds = bounds(local)?;

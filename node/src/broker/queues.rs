@@ -5,7 +5,10 @@ mod gateway;
 mod keeper;
 mod leader;
 pub mod message;
+mod operate;
+mod peek;
 mod records;
+mod redrive;
 pub mod said;
 mod standing;
 mod types;
@@ -26,6 +29,9 @@ use crate::peer::link::Failure;
 use crate::peer::queues::{Heard, Told, Unpublished};
 
 pub use gateway::{Got, Subscription};
+pub use operate::QueueChange;
+pub use peek::{MessageReport, PEEK_MAX};
+pub use redrive::Redriven;
 pub use types::*;
 
 type Work = BoxFuture<'static, ()>;
@@ -133,6 +139,15 @@ impl Broker {
             }
             Told::Purge => bare(handle.visit(Visit::Purge)),
             Told::Count => bare(handle.visit(Visit::Count)),
+            Told::Peek { from, count } => {
+                let heard = handle.visit(|told| Visit::Peek { from, count: PEEK_MAX.min(count as usize), told });
+                let broker = self.clone();
+                Box::pin(async move { broker.with_records(&handle, heard.await).await })
+            }
+            Told::Seek(to) => {
+                let broker = self.clone();
+                bare(async move { broker.seek_here(&handle, to).await })
+            }
             Told::Deliver { .. } => bare(ready(Heard::NotHere)),
         }
     }

@@ -1,7 +1,7 @@
 //! `flotilla group`: who reads what in a consumer group and how far behind it is; moves what it has committed.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -9,10 +9,9 @@ use serde::Serialize;
 
 use super::client::{Client, Offsets, Start};
 use super::output::{Format, print, table};
+use super::whence::{Whence, whence};
 use super::{Admin, Bootstrap, Output, get, post, segment};
 use crate::broker::{ConsumerGroup, GroupStanding, PartitionLag, Rebalanced};
-use crate::config::units::parse_duration;
-use crate::seams::{Clock, SystemClock};
 
 /// Which cluster, and what.
 #[derive(Debug, Args)]
@@ -66,8 +65,8 @@ struct Reset {
     #[arg(long, short, value_delimiter = ',')]
     partition: Vec<i32>,
     /// earliest, latest, an offset, a time ago such as 2h, or a time such as 2026-01-31T12:00:00Z or @ and ms since 1970
-    #[arg(long, value_parser = target)]
-    to: Target,
+    #[arg(long, value_parser = whence)]
+    to: Whence,
     /// Only show what it would do
     #[arg(long)]
     dry_run: bool,
@@ -83,33 +82,6 @@ struct Rebalance {
     /// Follow it until the group is stable
     #[arg(long, short, conflicts_with = "dry_run")]
     watch: bool,
-}
-
-fn since_epoch_ms(time: SystemTime) -> Option<i64> {
-    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    At(Start),
-    Ago(Duration),
-}
-
-fn target(text: &str) -> Result<Target, String> {
-    let expected = "earliest, latest, an offset, a time ago such as 2h, or a time such as 2026-01-31T12:00:00Z or @ and ms since 1970 is expected";
-    Ok(match text {
-        "earliest" => Target::At(Start::Earliest),
-        "latest" => Target::At(Start::Latest),
-        _ => match (text.strip_prefix('@'), text.parse::<i64>()) {
-            (Some(ms), _) => Target::At(Start::Time(ms.parse().map_err(|_| expected)?)),
-            (None, Ok(offset)) if offset >= 0 => Target::At(Start::Offset(offset)),
-            (None, Ok(_)) => return Err(expected.to_owned()),
-            (None, Err(_)) => match humantime::parse_rfc3339_weak(text) {
-                Ok(time) => Target::At(Start::Time(since_epoch_ms(time).ok_or(expected)?)),
-                Err(_) => Target::Ago(parse_duration(text).map_err(|_| expected)?),
-            },
-        },
-    })
 }
 
 /// One partition of a reset.
@@ -238,10 +210,7 @@ async fn reset(client: &Client, format: Format, reset: Reset) -> anyhow::Result<
         bail!("{} has no partition {unknown}", reset.topic);
     }
     partitions.retain(|partition| reset.partition.is_empty() || reset.partition.contains(partition));
-    let start = match reset.to {
-        Target::At(start) => start,
-        Target::Ago(ago) => Start::Time(SystemClock::new().wall_ms() - i64::try_from(ago.as_millis())?),
-    };
+    let start = reset.to.start()?;
     let before = client.committed(&reset.group, &reset.topic, &partitions).await?;
     let mut after = Offsets::new();
     for partition in partitions {
@@ -267,22 +236,4 @@ async fn reset(client: &Client, format: Format, reset: Reset) -> anyhow::Result<
         };
         table(["PARTITION", "BEFORE", "AFTER"], &moved.iter().map(row).collect::<Vec<_>>())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reset_goes_to_an_end_an_offset_or_a_time() {
-        assert_eq!(target("earliest"), Ok(Target::At(Start::Earliest)));
-        assert_eq!(target("17"), Ok(Target::At(Start::Offset(17))));
-        assert_eq!(target("9000000000"), Ok(Target::At(Start::Offset(9_000_000_000))));
-        assert_eq!(target("@1700000000000"), Ok(Target::At(Start::Time(1_700_000_000_000))));
-        assert_eq!(target("2023-11-14T22:13:20Z"), Ok(Target::At(Start::Time(1_700_000_000_000))));
-        assert_eq!(target("2h"), Ok(Target::Ago(Duration::from_secs(7_200))));
-        for bad in ["", "-3", "soon", "@x", "2 weeks"] {
-            assert!(target(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -1,5 +1,7 @@
 //! `flotilla queue ...` and `flotilla exchange ...`: what AMQP clients declare, declared and looked at by operators.
 
+mod operate;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -60,6 +62,17 @@ enum Verb {
     Bind(Binding),
     /// Remove a binding
     Unbind(Binding),
+    /// Look at messages; nobody loses one by it
+    Peek(operate::Peek),
+    /// Forget the messages that no consumer has
+    Purge {
+        /// Its name
+        name: String,
+    },
+    /// Send dead letters back to where they died, or to another queue
+    Redrive(operate::Redrive),
+    /// Go on from elsewhere: acknowledged messages behind it are delivered again
+    Seek(operate::Seek),
     /// Delete a queue with its messages and bindings
     Delete {
         /// Its name
@@ -147,6 +160,10 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
         Verb::Bind(binding) => bind(address, format, binding, DestinationKind::Queue).await?,
         Verb::Unbind(binding) => unbind(address, format, binding, DestinationKind::Queue).await?,
+        Verb::Peek(peek) => operate::peek(address, format, peek).await?,
+        Verb::Purge { name } => operate::purge(address, format, &name).await?,
+        Verb::Redrive(redrive) => operate::redrive(address, format, redrive).await?,
+        Verb::Seek(seek) => operate::seek(address, format, seek).await?,
         Verb::Delete { name } => remove(address, format, ("queues", &name), &json!({})).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -265,7 +282,7 @@ fn oldest(standing: &QueueStanding) -> String {
 
 fn messages(standing: &QueueStanding) -> String {
     let QueueCounts { ready, unacked, delayed, .. } = standing.counts;
-    format!("{ready} ready, {unacked} unacked (the oldest for {}), {delayed} delayed", oldest(standing))
+    format!("{ready} ready, {unacked} unacked, {delayed} delayed")
 }
 
 fn deaths(standing: &QueueStanding) -> String {
@@ -293,6 +310,7 @@ async fn describe(address: &str, format: Format, name: &str) -> anyhow::Result<(
             ("group", queue.group.to_string()),
             ("leader", leader(&queue)),
             ("messages", known(&queue, messages)),
+            ("oldest unacked", known(&queue, oldest)),
             ("dead", known(&queue, deaths)),
             ("traffic", known(&queue, traffic)),
             ("consumers", known(&queue, |standing| standing.counts.consumers.to_string())),

@@ -49,6 +49,15 @@ pub enum Told {
     Purge,
     /// Gateway to leader: how many messages are what?
     Count,
+    /// Gateway to leader: which messages are there from this offset on? Their batches are the parts of the answer.
+    Peek {
+        /// The first offset.
+        from: i64,
+        /// How many, at most.
+        count: u32,
+    },
+    /// Gateway to leader: go on from there.
+    Seek(SeekTo),
     /// Leader to gateway: messages for consumers of the attachment. The parts are the batches.
     Deliver {
         /// Of which attachment.
@@ -166,6 +175,51 @@ pub struct QueueCounts {
     pub oldest_unacked_ms: Option<u64>,
 }
 
+/// Where a queue shall go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SeekTo {
+    /// With the first message that the log has.
+    Start,
+    /// Behind the last one.
+    End,
+    /// With this offset, or the nearest that there is.
+    Offset(i64),
+    /// With the first message from this time on, ms since 1970.
+    TimeMs(i64),
+}
+
+/// What a message in a queue waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PeekState {
+    /// A consumer.
+    Ready,
+    /// Its consumer's word.
+    Unacked,
+    /// Its time.
+    Delayed,
+    /// The way to its dead-letter queues.
+    Dead,
+}
+
+/// A message that is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peeked {
+    /// Which.
+    pub offset: i64,
+    /// What it waits for.
+    pub state: PeekState,
+    /// How often it failed.
+    pub failures: u32,
+    /// Not to be delivered before, ms since 1970.
+    pub not_before: Option<i64>,
+    /// Not to be delivered from then on, ms since 1970.
+    pub expires_at: Option<i64>,
+    /// Which part has it.
+    pub part: u32,
+}
+
 /// A queue as its leader knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct QueueStanding {
@@ -233,6 +287,10 @@ pub enum Heard {
     Purged(u64),
     /// To Count.
     Counted(QueueCounts),
+    /// To Peek.
+    Peeked(Vec<Peeked>),
+    /// To Seek: how many messages are what they were not.
+    Sought(u64),
     /// Nothing was done: who was asked does not lead the queue, or not yet, or does not know the attachment.
     NotHere,
 }

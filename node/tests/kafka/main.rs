@@ -10,6 +10,7 @@ mod metadata;
 mod migration;
 mod node;
 mod produce;
+mod queue_verbs;
 mod queues;
 mod reassign;
 mod three;

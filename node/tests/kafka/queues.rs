@@ -20,9 +20,9 @@ use wire::amqp::{Properties, ShortStr};
 use crate::node::{Node, start, start_three, until};
 
 const PATIENCE: Duration = Duration::from_secs(15);
-const AGAIN: Verdict = Verdict::Release { counted: true, delay_ms: None };
+pub const AGAIN: Verdict = Verdict::Release { counted: true, delay_ms: None };
 
-fn message(text: &str) -> Message {
+pub fn message(text: &str) -> Message {
     let content = Content {
         exchange: ShortStr::default(),
         routing_key: ShortStr::shortened("key"),
@@ -33,20 +33,20 @@ fn message(text: &str) -> Message {
     Message { batch, priority: None, delay_ms: None, ttl_ms: None }
 }
 
-fn content(delivered: &Delivered) -> Content {
+pub fn content(delivered: &Delivered) -> Content {
     Content::from_batch(&delivered.record, delivered.offset, "q").expect("a message")
 }
 
-fn text(delivered: &Delivered) -> String {
+pub fn text(delivered: &Delivered) -> String {
     String::from_utf8(content(delivered).body.to_vec()).expect("text")
 }
 
-async fn declare(broker: &Broker, name: &str, arguments: Arguments) -> Arc<Queue> {
+pub async fn declare(broker: &Broker, name: &str, arguments: Arguments) -> Arc<Queue> {
     let spec = QueueSpec { durable: true, arguments, ..QueueSpec::default() };
     until("the controller", || async { broker.declare_queue("/", name, spec.clone()).await.ok() }).await
 }
 
-async fn publish(broker: &Broker, queue: &Arc<Queue>, texts: impl IntoIterator<Item = String>) {
+pub async fn publish(broker: &Broker, queue: &Arc<Queue>, texts: impl IntoIterator<Item = String>) {
     let outcomes = texts.into_iter().map(|text| broker.publish(queue, message(&text)));
     for outcome in join_all(outcomes.collect::<Vec<_>>()).await {
         outcome.expect("a confirmed message");
@@ -54,7 +54,7 @@ async fn publish(broker: &Broker, queue: &Arc<Queue>, texts: impl IntoIterator<I
 }
 
 /// A consumer, and what it has heard.
-struct Consumer {
+pub struct Consumer {
     subscription: Subscription,
     events: mpsc::Receiver<QueueEvent>,
     heard: std::collections::VecDeque<Delivered>,
@@ -65,13 +65,13 @@ fn spec(credit: u32) -> ConsumerSpec {
 }
 
 impl Consumer {
-    async fn of(broker: &Broker, queue: &Arc<Queue>, credit: u32) -> Self {
+    pub async fn of(broker: &Broker, queue: &Arc<Queue>, credit: u32) -> Self {
         let (told, events) = mpsc::channel(4);
         let subscription = broker.consume(queue, spec(credit), told).await.expect("a subscription");
         Self { subscription, events, heard: Default::default() }
     }
 
-    async fn next(&mut self) -> Delivered {
+    pub async fn next(&mut self) -> Delivered {
         while self.heard.is_empty() {
             match timeout(PATIENCE, self.events.recv()).await.expect("a message in time") {
                 Some(QueueEvent::Delivered(delivered)) => self.heard.extend(delivered),
@@ -81,7 +81,7 @@ impl Consumer {
         self.heard.pop_front().expect("it was heard")
     }
 
-    async fn take(&mut self, count: usize) -> Vec<Delivered> {
+    pub async fn take(&mut self, count: usize) -> Vec<Delivered> {
         let mut taken = Vec::new();
         for _ in 0..count {
             taken.push(self.next().await);
@@ -89,27 +89,27 @@ impl Consumer {
         taken
     }
 
-    fn settle(&self, delivered: &Delivered, verdict: Verdict) {
+    pub fn settle(&self, delivered: &Delivered, verdict: Verdict) {
         self.subscription.settle(delivered.offset, verdict);
     }
 
-    async fn hears_nothing(&mut self) {
+    pub async fn hears_nothing(&mut self) {
         assert!(self.heard.is_empty(), "{:?}", self.heard);
         let heard = timeout(Duration::from_millis(200), self.events.recv()).await;
         assert!(heard.is_err(), "{heard:?}");
     }
 }
 
-fn texts(delivered: &[Delivered]) -> Vec<String> {
+pub fn texts(delivered: &[Delivered]) -> Vec<String> {
     delivered.iter().map(text).collect()
 }
 
-fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+pub fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
 
 /// The node that leads the queue, and one that does not.
-async fn leader_and_other<'a>(nodes: &'a [Node], queue: &Queue) -> (&'a Node, &'a Node) {
+pub async fn leader_and_other<'a>(nodes: &'a [Node], queue: &Queue) -> (&'a Node, &'a Node) {
     let leads = |node: &&Node| node.broker().leader(queue.partition_group).node.map(|id| id.0 as i32) == Some(node.id);
     let leader = until("a leader", || async { nodes.iter().find(leads) }).await;
     (leader, nodes.iter().find(|node| node.id != leader.id).expect("three nodes"))

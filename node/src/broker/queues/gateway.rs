@@ -7,6 +7,7 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::GroupId;
 use model::controller::topology::Queue;
@@ -81,9 +82,9 @@ impl Broker {
     /// # Errors
     /// As [`ConsumeError`] says.
     pub async fn purge(&self, queue: &Arc<Queue>) -> Result<u64, ConsumeError> {
-        match self.ask_queue(queue, Told::Purge).await? {
+        match self.ask_queue(queue, Told::Purge).await?.0 {
             Heard::Purged(count) => Ok(count),
-            other => Err(ConsumeError::Unavailable(format!("unexpected answer {other:?}"))),
+            other => Err(ConsumeError::unexpected(&other)),
         }
     }
 
@@ -92,25 +93,25 @@ impl Broker {
     /// # Errors
     /// As [`ConsumeError`] says.
     pub async fn counts(&self, queue: &Arc<Queue>) -> Result<QueueCounts, ConsumeError> {
-        match self.ask_queue(queue, Told::Count).await? {
+        match self.ask_queue(queue, Told::Count).await?.0 {
             Heard::Counted(counts) => Ok(counts),
-            other => Err(ConsumeError::Unavailable(format!("unexpected answer {other:?}"))),
+            other => Err(ConsumeError::unexpected(&other)),
         }
     }
 
     /// Asks the leader until it answers.
-    async fn ask_queue(&self, queue: &Arc<Queue>, told: Told) -> Result<Heard, ConsumeError> {
+    pub(super) async fn ask_queue(&self, queue: &Arc<Queue>, told: Told) -> Result<(Heard, Vec<Bytes>), ConsumeError> {
         let answered = async {
             loop {
                 if self.is_over(queue) {
                     return Err(ConsumeError::NotFound);
                 }
                 if let Some(leader) = self.0.router.leader(queue.partition_group).node
-                    && let Ok((heard, _)) =
+                    && let Ok((heard, parts)) =
                         self.tell_queue(leader, queue.partition_group, told.clone(), Vec::new()).await
                     && heard != Heard::NotHere
                 {
-                    return Ok(heard);
+                    return Ok((heard, parts));
                 }
                 tokio::time::sleep(link::AGAIN).await;
             }

@@ -5,6 +5,7 @@ pub(super) mod append;
 mod handle;
 mod letters;
 mod orders;
+mod peek;
 mod push;
 mod shown;
 mod soft;
@@ -215,7 +216,9 @@ impl Leader {
         }
         let (now, handle) = (self.now(), self.handle.clone());
         let deadline = self.deadline(now);
-        self.moments.used = Instant::now();
+        if !matches!(visit, Visit::Peek { .. } | Visit::Missing(_)) {
+            self.moments.used = Instant::now();
+        }
         match visit {
             Visit::Attend { from, attachment, consumers, gone, told } => {
                 let soft = &mut self.soft;
@@ -241,6 +244,14 @@ impl Leader {
                 self.show();
                 let counts = handle.cursor(|cursor| handle.shown().counts(cursor, now.steady)).unwrap_or_default();
                 let _gone = told.send(Heard::Counted(counts));
+            }
+            Visit::Peek { from, count, told } => {
+                let peeked = handle.cursor(|cursor| self.soft.peek(cursor, from, count, now));
+                let _gone = told.send(peeked.map_or(Heard::NotHere, Heard::Peeked));
+            }
+            Visit::Seek { to, told } => {
+                let seek = CursorCommand::Run { cursor: CURSOR, command: Command::Seek { to } };
+                self.orders.add(seek, After::Seek(to, told));
             }
         }
     }
@@ -379,6 +390,7 @@ impl Leader {
     fn decided(&mut self, decided: Decided) {
         self.flight = None;
         self.soft.dispatch().applied(decided.ranges);
+        decided.rewind.into_iter().for_each(|to| self.soft.dispatch().rewind(to));
         if let Some(why) = decided.failed {
             self.moments.propose_at = Instant::now() + AGAIN;
             tracing::debug!(group = self.handle.local.group().0, why, "what became of messages is not committed");

@@ -85,13 +85,11 @@ impl Content {
     /// The message at `offset` of a batch, whoever made it; `queue` stands for the routing key of a Kafka client's. `None` if there is none:
     /// compacted away, or a batch that cannot be read.
     pub fn from_batch(batch: &Bytes, offset: i64, queue: &str) -> Option<Self> {
-        let batch = Batch::take(&mut batch.clone()).ok()?;
-        let mut records = batch.records(BATCH_BYTES_MAX).ok()?;
-        let record = records.find_map(|record| record.ok().filter(|record| record.offset == offset))?;
-        Some(Self::from_record(record, queue))
+        Some(Self::from_record(record(batch, offset)?, queue))
     }
 
-    fn from_record(record: Record, queue: &str) -> Self {
+    /// The message that a record is.
+    pub fn from_record(record: Record, queue: &str) -> Self {
         let header = |name| record.headers.clone().find(|header| header.key == name).and_then(|header| header.value);
         let properties = header(PROPERTIES).and_then(|bytes| RawProperties::from_bytes(bytes).ok());
         let short = |name| header(name).and_then(|bytes| ShortStr::new(bytes).ok());
@@ -133,6 +131,24 @@ impl Content {
         }
     }
 
+    /// This dead letter as it was before it died, and the queue that it died in, if it is one: by its newest death. The deaths stay in
+    /// its headers.
+    #[must_use]
+    pub fn revived(mut self) -> (Self, Option<String>) {
+        let headers = self.properties.read().headers.unwrap_or_default();
+        let Some(Value::Array(deaths)) = headers.get("x-death") else { return (self, None) };
+        let Some(Value::Table(death)) = deaths.iter().next() else { return (self, None) };
+        let text = |name: &str| death.get(name).as_ref().and_then(|value| as_key(value.clone()));
+        let keys = match death.get("routing-keys") {
+            Some(Value::Array(keys)) => keys.iter().next(),
+            _ => None,
+        };
+        self.exchange = text("exchange").unwrap_or(self.exchange);
+        self.routing_key = keys.and_then(as_key).unwrap_or(self.routing_key);
+        let queue = text("queue").and_then(|name| name.to_str().map(str::to_owned));
+        (self, queue)
+    }
+
     fn death_entry(&self, death: &Death<'_>, expiration: Option<&ShortStr>) -> TableBuilder {
         let keys: Vec<Value> = self.routing_keys().iter().map(|key| Value::Str(key.as_bytes().clone())).collect();
         let mut entry = TableBuilder::default()
@@ -148,6 +164,13 @@ impl Content {
             None => entry,
         }
     }
+}
+
+/// The record at `offset` of a batch. `None` if there is none: compacted away, or a batch that cannot be read.
+pub fn record(batch: &Bytes, offset: i64) -> Option<Record> {
+    let batch = Batch::take(&mut batch.clone()).ok()?;
+    let mut records = batch.records(BATCH_BYTES_MAX).ok()?;
+    records.find_map(|record| record.ok().filter(|record| record.offset == offset))
 }
 
 /// The headers with one more death: of the same queue by the same rule it is counted, and the newest comes first.

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub use crate::peer::queues::{Deaths, QueueCounts, QueueStanding, QueueTraffic};
+pub use crate::peer::queues::{Deaths, PeekState, QueueCounts, QueueStanding, QueueTraffic, SeekTo};
+
+use crate::peer::queues::Heard;
 
 /// A message to publish.
 #[derive(Clone, Debug)]
@@ -86,4 +88,11 @@ pub enum ConsumeError {
     /// Its leader cannot be asked, or not now; in words.
     #[error("the queue does not answer: {0}")]
     Unavailable(String),
+}
+
+impl ConsumeError {
+    /// A leader that answers something else than was asked.
+    pub(super) fn unexpected(heard: &Heard) -> Self {
+        Self::Unavailable(format!("unexpected answer {heard:?}"))
+    }
 }

@@ -48,6 +48,10 @@ pub(in crate::broker::queues) enum Visit {
     Purge(Teller),
     /// How many messages are what?
     Count(Teller),
+    /// Which messages are there?
+    Peek { from: i64, count: usize, told: Teller },
+    /// Go on from here.
+    Seek { to: i64, told: Teller },
 }
 
 impl Handle {
@@ -115,10 +119,13 @@ impl Visit {
     /// Sends away who asks.
     pub(super) fn refuse(self) {
         match self {
-            Visit::Attend { told, .. } | Visit::Settle { told, .. } | Visit::Get { told, .. } => {
-                drop(told.send(Heard::NotHere));
-            }
-            Visit::Purge(told) | Visit::Count(told) => drop(told.send(Heard::NotHere)),
+            Visit::Attend { told, .. }
+            | Visit::Settle { told, .. }
+            | Visit::Get { told, .. }
+            | Visit::Peek { told, .. }
+            | Visit::Seek { told, .. }
+            | Visit::Purge(told)
+            | Visit::Count(told) => drop(told.send(Heard::NotHere)),
             Visit::Missing(_) => {}
         }
     }

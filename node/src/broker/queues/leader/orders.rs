@@ -22,6 +22,8 @@ pub(super) enum After {
     Nothing,
     /// A purge.
     Purge(Teller),
+    /// A seek, to this offset.
+    Seek(i64, Teller),
 }
 
 /// See the file header.
@@ -48,6 +50,8 @@ pub(super) struct Flight {
 pub(super) struct Decided {
     /// Settled, or refused.
     pub(super) ranges: Vec<(i64, i64)>,
+    /// What is to be delivered again begins here, if anything is.
+    pub(super) rewind: Option<i64>,
     /// Why it may not be committed.
     pub(super) failed: Option<String>,
 }
@@ -183,11 +187,12 @@ pub(super) async fn decided(flight: &mut Option<Flight>) -> Decided {
     };
     let heard = if failed.is_none() { Heard::Done } else { Heard::NotHere };
     tellers.into_iter().for_each(|told| drop(told.send(heard.clone())));
+    let rewind = afters.iter().filter_map(After::rewinds_to).min();
     let mut replies = replies.into_iter();
     for after in afters {
         after.tell(replies.next());
     }
-    Decided { ranges, failed }
+    Decided { ranges, rewind, failed }
 }
 
 impl Flight {
@@ -210,13 +215,19 @@ impl Flight {
 
 impl After {
     fn tell(self, reply: Option<Result<Reply, CursorRefusal>>) {
-        if let After::Purge(told) = self {
-            let heard = match reply {
-                Some(Ok(Reply::Changed(count))) => Heard::Purged(count),
-                _ => Heard::NotHere,
-            };
-            let _gone = told.send(heard);
+        let changed = match reply {
+            Some(Ok(Reply::Changed(count))) => Some(count),
+            _ => None,
+        };
+        match self {
+            After::Nothing => {}
+            After::Purge(told) => drop(told.send(changed.map_or(Heard::NotHere, Heard::Purged))),
+            After::Seek(_, told) => drop(told.send(changed.map_or(Heard::NotHere, Heard::Sought))),
         }
+    }
+
+    fn rewinds_to(&self) -> Option<i64> {
+        if let After::Seek(to, _) = self { Some(*to) } else { None }
     }
 }
 

@@ -82,6 +82,8 @@ pub(super) struct Soft {
     redelivered: u64,
     /// Another leader may have delivered what is below.
     old_below: i64,
+    /// All below was settled once: it comes again after a seek.
+    settled_below: i64,
     /// One consumer gets everything, until it goes.
     single: bool,
     active: Option<ConsumerId>,
@@ -102,6 +104,7 @@ impl Soft {
             delivered: 0,
             redelivered: 0,
             old_below,
+            settled_below: 0,
             single,
             active: None,
             mixed: false,
@@ -295,6 +298,11 @@ impl Soft {
         dead.into_iter().for_each(|node| self.leave(node));
     }
 
+    /// Whether somebody has the message, or has settled it.
+    pub(super) fn is_taken(&self, offset: i64) -> bool {
+        self.dispatch.is_taken(offset)
+    }
+
     /// Gives messages to consumers: to those of the highest priority first.
     pub(super) fn deliver(&mut self, cursor: &AckSet, now: Now, deadline: i64) {
         let waiting: usize = self.gateways.values().map(|gateway| gateway.outbox.len()).sum();
@@ -314,10 +322,12 @@ impl Soft {
     }
 
     fn deliver_alike(&mut self, cursor: &AckSet, now: Now, deadline: i64, count_max: usize) -> usize {
+        self.settled_below = self.settled_below.max(cursor.state().floor);
         let deliveries = self.dispatch.deliver(cursor, now.wall, deadline, count_max);
         for delivery in &deliveries {
             let again = self.seen.insert(delivery.offset, delivery.offset + 1) == 0;
-            let redelivered = again || delivery.failures > 0 || delivery.offset < self.old_below;
+            let redelivered =
+                again || delivery.failures > 0 || delivery.offset < self.old_below.max(self.settled_below);
             let Some(consumer) = self.consumers.get(&delivery.consumer) else { continue };
             let outgoing = Outgoing {
                 consumer: consumer.number,

@@ -100,6 +100,22 @@ fn deaths_are_counted_by_queue_and_reason_with_the_newest_first() {
 }
 
 #[test]
+fn a_dead_letter_goes_back_as_it_was_before_its_newest_death() {
+    let alive = with_headers(TableBuilder::default());
+    let death = |queue, reason| Death { queue, reason, at_ms: NOW_MS };
+    let (same, nowhere) = alive.clone().revived();
+    assert_eq!((same, nowhere), (alive.clone(), None), "it is no dead letter");
+    let once = alive.dead(&death("work", Reason::Rejected), "dlx", Some("dead"));
+    let (revived, queue) = once.dead(&death("retry", Reason::Expired), "", Some("work")).revived();
+    assert_eq!((&*revived.exchange, &*revived.routing_key), (&b"dlx"[..], &b"dead"[..]));
+    assert_eq!(queue.as_deref(), Some("retry"));
+    let (revived, queue) = once.revived();
+    assert_eq!((revived.exchange, revived.routing_key, revived.body), (alive.exchange, alive.routing_key, alive.body));
+    assert_eq!(queue.as_deref(), Some("work"));
+    assert!(revived.properties.read().headers.is_some_and(|headers| headers.get("x-death").is_some()), "its history");
+}
+
+#[test]
 fn the_first_death_keeps_the_expiration_that_it_takes_off() {
     let dead = with_headers(TableBuilder::default()).dead(
         &Death { queue: "q", reason: Reason::Expired, at_ms: NOW_MS },

@@ -1,0 +1,42 @@
+//! The queue commands on a running cluster: each change tells before and after, a look changes nothing.
+
+use harness::{Cluster, Options};
+use serde_json::Value;
+
+use crate::{flotilla, ok};
+
+#[test]
+fn a_queue_is_declared_looked_at_replayed_and_purged() {
+    let cluster = Cluster::start(Options::default());
+    let (bootstrap, admin) = (cluster.bootstrap(), cluster.nodes[1].admin.clone());
+    let run = |arguments: &[&str]| flotilla(&[&["queue"], arguments, &["--admin", &admin, "-o", "json"]].concat(), "");
+    let queue = |arguments: &[&str]| -> Value {
+        let output = run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    queue(&["declare", "orders"]);
+    ok(&["topic", "produce", "orders", "-", "-b", &bootstrap], &"a line\n".repeat(30));
+    let seen = queue(&["peek", "orders", "--from", "28", "--body"]);
+    assert_eq!(seen.as_array().map(Vec::len), Some(2), "{seen}");
+    assert_eq!(
+        (&seen[0]["offset"], &seen[0]["body"], &seen[0]["state"]),
+        (&28.into(), &"a line".into(), &"ready".into())
+    );
+    let rows = ok(&["queue", "ls", "--admin", &admin], "");
+    assert!(rows.contains("READY") && rows.lines().nth(1).is_some_and(|row| row.contains(" 30 ")), "{rows}");
+
+    let ready = |change: &Value| (change["before"]["ready"].clone(), change["after"]["ready"].clone());
+    assert_eq!(ready(&queue(&["purge", "orders"])), (30.into(), 0.into()));
+    assert_eq!(ready(&queue(&["seek", "orders", "--to", "20"])), (0.into(), 10.into()));
+    assert_eq!(ready(&queue(&["seek", "orders", "--to", "1h"])), (10.into(), 30.into()), "all of it is younger");
+    queue(&["declare", "others"]);
+    let moved = queue(&["redrive", "orders", "--to", "others", "--limit", "12"]);
+    assert_eq!((ready(&moved), &moved["moved"]), ((30.into(), 18.into()), &12.into()), "{moved}");
+    let described = queue(&["describe", "others"]);
+    assert_eq!(described["queue"]["standing"]["counts"]["ready"], 12, "{described}");
+    let refused = |arguments: &[&str]| String::from_utf8_lossy(&run(arguments).stderr).into_owned();
+    assert!(refused(&["peek", "none"]).contains("there is no queue none"));
+    assert!(refused(&["seek", "orders", "--to", "soon"]).contains("a time ago such as 2h"));
+    cluster.stop();
+}
