@@ -7,6 +7,7 @@ mod describe;
 mod groups;
 mod leaders;
 mod listener;
+mod management;
 mod nodes;
 mod operations;
 mod problem;
@@ -31,6 +32,7 @@ use crate::broker::Broker;
 use crate::broker::queues::QueueStanding;
 use crate::metrics::{ApiLabel, ConsumerGroupLabel, GroupLabel, LagLabel, QueueRow};
 use crate::seams::{Listener, Stop};
+use management::Peer;
 use problem::Problem;
 
 /// Serves HTTP on `listener` until `stop`; returns once every connection is closed.
@@ -40,7 +42,8 @@ use problem::Problem;
 pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> io::Result<()> {
     let connections = listener::Connections::new(listener, broker.metrics().clone());
     let signal = stop.clone();
-    let server = axum::serve(connections, routes(broker)).with_graceful_shutdown(async move { signal.stopped().await });
+    let pages = routes(broker).into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(connections, pages).with_graceful_shutdown(async move { signal.stopped().await });
     let grace = async {
         stop.stopped().await;
         tokio::time::sleep(listener::GRACE).await;
@@ -51,7 +54,7 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
     }
 }
 
-/// All there is; also the values of the metrics' label, and `other`.
+/// All there is in the document; also values of the metrics' label, beside those of `/api` and `other`.
 const PAGES: [&str; 39] = [
     "/metrics",
     "/livez",
@@ -150,6 +153,7 @@ fn routes(broker: Broker) -> Router {
     let (pages, document) = documented().split_for_parts();
     pages
         .route("/v1/openapi.json", get(async move || Json(document)))
+        .merge(management::routes(broker.clone()))
         .fallback(async || Problem::not_found(format!("no such page; there are {}", PAGES.join(" "))))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the page answers to another method")
@@ -161,7 +165,7 @@ fn routes(broker: Broker) -> Router {
 /// Counts a request and its seconds, by page.
 async fn timed(State(broker): State<Broker>, request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let api = PAGES.into_iter().find(|page| Some(*page) == matched).unwrap_or("other");
+    let api = PAGES.into_iter().chain(management::PAGES).find(|page| Some(*page) == matched).unwrap_or("other");
     let started = Instant::now();
     let response = next.run(request).await;
     let label = ApiLabel { protocol: "admin", api };

@@ -5,6 +5,7 @@ mod append;
 mod auto_create;
 mod compact;
 mod configs;
+mod connections;
 mod control;
 mod error;
 mod features;
@@ -39,9 +40,12 @@ use crate::peer::Peers;
 use crate::router::{AppendBudget, Router};
 use crate::seams::Clock;
 
-pub use crate::peer::questions::{ConsumerGroup, GroupMember, GroupStanding, Member, PartitionLag, Quorum, Rebalanced};
+pub use crate::peer::questions::{
+    ConnectionReport, ConsumerGroup, GroupMember, GroupStanding, Member, PartitionLag, Quorum, Rebalanced,
+};
 pub use auto_create::{TokenBucket, random_topic_id};
 pub use configs::{NotSet, Setting, SettingChanged, SettingsChange};
+pub use connections::{Connected, Registered};
 pub use error::{Error, Leader};
 pub use features::{FeatureChange, FeatureReport};
 pub use groups::NotRebalanced;
@@ -107,11 +111,18 @@ struct Inner {
     producer_ids: tokio::sync::Mutex<Range<i64>>,
     wishes: auto_create::Wishes,
     queues: queues::Queues,
+    connections: connections::Connections,
+    groups: Groups,
+    conditions: Conditions,
+}
+
+/// Of consumer groups.
+#[derive(Default)]
+struct Groups {
     /// Held by who makes the coordinator shards.
-    shards: tokio::sync::Mutex<()>,
+    making: tokio::sync::Mutex<()>,
     /// What lags were, for their growth.
     lags: lag::Lags,
-    conditions: Conditions,
 }
 
 /// Why this node may refuse, for a while or for good.
@@ -140,8 +151,8 @@ impl Broker {
             producer_ids,
             wishes,
             queues: queues::Queues::new(),
-            shards: Default::default(),
-            lags: lag::Lags::default(),
+            connections: connections::Connections::default(),
+            groups: Groups::default(),
             conditions: Conditions::default(),
         }))
     }
@@ -194,6 +205,16 @@ impl Broker {
     /// Whether so little space is left that appends are refused.
     pub fn is_disk_full(&self) -> bool {
         self.0.conditions.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// The living nodes whose disks take no appends.
+    pub fn disk_alarms(&self) -> Vec<NodeId> {
+        let image = self.image();
+        let alarmed = |node: &NodeId| match *node == self.node_id() {
+            true => self.is_disk_full(),
+            false => self.is_alive(*node) && self.0.router.peer(*node).is_some_and(|peer| !peer.disk_ok),
+        };
+        image.nodes.keys().copied().filter(alarmed).collect()
     }
 
     /// Says from now on that this node does not serve: it is about to hand its leaderships over and to stop.

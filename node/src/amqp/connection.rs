@@ -23,6 +23,7 @@ use super::input::{self, Input};
 use super::outbox::Outbox;
 use super::session::Session;
 use super::{LISTENER, Shared};
+use crate::broker::{Connected, Registered};
 use crate::seams::{Stop, Stream};
 
 /// From the first byte to the login, and on to open.
@@ -62,11 +63,11 @@ impl From<input::Error> for End {
 
 /// Serves one connection until either side ends it.
 pub async fn serve(stream: Stream, shared: Arc<Shared>, stop: Stop) {
-    let peer = stream.peer_addr();
+    let (peer, local) = (stream.peer_addr(), stream.local_addr());
     let (reader, writer) = tokio::io::split(stream);
     let outbox = Arc::new(Outbox::default());
     let mut write = Box::pin(outbox.write_all(writer));
-    let live = Box::pin(live(Input::new(reader, HANDSHAKE), outbox.clone(), &shared, peer, stop));
+    let live = Box::pin(live(Input::new(reader, HANDSHAKE), outbox.clone(), &shared, (peer, local), stop));
     let end = tokio::select! {
         biased;
         end = live => {
@@ -89,7 +90,7 @@ async fn live(
     mut input: Input<ReadHalf<Stream>>,
     outbox: Arc<Outbox>,
     shared: &Arc<Shared>,
-    peer: SocketAddr,
+    (peer, local): (SocketAddr, SocketAddr),
     stop: Stop,
 ) -> End {
     let handshake = Handshake { input: &mut input, outbox: &outbox, shared, peer };
@@ -102,11 +103,13 @@ async fn live(
         Err(_elapsed) => return End::Lost("the handshake takes too long".to_owned()),
     };
     let (channel_max, blocks_notified) = (agreed.channel_max, agreed.blocks_notified);
-    let Agreed { user, vhost, cancels_notified, .. } = agreed;
+    let Agreed { user, vhost, cancels_notified, client, .. } = agreed;
+    let connected = Connected { peer, local, user: user.clone(), vhost: vhost.clone(), client };
+    let registered = shared.broker.register_connection(connected);
     let session = Session::new(shared.clone(), outbox.clone(), user, vhost, cancels_notified);
     let session = Arc::new(session);
     let (channels, tasks) = (BTreeMap::new(), JoinSet::new());
-    let mut connection = Connection { session, input, channels, tasks, channel_max, blocks_notified };
+    let mut connection = Connection { session, registered, input, channels, tasks, channel_max, blocks_notified };
     let end = connection.run(&stop).await;
     let Connection { session, mut input, mut tasks, .. } = connection;
     tasks.shutdown().await;
@@ -141,6 +144,7 @@ struct Slot {
 
 struct Connection {
     session: Arc<Session>,
+    registered: Registered,
     input: Input<ReadHalf<Stream>>,
     channels: BTreeMap<u16, Slot>,
     /// The channels; each tells at its end what closes the connection too, if anything does.
@@ -156,8 +160,10 @@ impl Connection {
         let mut is_blocked = false;
         let mut looks = tokio::time::interval(LOOK);
         loop {
+            self.registered.has_channels(self.channels.len());
             let outcome = tokio::select! {
                 () = stop.stopped() => Err(failure!(ConnectionForced, "the server is shutting down").into()),
+                why = self.registered.closed() => Err(failure!(ConnectionForced, "{why}").into()),
                 Some(ended) = self.tasks.join_next() => channel_end(ended),
                 Ok(()) = disk_full.changed(), if self.blocks_notified => {
                     let is_full = *disk_full.borrow_and_update();

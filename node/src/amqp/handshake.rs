@@ -1,6 +1,7 @@
 //! How a connection begins: protocol header, start, login, tune, open. Owns the limits that are negotiated.
 //! Invariant: nothing of the cluster is touched before the client has logged in.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const CHANNEL_MAX: u16 = 2047;
 const FRAME_MAX: u32 = 131_072;
 /// Seconds.
 const HEARTBEAT: u16 = 60;
+/// Characters of each thing that a client says of itself.
+const DESCRIPTION_MAX: usize = 128;
 /// What a login that fails costs at least, against guessing.
 const REFUSED_AFTER: Duration = Duration::from_millis(500);
 /// What this server can do beside the standard.
@@ -46,6 +49,8 @@ pub struct Agreed {
     pub cancels_notified: bool,
     /// And that it is blocked.
     pub blocks_notified: bool,
+    /// What the client says of itself, for operators.
+    pub client: BTreeMap<String, String>,
 }
 
 /// The handshake of one connection.
@@ -80,7 +85,8 @@ impl<R: AsyncRead + Unpin> Handshake<'_, R> {
             return Err(failure!(NotAllowed, "vhost {vhost} not found").of((connection::CLASS, 40)).into());
         }
         self.outbox.put_method(0, connection::OpenOk {});
-        Ok(Agreed { user, vhost, channel_max, cancels_notified, blocks_notified })
+        let client = self_description(&start_ok.client_properties);
+        Ok(Agreed { user, vhost, channel_max, cancels_notified, blocks_notified, client })
     }
 
     /// The next method of class connection.
@@ -161,6 +167,18 @@ fn server_properties() -> Table {
         .put("version", &Value::text(env!("CARGO_PKG_VERSION")))
         .put("platform", &Value::text("Rust"));
     properties.build().unwrap_or_default()
+}
+
+/// What operators see of a client, each cut to what a line holds.
+fn self_description(client_properties: &Table) -> BTreeMap<String, String> {
+    let said = |name: &&str| match client_properties.get(name) {
+        Some(Value::Str(text)) => {
+            let text = String::from_utf8_lossy(&text).chars().take(DESCRIPTION_MAX).collect();
+            Some(((*name).to_owned(), text))
+        }
+        _ => None,
+    };
+    ["product", "version", "platform", "connection_name"].iter().filter_map(said).collect()
 }
 
 fn is_capable(client_properties: &Table, name: &str) -> bool {

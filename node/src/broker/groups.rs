@@ -57,7 +57,7 @@ impl Broker {
 
     /// Several may ask at once: one topic is made, and the others find it.
     async fn make_shards(&self) {
-        let _one = self.0.shards.lock().await;
+        let _one = self.0.groups.making.lock().await;
         if self.image().topic(CONSUMER_OFFSETS).is_some() {
             return;
         }

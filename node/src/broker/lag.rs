@@ -172,7 +172,7 @@ impl Broker {
 
     /// Compares with what the lags were, and remembers what they are.
     fn grow(&self, groups: &mut [Seen]) {
-        let mut lags = self.0.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lags = self.0.groups.lags.lock().unwrap_or_else(PoisonError::into_inner);
         let (before, now) = (std::mem::take(&mut *lags), Instant::now());
         for Seen { group, rows } in groups {
             for (row, (spot, _)) in group.partitions.iter_mut().zip(rows) {

@@ -147,6 +147,8 @@ impl Broker {
             }
             Question::Places(asked) => Ok(Answered::Places(self.places(&asked).await)),
             Question::ConsumerGroups => Ok(Answered::ConsumerGroups(self.groups_coordinated_here().await)),
+            Question::Connections => Ok(Answered::Connections(self.connections_here())),
+            Question::CloseConnection { name, why } => Ok(Answered::Closed(self.close_connection_here(&name, &why))),
             Question::Queues(of) => {
                 let led = self.queues_led_here(of).into_iter();
                 Ok(Answered::Queues(led.map(|(queue, standing)| (queue.partition_group, standing)).collect()))

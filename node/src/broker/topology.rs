@@ -129,6 +129,11 @@ impl Broker {
         self.0.image.borrow().topology.vhost(vhost)?.exchange(name).cloned()
     }
 
+    /// The virtual hosts, by name.
+    pub fn vhosts(&self) -> Vec<String> {
+        self.0.image.borrow().topology.vhosts.keys().map(ToString::to_string).collect()
+    }
+
     /// Whether there is such a virtual host.
     pub fn has_vhost(&self, vhost: &str) -> bool {
         self.0.image.borrow().topology.vhost(vhost).is_some()

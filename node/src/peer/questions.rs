@@ -1,5 +1,6 @@
 //! What members ask each other about the rafts they run, outside of Raft itself. Encoded by `storage::codec`.
 //! Plain data, no behaviour.
+use std::collections::BTreeMap;
 use std::io;
 
 use bytes::Bytes;
@@ -39,6 +40,15 @@ pub enum Question {
     },
     /// How the queues stand that whom is asked leads: all of them, or that of this group.
     Queues(Option<GroupId>),
+    /// The AMQP connections to whom is asked.
+    Connections,
+    /// End an AMQP connection to whom is asked.
+    CloseConnection {
+        /// Its name.
+        name: String,
+        /// What its client is told.
+        why: String,
+    },
 }
 
 /// The answer to the [`Question`] of the same name.
@@ -58,6 +68,37 @@ pub enum Answered {
     Rebalance(Result<Rebalanced, Code>),
     /// In order of the groups.
     Queues(Vec<(GroupId, QueueStanding)>),
+    /// As they came.
+    Connections(Vec<ConnectionReport>),
+    /// Whether there was one.
+    Closed(bool),
+}
+
+/// A client's AMQP connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionReport {
+    /// Where from and where to.
+    pub name: String,
+    /// The node that it is to.
+    pub node: NodeId,
+    /// Whose login it was.
+    pub user: String,
+    /// Its virtual host.
+    pub vhost: String,
+    /// Where it comes from.
+    pub peer_host: String,
+    /// Its port there.
+    pub peer_port: u16,
+    /// The address it reached.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Since when, ms since 1970.
+    pub connected_ms: i64,
+    /// What the client says of itself: product, version, platform, its name for the connection.
+    pub client: BTreeMap<String, String>,
+    /// Open channels.
+    pub channels: usize,
 }
 
 /// A consumer group that was made to rebalance.

@@ -9,4 +9,5 @@ mod node;
 mod channels;
 mod frames;
 mod handshake;
+mod management;
 mod messages;

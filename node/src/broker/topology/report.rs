@@ -1,5 +1,6 @@
 //! The topology as operators read and write it: plain values, with the names that AMQP has for them.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::controller::topology::{Arguments, DEFAULT_VHOST, Exchange, ExchangeSpec, Queue, QueueSpec};
 use model::exchange::{ArgValue, Args, Binding, Destination};
@@ -255,6 +256,20 @@ impl Broker {
         queues.map(|queue| self.queue_row(queue, standings.get(&queue.partition_group).copied())).collect()
     }
 
+    /// All queues but the exclusive ones, as they were declared.
+    pub fn queue_declarations(&self) -> Vec<QueueDeclaration> {
+        let image = self.image();
+        let queues = image.topology.vhosts.values().flat_map(|vhost| vhost.queues.values());
+        let declared = |queue: &Arc<Queue>| QueueDeclaration {
+            vhost: queue.vhost.clone(),
+            name: queue.name.clone(),
+            durable: queue.spec.durable,
+            auto_delete: queue.spec.auto_delete,
+            arguments: shown(queue.spec.arguments.named().iter().map(|(name, value)| (*name, value))),
+        };
+        queues.filter(|queue| queue.spec.exclusive.is_none()).map(declared).collect()
+    }
+
     /// One queue.
     pub async fn queue_report(&self, queue: &Queue) -> QueueReport {
         self.queue_row(queue, self.queue_standing(queue).await)
@@ -295,11 +310,19 @@ impl Broker {
     /// # Errors
     /// Refused, or the controller cannot be reached.
     pub async fn declare_wanted_queue(&self, wanted: QueueDeclaration) -> Result<QueueReport, TopologyFailure> {
+        let queue = self.declare_queue_of(wanted).await?;
+        Ok(self.queue_report(&queue).await)
+    }
+
+    /// Declares what an operator wants.
+    ///
+    /// # Errors
+    /// Refused, or the controller cannot be reached.
+    pub async fn declare_queue_of(&self, wanted: QueueDeclaration) -> Result<Arc<Queue>, TopologyFailure> {
         let QueueDeclaration { vhost, name, durable, auto_delete, arguments } = wanted;
         let arguments = Arguments::parse(&read(arguments))?;
         let spec = QueueSpec { durable, auto_delete, arguments, exclusive: None };
-        let queue = self.declare_queue(&vhost, &name, spec).await?;
-        Ok(self.queue_report(&queue).await)
+        self.declare_queue(&vhost, &name, spec).await
     }
 
     /// Declares what an operator wants, and tells what there is.
