@@ -31,14 +31,15 @@ type failover struct {
 	rate       int
 	exactlyOne bool
 
-	mu       sync.Mutex
-	acked    map[string]Place
-	failed   int
-	lastAck  []time.Time
-	gap      time.Duration
-	gapEnd   time.Time
-	gapPlace Place
-	log      *bufio.Writer
+	mu         sync.Mutex
+	acked      map[string]Place
+	failed     int
+	firstError string
+	lastAck    []time.Time
+	gap        time.Duration
+	gapEnd     time.Time
+	gapPlace   Place
+	log        *bufio.Writer
 }
 
 func failoverCommand(arguments []string) int {
