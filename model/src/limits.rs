@@ -109,6 +109,9 @@ pub const DEAD_TARGETS_MAX: usize = 1_000;
 pub const TARGETS_MAX: usize = 10_000;
 /// See [`TARGETS_MAX`].
 pub const SOURCES_MAX: usize = 10_000;
+/// TTL, expiry and the other times of queues and messages, ms: ten years, as in RabbitMQ. Celery declares queues with a TTL of four years, where
+/// messages wait for their time.
+pub const QUEUE_MS_MAX: i64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 const _: () = assert!(BATCHES_PER_ENTRY_MAX <= u16::MAX as usize);
 const _: () = assert!(ENTRY_BYTES_MAX <= u32::MAX as usize);

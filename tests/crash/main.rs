@@ -1,13 +1,14 @@
 //! Real nodes that are killed, stopped, cut off, filled up, damaged and robbed of their power, under real producers: franz-go
 //! with acks=all and idempotence. Afterwards every acknowledged record must be read back once, at its acknowledged offset.
 //! Here: kill -9 alone. `make test` does a few kills and rounds, `make test-long` the full count: 40 kills of single nodes,
-//! 10 of all three, 20 losses of power, 30 rounds of the mixed schedule.
+//! 10 of all three, 30 of a queue's leader, 20 losses of power, 30 rounds of the mixed schedule.
 
 mod chaos;
 mod damage;
 mod faults;
 mod full_disk;
 mod power;
+mod queues;
 mod small_disk;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -8,6 +8,7 @@ mod dice;
 pub mod http;
 pub mod load;
 mod ports;
+pub mod program;
 mod proxy;
 mod servers;
 

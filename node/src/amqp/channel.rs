@@ -35,6 +35,14 @@ enum Mode {
     Transacting(Transaction),
 }
 
+/// How a channel ends in good order.
+enum Over {
+    /// The client closed it.
+    Closed,
+    /// With its connection, and all that came before that is done.
+    Left,
+}
+
 /// A channel.
 pub struct Channel {
     number: u16,
@@ -63,7 +71,8 @@ impl Channel {
         let ended = self.live().await;
         let Self { number, session, mut commands, .. } = self;
         match ended {
-            Ok(()) => session.outbox.put_method(number, channel::CloseOk {}),
+            Ok(Over::Closed) => session.outbox.put_method(number, channel::CloseOk {}),
+            Ok(Over::Left) => {}
             Err(failure) if failure.code.is_hard() => return Err(failure),
             Err(failure) => {
                 session.outbox.put_method(number, failure.channel_close());
@@ -78,15 +87,15 @@ impl Channel {
         Ok(())
     }
 
-    async fn live(&mut self) -> Result<()> {
+    async fn live(&mut self) -> Result<Over> {
         loop {
             let prefetch_left = self.unacked.has_room();
             tokio::select! {
                 command = self.commands.recv(), if self.confirms.has_room() => {
-                    let Some(command) = command else { return Ok(()) };
+                    let Some(command) = command else { return Ok(Over::Left) };
                     let id = command.method.id();
                     if self.carry_out(command).await.map_err(|failure| failure.of(id))?.is_break() {
-                        return Ok(());
+                        return Ok(Over::Closed);
                     }
                 }
                 sent = self.confirms.next() => self.confirm(sent),

@@ -1,6 +1,6 @@
 //! One client connection: its frames go to its channels, what they put into the outbox goes to the client.
 //! Owns the channels: a task each, ended with the connection. Invariant: exclusive queues are gone before the client hears that the connection
-//! is; a connection that fails says why with connection.close, and waits a moment for the answer.
+//! is; what a client sent before it closed is carried out; a connection that fails says why with connection.close, and waits a moment for the answer.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -28,7 +28,7 @@ use crate::seams::{Stop, Stream};
 
 /// From the first byte to the login, and on to open.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a client may take to answer connection.close, and to read what is left for it.
+/// How long a client may take to answer connection.close, and to read what is left for it; and how long what it sent before may take.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// How often bodies are looked for that do not come.
 const LOOK: Duration = Duration::from_secs(10);
@@ -111,7 +111,12 @@ async fn live(
     let (channels, tasks) = (BTreeMap::new(), JoinSet::new());
     let mut connection = Connection { session, registered, input, channels, tasks, channel_max, blocks_notified };
     let end = connection.run(&stop).await;
-    let Connection { session, mut input, mut tasks, .. } = connection;
+    let Connection { session, mut input, channels, mut tasks, .. } = connection;
+    drop(channels);
+    if !matches!(end, End::Failed(_)) {
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        let _as_far_as_it_goes = timeout(GOODBYE, ended).await;
+    }
     tasks.shutdown().await;
     session.end().await;
     say_goodbye(&end, &mut input, &outbox).await;

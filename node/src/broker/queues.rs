@@ -119,6 +119,10 @@ impl Broker {
                 let heard = self.linked(group).map(|link| link.deliver(attachment, push, &items, &parts));
                 return bare(ready(heard.unwrap_or(Heard::NotHere)));
             }
+            Told::Call => {
+                let nobody = self.linked(group).is_none_or(|link| link.is_idle());
+                return bare(ready(if nobody { Heard::Done } else { Heard::NotHere }));
+            }
             told => told,
         };
         let Some(handle) = self.0.queues.leaders().get(&group).cloned() else {
@@ -148,7 +152,7 @@ impl Broker {
                 let broker = self.clone();
                 bare(async move { broker.seek_here(&handle, to).await })
             }
-            Told::Deliver { .. } => bare(ready(Heard::NotHere)),
+            Told::Deliver { .. } | Told::Call => bare(ready(Heard::NotHere)),
         }
     }
 

@@ -67,6 +67,8 @@ pub enum Told {
         /// In the order of delivery.
         items: Vec<Item>,
     },
+    /// New leader to gateway: is anybody there? `Done` if not; else it attends.
+    Call,
 }
 
 /// What a message says of itself. Durations, since clocks differ: the leader's counts.
@@ -279,7 +281,7 @@ pub enum Heard {
     Published(Vec<Result<(), Unpublished>>),
     /// To Attend: who is not taken.
     Attended(Vec<(u64, Unattended)>),
-    /// To Settle and Deliver.
+    /// To Settle and Deliver; to Call: nobody consumes.
     Done,
     /// To Get: the message, whose batch is the only part, and how many are ready still.
     Got(Option<(Item, u64)>),

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::time::timeout;
-use wire::amqp::method::{Method, basic, channel, confirm, queue};
-use wire::amqp::{Properties, TableBuilder, Value, frame};
+use wire::amqp::method::{Method, basic, channel, confirm, connection, queue};
+use wire::amqp::{ContentHeader, Properties, TableBuilder, Value, frame};
 
 use crate::frames::{Frames, short, start};
 
@@ -61,6 +62,48 @@ async fn properties_and_body_arrive_as_they_were_sent() {
         assert!(!redelivered && content.properties == properties && content.body == body, "{size} bytes");
         client.send(1, ack(tag, false)).await;
     }
+}
+
+#[tokio::test]
+async fn what_a_client_sent_before_it_closed_is_done() {
+    const COUNT: u32 = 40;
+    let node = start().await;
+    let mut client = Frames::channel(&node).await;
+    client.declare("last words", Default::default()).await;
+    let mut words = BytesMut::new();
+    let publish = basic::Publish { routing_key: short("last words"), ..Default::default() };
+    let header = ContentHeader { body_bytes: 0, properties: Properties::default().to_raw() };
+    for _ in 0..COUNT {
+        frame::put_method(&mut words, 1, &publish.clone().into(), 4_096).expect("a small method");
+        frame::put_header(&mut words, 1, &header, 4_096).expect("no properties");
+    }
+    say_and_close(client, words).await;
+    let mut client = Frames::channel(&node).await;
+    let arrived = async {
+        while client.declare("last words", Default::default()).await.message_count < COUNT {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), arrived).await.expect("all messages arrive");
+    begin(&mut client, consume("last words", "me")).await;
+    let mut words = BytesMut::new();
+    for _ in 0..COUNT {
+        let acknowledged = ack(client.delivery().await.0, false);
+        frame::put_method(&mut words, 1, &acknowledged.into(), 4_096).expect("a small method");
+    }
+    say_and_close(client, words).await;
+    let mut client = Frames::channel(&node).await;
+    begin(&mut client, consume("last words", "me")).await;
+    hears_nothing(&mut client).await;
+}
+
+/// Sends frames and connection.close at once; close-ok is all that is answered.
+async fn say_and_close(mut client: Frames, mut words: BytesMut) {
+    let close = connection::Close { reply_code: 200, ..Default::default() };
+    frame::put_method(&mut words, 0, &close.into(), 4_096).expect("a small method");
+    client.raw(&words).await;
+    assert_eq!(client.method(0).await, connection::CloseOk {}.into());
+    assert_eq!(client.frame().await, None);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
-// Checks a cluster with the Go clients: `clients kafka-go`, `clients franz-go`, `clients wire` (raw requests), `clients amqp091-go` (queues), or
-// `clients failover kafka-go|franz-go --seconds N` while somebody else stops nodes; `clients reassign TOPIC 1,2,3` moves replicas.
+// Checks a cluster with the Go clients: `clients kafka-go`, `clients franz-go`, `clients wire` (raw requests), `clients amqp091-go` and
+// `clients streadway` (queues), or `clients failover kafka-go|franz-go --seconds N` while somebody else stops nodes; `clients reassign TOPIC 1,2,3`
+// moves replicas; `clients queue-kill` works with a queue while somebody else kills the nodes that lead it.
 // `clients member ...` is a member of a group, for python/group.py.
 // Reads FLOTILLA_BOOTSTRAP, FLOTILLA_RF, FLOTILLA_RECORDS and FLOTILLA_LONG.
 
@@ -12,7 +13,7 @@ import (
 	"sort"
 )
 
-const usage = "usage: clients kafka-go | franz-go | wire | amqp091-go | failover kafka-go|franz-go [--seconds N] [--rate N] [--partitions N] [--producers N] | member kafka-go|franz-go GROUP TOPIC PROTOCOL | reassign TOPIC NODE,..."
+const usage = "usage: clients kafka-go | franz-go | wire | amqp091-go | streadway | failover kafka-go|franz-go [--seconds N] [--rate N] [--partitions N] [--producers N] | member kafka-go|franz-go GROUP TOPIC PROTOCOL | queue-kill | reassign TOPIC NODE,..."
 
 func main() {
 	if len(os.Args) < 2 {
@@ -25,6 +26,10 @@ func main() {
 		os.Exit(wireCommand())
 	case "amqp091-go":
 		os.Exit(queueCommand())
+	case "streadway":
+		os.Exit(streadwayCommand())
+	case "queue-kill":
+		os.Exit(queueKillCommand())
 	case "member":
 		os.Exit(memberCommand(os.Args[2:]))
 	case "failover":

@@ -9,6 +9,7 @@ const { randomBytes } = require('node:crypto')
 const { isDeepStrictEqual, inspect } = require('node:util')
 const { Kafka, logLevel, ConfigResourceTypes } = require('kafkajs')
 const codecs = require('./codecs.js')
+const { expect, run } = require('./report.js')
 
 const NAME = `kafkajs ${require('kafkajs/package.json').version}`
 const REPLICATION = Number(process.env.FLOTILLA_RF || 3)
@@ -16,7 +17,6 @@ const RECORDS = Number(process.env.FLOTILLA_RECORDS || 10000)
 const PER_CODEC = process.env.FLOTILLA_LONG === '1' ? RECORDS : Math.max(1, Math.floor(RECORDS / 5))
 const PARTITIONS = 4
 const CHUNK = 500
-const TIME_LIMIT_S = 120
 
 const kafka = new Kafka({
   clientId: 'flotilla-clients',
@@ -25,15 +25,9 @@ const kafka = new Kafka({
   retry: { initialRetryTime: 100, retries: 8 },
 })
 const admin = kafka.admin()
-let failed = false
-let current = 'start'
 
 function topicName(what) {
   return `client-kafkajs-${what}-${randomBytes(4).toString('hex')}`
-}
-
-function expect(what, got, want) {
-  if (!isDeepStrictEqual(got, want)) throw new Error(`${what}: got ${inspect(got)}, want ${inspect(want)}`)
 }
 
 async function expectError(what, want, run) {
@@ -178,35 +172,16 @@ async function tooLarge() {
   return 2
 }
 
-async function check(label, run) {
-  current = label
-  const start = process.hrtime.bigint()
-  try {
-    const count = await run()
-    console.log(`ok ${NAME} ${label} ${count} ${(Number(process.hrtime.bigint() - start) / 1e9).toFixed(2)}`)
-  } catch (error) {
-    failed = true
-    const text = error.stdout?.length ? String(error.stdout) : `${error.name}: ${error.message}`
-    console.log(`FAIL ${NAME} ${label}: ${text.replaceAll('\n', ' ').slice(0, 500)}`)
-  }
-}
-
-async function main() {
-  setTimeout(() => {
-    console.log(`FAIL ${NAME} ${current}: not done after ${TIME_LIMIT_S} s`)
-    process.exit(1)
-  }, TIME_LIMIT_S * 1000).unref()
+async function setUp() {
   codecs.install()
   await admin.connect()
-  for (const codec of Object.keys(codecs.TYPES)) await check(codec, () => roundtrip(codec, PER_CODEC))
-  await check('admin/describe', describe)
-  await check('admin/configs', configs)
-  await check('admin/partitions-records', partitionsAndRecords)
-  await check('error/too-large', tooLarge)
-  process.exit(failed ? 1 : 0)
 }
 
-main().catch((error) => {
-  console.log(`FAIL ${NAME} ${current}: ${error.message}`)
-  process.exit(1)
-})
+const roundtrips = Object.keys(codecs.TYPES).map((codec) => [codec, () => roundtrip(codec, PER_CODEC)])
+run(NAME, {
+  ...Object.fromEntries(roundtrips),
+  'admin/describe': describe,
+  'admin/configs': configs,
+  'admin/partitions-records': partitionsAndRecords,
+  'error/too-large': tooLarge,
+}, setUp)

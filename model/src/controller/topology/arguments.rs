@@ -8,13 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::TopologyError;
 use crate::cursor::ackset::{Backoff, Config};
 use crate::exchange::{ArgValue, Args};
+use crate::limits::QUEUE_MS_MAX;
 
 /// `x-delivery-limit`, if nobody says: as of RabbitMQ's quorum queues.
 const DELIVERY_LIMIT: i32 = 20;
 /// Of a backoff that names no longest wait, ms.
 const RETRY_MS_MAX: i64 = 60 * 60 * 1_000;
-/// Times are at most this, ms: as in RabbitMQ.
-const MS_MAX: i64 = u32::MAX as i64;
 
 /// Where RabbitMQ keeps and moves its replicas, and how it stores them: there is nothing like it here, and they change nothing that a
 /// client can see.
@@ -97,8 +96,8 @@ impl Arguments {
         let mut retry = (None, None);
         for (name, value) in args.iter().filter(|(name, _)| name.starts_with("x-")) {
             match name.as_str() {
-                "x-message-ttl" => read.message_ttl_ms = Some(number(name, value, 0, MS_MAX)?),
-                "x-expires" => read.expires_ms = Some(number(name, value, 1, MS_MAX)?),
+                "x-message-ttl" => read.message_ttl_ms = Some(number(name, value, 0, QUEUE_MS_MAX)?),
+                "x-expires" => read.expires_ms = Some(number(name, value, 1, QUEUE_MS_MAX)?),
                 "x-max-length" => read.max_length = Some(number(name, value, 0, i64::MAX)?),
                 "x-max-length-bytes" => read.max_length_bytes = Some(number(name, value, 0, i64::MAX)?),
                 "x-overflow" => read.overflow = one_of(name, value, &Overflow::ALL)?,
@@ -111,9 +110,9 @@ impl Arguments {
                     read.queue_type = Some(one_of(name, value, &types)?.to_owned());
                 }
                 "x-delivery-limit" => read.delivery_limit = Some(number(name, value, -1, i32::MAX.into())? as i32),
-                "x-consumer-timeout" => read.consumer_timeout_ms = Some(number(name, value, 1, MS_MAX)?),
-                "x-delayed-retry-min" => retry.0 = Some(number(name, value, 0, MS_MAX)?),
-                "x-delayed-retry-max" => retry.1 = Some(number(name, value, 0, MS_MAX)?),
+                "x-consumer-timeout" => read.consumer_timeout_ms = Some(number(name, value, 1, QUEUE_MS_MAX)?),
+                "x-delayed-retry-min" => retry.0 = Some(number(name, value, 0, QUEUE_MS_MAX)?),
+                "x-delayed-retry-max" => retry.1 = Some(number(name, value, 0, QUEUE_MS_MAX)?),
                 known if WITHOUT_MEANING.contains(&known) => {}
                 _ => return Err(refused(name, "is not known")),
             }

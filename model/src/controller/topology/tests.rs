@@ -356,7 +356,7 @@ fn arguments_of_queues_are_read_and_none_is_forgotten() {
     let (int, text) = (ArgValue::Int, ArgValue::text);
     let all = [
         ("x-message-ttl", int(0)),
-        ("x-expires", int(1)),
+        ("x-expires", int(limits::QUEUE_MS_MAX)),
         ("x-max-length", int(5)),
         ("x-max-length-bytes", int(6)),
         ("x-overflow", text("reject-publish-dlx")),
@@ -376,6 +376,7 @@ fn arguments_of_queues_are_read_and_none_is_forgotten() {
     for (name, value) in [
         ("x-max-rate-of-nothing", int(1)),
         ("x-message-ttl", int(-1)),
+        ("x-message-ttl", int(limits::QUEUE_MS_MAX + 1)),
         ("x-message-ttl", text("60")),
         ("x-expires", int(0)),
         ("x-max-priority", int(256)),

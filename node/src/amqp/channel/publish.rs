@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::future::{FutureExt, join_all};
 use model::controller::topology::Queue;
 use model::exchange::{ArgValue, Headers, Routed};
+use model::limits::QUEUE_MS_MAX;
 use tokio::time::Instant;
 use wire::amqp::method::basic;
 use wire::amqp::{Properties, ReplyCode, ShortStr, TableBuilder, Value};
@@ -174,7 +175,7 @@ impl Channel {
 /// Milliseconds in decimal digits.
 fn expiration(text: &ShortStr) -> Result<i64> {
     let number = text.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let ms = number.and_then(|text| text.parse().ok()).filter(|ms| *ms <= i64::from(u32::MAX));
+    let ms = number.and_then(|text| text.parse().ok()).filter(|ms| *ms <= QUEUE_MS_MAX);
     ms.ok_or_else(|| failure!(PreconditionFailed, "invalid expiration '{}'", text.escape_ascii()))
 }
 
@@ -199,7 +200,8 @@ mod tests {
         let read = |text| expiration(&ShortStr::shortened(text));
         assert_eq!(read("0"), Ok(0));
         assert_eq!(read("60000"), Ok(60_000));
-        for bad in ["", "-1", "+1", "1.5", "soon", "99999999999999999999", "4294967296"] {
+        assert_eq!(read("315360000000"), Ok(QUEUE_MS_MAX));
+        for bad in ["", "-1", "+1", "1.5", "soon", "99999999999999999999", "315360000001"] {
             assert_eq!(read(bad).map_err(|failure| failure.code), Err(ReplyCode::PreconditionFailed), "{bad}");
         }
     }

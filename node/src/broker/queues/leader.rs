@@ -7,6 +7,7 @@ mod letters;
 mod orders;
 mod peek;
 mod push;
+mod roll;
 mod shown;
 mod soft;
 #[cfg(test)]
@@ -31,12 +32,11 @@ use self::handle::{Teller, VISITS_MAX};
 use self::letters::Round;
 use self::orders::{After, Decided, Flight, Orders};
 use self::push::Pushed;
+use self::roll::Roll;
 use self::soft::{Now, Soft};
 use crate::broker::Broker;
 use crate::peer::queues::{Heard, Settled};
 
-/// A new leader lets gateways claim what their consumers hold for so long, before it delivers what may be held.
-const GRACE: Duration = Duration::from_secs(1);
 /// How often the lives of other gateways are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// Messages that one turn sends to dead letters or releases.
@@ -58,6 +58,7 @@ pub(super) struct Leader {
     leads: bool,
     soft: Soft,
     moments: Moments,
+    roll: Roll,
     orders: Orders,
     flight: Option<Flight>,
     pushes: FuturesUnordered<BoxFuture<'static, Pushed>>,
@@ -70,8 +71,6 @@ pub(super) struct Leader {
 
 /// When something was done, or is to be done.
 struct Moments {
-    /// Until then gateways may claim what their consumers hold.
-    grace: Instant,
     /// Nothing is proposed, and no letter is sent, before.
     propose_at: Instant,
     letters_at: Instant,
@@ -97,7 +96,8 @@ impl Leader {
             term: 0,
             leads: false,
             soft: Soft::new(0, false),
-            moments: Moments { grace: now, propose_at: now, letters_at: now, looked: now, used: now },
+            moments: Moments { propose_at: now, letters_at: now, looked: now, used: now },
+            roll: Roll::over(),
             orders: Orders::default(),
             flight: None,
             pushes: FuturesUnordered::new(),
@@ -121,6 +121,7 @@ impl Leader {
                 decided = orders::decided(&mut self.flight) => { self.decided(decided); Woken::Turn }
                 Some(pushed) = self.pushes.next() => { self.pushed(pushed); Woken::Turn }
                 round = letters::ended(&mut self.letters) => { self.sent(round); Woken::Turn }
+                Some(()) = self.roll.answered() => Woken::Turn,
                 visit = visits.recv() => match visit {
                     Some(visit) => { self.welcome(visit, &mut visits); Woken::Turn }
                     None => Woken::Ended,
@@ -177,7 +178,9 @@ impl Leader {
         let old_below = self.handle.local.raft().partition(|machine| machine.high_watermark()).unwrap_or(0);
         self.soft = Soft::new(old_below, self.handle.queue.spec.arguments.single_active_consumer);
         let now = Instant::now();
-        (self.moments.grace, self.moments.looked, self.moments.used) = (now + GRACE, now, now);
+        (self.moments.looked, self.moments.used) = (now, now);
+        let has_old = self.handle.cursor(|cursor| self.soft.has_old(cursor)) == Some(true);
+        self.roll = if has_old { Roll::call(&self.broker, self.handle.local.group()) } else { Roll::over() };
         (self.had_consumers, self.ending) = (false, false);
     }
 
@@ -221,6 +224,9 @@ impl Leader {
         }
         match visit {
             Visit::Attend { from, attachment, consumers, gone, told } => {
+                if attachment.1 {
+                    self.roll.attended(from);
+                }
                 let soft = &mut self.soft;
                 let attended = handle.cursor(|cursor| soft.attend(cursor, from, attachment, &consumers, deadline));
                 soft.gone(from, gone);
@@ -276,7 +282,7 @@ impl Leader {
 
     /// What an earlier leader delivered may be with consumers that did not say so yet.
     fn holds_back(&self) -> bool {
-        Instant::now() < self.moments.grace && self.handle.cursor(|cursor| self.soft.has_old(cursor)) == Some(true)
+        !self.roll.is_over() && self.handle.cursor(|cursor| self.soft.has_old(cursor)) == Some(true)
     }
 
     /// Does what follows from the cursor and the time.
@@ -410,7 +416,7 @@ impl Leader {
         let walls = [due, expiry].into_iter().flatten().map(|at| until(at, now.wall));
         let deadline = self.soft.dispatch().next_deadline().map(|at| until(at, now.steady));
         let remote = self.soft.has_remote(self.broker.node_id()).then_some(self.moments.looked + LOOK);
-        let grace = (self.holds_back() && self.soft.has_consumers()).then_some(self.moments.grace);
+        let grace = (self.holds_back() && self.soft.has_consumers()).then_some(self.roll.until);
         let letters = (self.letters.is_none() && self.has_letters()).then_some(self.moments.letters_at.max(here));
         let expires = self.expires_at().filter(|_| !self.ending && !self.soft.has_consumers());
         let propose = (!self.orders.is_empty() && self.flight.is_none()).then_some(self.moments.propose_at.max(here));

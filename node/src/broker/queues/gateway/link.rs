@@ -151,6 +151,11 @@ impl Link {
         if taken { Heard::Done } else { Heard::NotHere }
     }
 
+    /// Whether nobody consumes or settles here. Else whoever leads now is looked for at once.
+    pub(in crate::broker::queues) fn is_idle(&self) -> bool {
+        self.change(|state| !state.is_needed())
+    }
+
     /// Works until the queue is gone.
     pub(super) async fn run(self: Arc<Self>) {
         let now = Instant::now();

@@ -42,8 +42,8 @@ final class AdminChecks {
     this.topics = topics;
   }
 
-  Map<String, Main.Check> all() {
-    Map<String, Main.Check> checks = new LinkedHashMap<>();
+  Map<String, Report.Check> all() {
+    Map<String, Report.Check> checks = new LinkedHashMap<>();
     checks.put("admin/cluster", this::cluster);
     checks.put("admin/create", this::create);
     checks.put("admin/describe", this::describe);

@@ -43,8 +43,8 @@ final class ConfigChecks {
     this.topics = topics;
   }
 
-  Map<String, Main.Check> all() {
-    Map<String, Main.Check> checks = new LinkedHashMap<>();
+  Map<String, Report.Check> all() {
+    Map<String, Report.Check> checks = new LinkedHashMap<>();
     checks.put("config/describe-topic", this::describeTopic);
     checks.put("config/describe-broker", this::describeBroker);
     checks.put("config/alter", this::alter);

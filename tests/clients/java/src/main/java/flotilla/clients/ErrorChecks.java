@@ -24,8 +24,8 @@ final class ErrorChecks {
     this.topics = topics;
   }
 
-  Map<String, Main.Check> all() {
-    Map<String, Main.Check> checks = new LinkedHashMap<>();
+  Map<String, Report.Check> all() {
+    Map<String, Report.Check> checks = new LinkedHashMap<>();
     checks.put("error/too-large", this::tooLarge);
     checks.put("error/out-of-range", this::outOfRange);
     checks.put("error/timestamp", this::timestamp);

@@ -22,7 +22,7 @@ final class Plan {
 
   private Plan() {}
 
-  private static String environment(String name, String fallback) {
+  static String environment(String name, String fallback) {
     String value = System.getenv(name);
     return value == null || value.isEmpty() ? fallback : value;
   }
