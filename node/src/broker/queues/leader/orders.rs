@@ -1,5 +1,6 @@
 //! What a queue's leader wants to be committed: gathered while the entry before is on its way, then proposed as one.
-//! Invariant: whoever waits for something is told once that is committed, or that it may not be.
+//! Invariant: whoever waits for something is told once that is committed, or that it may not be. What is not committed though its leader
+//! leads on is proposed again: nothing of it may be delivered meanwhile.
 use std::collections::BTreeSet;
 
 use futures::future::BoxFuture;
@@ -16,40 +17,30 @@ use crate::peer::queues::Heard;
 /// Messages settled in one entry: one command may release so many.
 const SETTLED_MAX: usize = model::limits::CURSOR_SETTLE_MAX / 2;
 
-/// What follows once a command is decided.
-pub(super) enum After {
-    /// Nobody waits.
-    Nothing,
-    /// A purge.
-    Purge(Teller),
-}
-
 /// See the file header.
 #[derive(Default)]
 pub(super) struct Orders {
     settlements: Vec<(Verdict, BTreeSet<i64>)>,
     count: usize,
     tellers: Vec<Teller>,
-    commands: Vec<(CursorCommand, After)>,
+    commands: Vec<CursorCommand>,
     purges: Vec<Teller>,
 }
 
 /// A proposal under way.
 pub(super) struct Flight {
     decided: BoxFuture<'static, Result<Vec<Result<Reply, CursorRefusal>>, String>>,
-    verdicts: Vec<Verdict>,
-    ranges: Vec<(i64, i64)>,
-    tellers: Vec<Teller>,
-    /// Of each command.
-    afters: Vec<After>,
+    orders: Orders,
+    /// Which command is the first purge.
+    first_purge: usize,
 }
 
-/// What a proposal has changed.
-pub(super) struct Decided {
-    /// Settled, or refused.
-    pub(super) ranges: Vec<(i64, i64)>,
-    /// Why it may not be committed.
-    pub(super) failed: Option<String>,
+/// What became of a proposal.
+pub(super) enum Decided {
+    /// It is committed: what is settled, or refused.
+    Committed(Vec<(i64, i64)>),
+    /// It is not committed, as far as this leader knows: what it wanted, and why not.
+    Failed(Orders, String),
 }
 
 impl Orders {
@@ -88,8 +79,8 @@ impl Orders {
     }
 
     /// Orders anything.
-    pub(super) fn add(&mut self, command: CursorCommand, after: After) {
-        self.commands.push((command, after));
+    pub(super) fn add(&mut self, command: CursorCommand) {
+        self.commands.push(command);
     }
 
     /// Forgets what is ready when this is proposed.
@@ -97,42 +88,55 @@ impl Orders {
         self.purges.push(told);
     }
 
-    /// Sends away all who wait.
-    pub(super) fn refuse(self) {
-        let afters = self.commands.into_iter().map(|(_, after)| after);
-        afters.for_each(|after| after.tell(None));
-        self.tellers.into_iter().chain(self.purges).for_each(|told| drop(told.send(Heard::NotHere)));
+    /// Puts what was wanted before these in front of them.
+    pub(super) fn put_back(&mut self, before: Orders) {
+        let later = std::mem::replace(self, before);
+        for (verdict, offsets) in later.settlements {
+            offsets.into_iter().for_each(|offset| self.settle(offset, verdict));
+        }
+        self.tellers.extend(later.tellers);
+        self.commands.extend(later.commands);
+        self.purges.extend(later.purges);
+    }
+
+    /// Sends away all who wait. What is settled stays wanted.
+    pub(super) fn dismiss(&mut self) {
+        self.tellers.drain(..).chain(self.purges.drain(..)).for_each(|told| drop(told.send(Heard::NotHere)));
     }
 
     /// Proposes it as one entry; what is too much for one stays. A purge goes to `end` and keeps some.
     pub(super) fn propose(mut self, raft: &raft::Group, now_ms: i64, (end, keep): (i64, Ranges)) -> (Flight, Orders) {
         let rest = self.split();
-        let (mut settlements, mut ranges) = (Vec::new(), Vec::new());
-        for (verdict, offsets) in &self.settlements {
-            let each = offsets.iter().map(|offset| (*offset, offset + 1));
-            settlements.push(Settlement { verdict: *verdict, ranges: Ranges::of(each.clone()) });
-            ranges.extend(each);
-        }
         let run = |command| CursorCommand::Run { cursor: CURSOR, command };
-        let (mut commands, mut afters) = (Vec::new(), Vec::new());
-        if !settlements.is_empty() {
-            commands.push(run(Command::Settle(settlements)));
-            afters.push(After::Nothing);
-        }
-        for told in self.purges {
-            commands.push(run(Command::Purge { to: end, keep: keep.clone() }));
-            afters.push(After::Purge(told));
-        }
-        for (command, after) in self.commands {
-            // An open cursor can be told things; one that is being opened comes first.
-            let place = if matches!(command, CursorCommand::Open { .. }) { 0 } else { commands.len() };
-            commands.insert(place, command);
-            afters.insert(place, after);
-        }
+        let settlement = |(verdict, offsets): &(Verdict, BTreeSet<i64>)| Settlement {
+            verdict: *verdict,
+            ranges: Ranges::of(offsets.iter().map(|offset| (*offset, offset + 1))),
+        };
+        let settlements: Vec<Settlement> = self.settlements.iter().map(settlement).collect();
+        // An open cursor can be told things; one that is being opened comes first.
+        let is_open = |command: &CursorCommand| matches!(command, CursorCommand::Open { .. });
+        let (mut commands, others): (Vec<_>, Vec<_>) = self.commands.iter().cloned().partition(is_open);
+        commands.extend((!settlements.is_empty()).then(|| run(Command::Settle(settlements))));
+        let first_purge = commands.len();
+        commands.extend(self.purges.iter().map(|_| run(Command::Purge { to: end, keep: keep.clone() })));
+        commands.extend(others);
         let payload = Payload::command(Tag::CursorBatch, now_ms, codec::encode(&Batch(commands)));
-        let verdicts = self.settlements.iter().map(|(verdict, _)| *verdict).collect();
         let decided = Box::pin(commit(raft.clone(), payload));
-        (Flight { decided, verdicts, ranges, tellers: self.tellers, afters }, rest)
+        (Flight { decided, orders: self, first_purge }, rest)
+    }
+
+    /// Tells all who wait that it is done; `purged` are the answers to the purges. What was settled, or refused.
+    fn committed(self, purged: impl Iterator<Item = Result<Reply, CursorRefusal>>) -> Vec<(i64, i64)> {
+        self.tellers.into_iter().for_each(|told| drop(told.send(Heard::Done)));
+        for (told, reply) in self.purges.into_iter().zip(purged) {
+            let heard = match reply {
+                Ok(Reply::Changed(count)) => Heard::Purged(count),
+                _ => Heard::NotHere,
+            };
+            let _gone = told.send(heard);
+        }
+        let offsets = self.settlements.into_iter().flat_map(|(_, offsets)| offsets);
+        offsets.map(|offset| (offset, offset + 1)).collect()
     }
 
     /// Keeps what fits into one entry; who waits for any of the rest waits for all of it.
@@ -176,51 +180,53 @@ async fn commit(raft: raft::Group, payload: Payload) -> Result<Vec<Result<Reply,
 pub(super) async fn decided(flight: &mut Option<Flight>) -> Decided {
     let Some(under_way) = flight else { return std::future::pending().await };
     let outcome = (&mut under_way.decided).await;
-    let Some(Flight { ranges, tellers, afters, .. }) = flight.take() else { return std::future::pending().await };
-    let (replies, failed) = match outcome {
-        Ok(replies) => (replies, None),
-        Err(why) => (Vec::new(), Some(why)),
-    };
-    let heard = if failed.is_none() { Heard::Done } else { Heard::NotHere };
-    tellers.into_iter().for_each(|told| drop(told.send(heard.clone())));
-    let mut replies = replies.into_iter();
-    for after in afters {
-        after.tell(replies.next());
+    let Some(Flight { orders, first_purge, .. }) = flight.take() else { return std::future::pending().await };
+    match outcome {
+        Ok(replies) => Decided::Committed(orders.committed(replies.into_iter().skip(first_purge))),
+        Err(why) => Decided::Failed(orders, why),
     }
-    Decided { ranges, failed }
 }
 
 impl Flight {
     /// Whether messages are being settled so.
     pub(super) fn settles(&self, verdict: impl Fn(Verdict) -> bool) -> bool {
-        self.verdicts.iter().any(|settled| verdict(*settled))
+        self.orders.settles(verdict)
     }
 
     /// Tells when it is committed.
     pub(super) fn tell(&mut self, told: Teller) {
-        self.tellers.push(told);
+        self.orders.tellers.push(told);
     }
 
     /// Sends away all who wait.
-    pub(super) fn refuse(self) {
-        self.afters.into_iter().for_each(|after| after.tell(None));
-        self.tellers.into_iter().for_each(|told| drop(told.send(Heard::NotHere)));
-    }
-}
-
-impl After {
-    fn tell(self, reply: Option<Result<Reply, CursorRefusal>>) {
-        if let After::Purge(told) = self {
-            let heard = match reply {
-                Some(Ok(Reply::Changed(count))) => Heard::Purged(count),
-                _ => Heard::NotHere,
-            };
-            let _gone = told.send(heard);
-        }
+    pub(super) fn refuse(mut self) {
+        self.orders.dismiss();
     }
 }
 
 /// The offsets of ranges that the leader made itself.
 pub(super) fn offsets(ranges: &Ranges) -> Vec<i64> {
     ranges.within(i64::MAX).unwrap_or_default().into_iter().flat_map(|(from, to)| from..to).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_committed_is_wanted_again_with_those_who_wait_for_it() {
+        let (told, mut answer) = oneshot::channel();
+        let (mut failed, mut later) = (Orders::default(), Orders::default());
+        failed.settle(3, Verdict::Accept);
+        failed.tell(told);
+        later.settle(5, Verdict::Accept);
+        later.put_back(failed);
+        assert_eq!(later.settlements(), 2);
+        assert!(answer.try_recv().is_err(), "nothing is committed yet");
+        later.dismiss();
+        assert_eq!(answer.try_recv(), Ok(Heard::NotHere));
+        assert_eq!(later.committed(std::iter::empty()), [(3, 4), (5, 6)]);
+    }
 }
