@@ -72,6 +72,14 @@ bugs! {
     LostRebalance = "a member that dies or leaves begins no rebalance: what it had has no owner",
     CommitUncommitted = "a commit of offsets is answered before it is committed",
     InstanceNotFenced = "a static member's older life may go on beside the new one (KIP-345 without fencing)",
+    DeadLetterOnce = "a dead letter counts as sent when it was sent, arrived or not (at most once: the default of RabbitMQ's quorum queues)",
+    DeadLetterAgain = "a queue takes a dead letter as often as it is sent (at least once, as brokers have it that republish)",
+    UnackedOrphaned = "what a consumer had when it went is given to nobody else (RabbitMQ 15473: unacknowledged for ever)",
+    FailuresForgotten = "how often a message failed is known to the leader only, and the next one begins at none",
+    ConfirmBeforeQuorum = "a publish is confirmed when its leader has taken it, before a majority has it",
+    SettledBeforeCommit = "a gateway forgets an acknowledgement when the leader has heard it, before it is committed",
+    PriorityInverted = "messages of the lowest priority are delivered first",
+    ExpiryEarly = "messages expire after half of their time",
     LostWakeUp = "readers that wait are not told of new records (liveness)",
 }
 

@@ -23,6 +23,14 @@ pub mod operations_end;
 pub mod operations_finish;
 pub mod orphans_wake;
 pub mod produced_once;
+pub mod queue_counts;
+pub mod queue_dead_letters;
+pub mod queue_keeps;
+pub mod queue_one_consumer;
+pub mod queue_order;
+pub mod queue_settled;
+pub mod queue_times;
+pub mod queues_drain;
 pub mod read_stays;
 pub mod ready;
 pub mod replicas_as_wanted;
@@ -53,11 +61,19 @@ pub const ALL: &[Checker] = &[
     ("S7 ZombiesFenced", group_fenced::check),
     ("S8 CommitsStay", group_commits::check),
     ("S8 GroupCovers", group_covers::check),
+    ("S9 NothingVanishes", queue_keeps::check),
+    ("S9 DeadLettersOnce", queue_dead_letters::check),
+    ("S9 SettledStays", queue_settled::check),
+    ("S10 CountsKnown", queue_counts::check),
+    ("S10 OneConsumer", queue_one_consumer::check),
+    ("S10 OrderKept", queue_order::check),
+    ("S10 NotEarly", queue_times::check),
     ("S12 ProducedOnce", produced_once::check),
     ("S14 MetadataLinearizable", metadata_linearizable::check),
     ("L1 WorksAfterHealing", works_after_healing::fresh_writes),
     ("L2 OperationsEnd", operations_end::check),
     ("L5 GroupsSettle", groups_settle::check),
+    ("L7 QueuesDrain", queues_drain::check),
 ];
 
 /// Whether more than half of `voters` are `with` us.

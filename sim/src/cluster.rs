@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use node::broker::Broker;
+use node::config::units::{Raw, Setting};
+use node::config::users::Users;
 use node::config::{Amqp, AutoCreate, Config, Limits, Listener, Listeners, Raft, Storage};
 use node::seams::Seams;
 use tokio::sync::mpsc;
@@ -17,6 +19,7 @@ use crate::disk::Disks;
 use crate::kernel::{self, Call, SimNet};
 use crate::net::Network;
 use crate::process::{Order, Process};
+use crate::workload::queues::client::{PORT, USER};
 use crate::workload::{KAFKA_PORT, host};
 use crate::world::NODES;
 
@@ -184,6 +187,10 @@ impl Machine {
 /// Runs are short: what is too old or too much is looked for often.
 const RETENTION_CHECK: Duration = Duration::from_secs(1);
 
+fn users() -> Users {
+    Users::read(&Raw::Text(USER.to_owned())).expect("a name and a password")
+}
+
 fn config(id: u32) -> Config {
     let listener = |port, advertise| Listener { bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), advertise };
     Config {
@@ -194,7 +201,7 @@ fn config(id: u32) -> Config {
             kafka: listener(KAFKA_PORT, None),
             peer: listener(PEER_PORT, Some(format!("{}:{PEER_PORT}", host(id)))),
             admin: listener(ADMIN_PORT, None),
-            amqp: Amqp::default(),
+            amqp: Amqp { bind: Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))), advertise: None, users: users() },
         },
         seeds: (1..=NODES).map(|node| format!("{}:{PEER_PORT}", host(node))).collect(),
         bootstrap_expect: if id <= NODES { NODES } else { 1 },

@@ -3,11 +3,13 @@
 
 pub mod groups;
 pub mod operation;
+pub mod queues;
+pub mod troubles;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -17,6 +19,7 @@ use crate::fault::Fault;
 use crate::workload::table::Table;
 use groups::{Groups, Outcome};
 use operation::{Action, Kind, Operation};
+use queues::{Queues, Settled, Verdict};
 
 /// A record as a producer wrote it: which producer, and its how-manieth record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -106,6 +109,8 @@ struct Story {
     lines: Vec<String>,
     elapsed: Duration,
     hash: u64,
+    /// Gets every event that goes into the hash, a line each, if somebody wants them.
+    events: Option<BufWriter<File>>,
 }
 
 /// What is there at the end of a run.
@@ -121,8 +126,6 @@ pub struct FullRead {
 #[derive(Default)]
 pub struct History {
     story: Story,
-    /// Gets every event that goes into the hash, a line each, if somebody wants them.
-    pub events: Option<BufWriter<File>>,
     /// What clients asked and were told.
     pub operations: Vec<Operation>,
     /// What the cluster acknowledged, and where it said it put it.
@@ -143,6 +146,8 @@ pub struct History {
     pub table: Table,
     /// Consumer groups.
     pub groups: Groups,
+    /// Queues.
+    pub queues: Queues,
     /// Broken promises noticed on the way.
     pub violations: Vec<String>,
     /// Counts by name, for the summary.
@@ -152,6 +157,19 @@ pub struct History {
 }
 
 impl History {
+    /// One whose events go to `events`, too.
+    pub fn with_events(events: BufWriter<File>) -> Self {
+        Self { story: Story { events: Some(events), ..Story::default() }, ..Self::default() }
+    }
+
+    /// All events are written.
+    ///
+    /// # Errors
+    /// What the file says.
+    pub fn flush_events(&mut self) -> io::Result<()> {
+        self.story.events.as_mut().map_or(Ok(()), Write::flush)
+    }
+
     /// Appends a line to the story and to the hash.
     pub fn tell(&mut self, at: Duration, line: impl AsRef<str>) {
         let line = format!("{:>9.3}s {}", at.as_secs_f64(), line.as_ref());
@@ -163,6 +181,7 @@ impl History {
     pub fn fault(&mut self, at: Duration, fault: &Fault, effect: bool, states: &[&str]) {
         if effect {
             self.tell(at, format!("FAULT {fault}"));
+            self.queues.troubles.note(at, fault);
             self.coverage.met(fault, states);
         } else {
             self.tell(at, format!("(no effect) {fault}"));
@@ -181,6 +200,60 @@ impl History {
         commit.ended = Some((at, outcome));
         let line = format!("{} commit {number} {commit:?}", at.as_nanos());
         self.mix(at, &line);
+    }
+
+    /// A message leaves a publisher: the number of the attempt.
+    pub fn publish(&mut self, publication: queues::Publication) -> usize {
+        let number = self.queues.publications.len();
+        self.mix(publication.sent, &format!("{} publish {number} {publication:?}", publication.sent.as_nanos()));
+        self.queues.publications.push(publication);
+        number
+    }
+
+    /// A publisher knows what became of an attempt, or that it never will.
+    pub fn end_publication(&mut self, at: Duration, number: usize, outcome: queues::Outcome) {
+        self.mix(at, &format!("{} publish {number} {outcome:?}", at.as_nanos()));
+        self.queues.publications[number].ended = Some((at, outcome));
+        self.count(match outcome {
+            queues::Outcome::Confirmed => "messages confirmed",
+            queues::Outcome::Unknown => "messages published again",
+        });
+    }
+
+    /// Somebody consumes: its number.
+    pub fn consume(&mut self, consumer: queues::Consumer) -> usize {
+        self.mix(consumer.begun, &format!("{} {consumer:?}", consumer.begun.as_nanos()));
+        self.queues.consumers.push(consumer);
+        self.queues.consumers.len() - 1
+    }
+
+    /// A message came: the place of the delivery.
+    pub fn deliver(&mut self, delivery: queues::Delivery) -> usize {
+        self.mix(delivery.at, &format!("{} {delivery:?}", delivery.at.as_nanos()));
+        self.count(if delivery.redelivered { "messages redelivered" } else { "messages delivered" });
+        self.queues.deliveries.push(delivery);
+        self.queues.deliveries.len() - 1
+    }
+
+    /// A consumer says what became of a delivery.
+    pub fn settle(&mut self, at: Duration, place: usize, verdict: Verdict) {
+        self.mix(at, &format!("{} delivery {place} {verdict:?}", at.as_nanos()));
+        let delivery = &mut self.queues.deliveries[place];
+        delivery.settled = Some(Settled { verdict, sent: at, heard: None });
+        match verdict {
+            Verdict::Done => drop(self.queues.done.insert(delivery.number)),
+            Verdict::Failed => drop(self.queues.failed.insert(delivery.number)),
+            Verdict::Rejected => {}
+        }
+    }
+
+    /// Its node has heard it.
+    pub fn heard(&mut self, at: Duration, places: &[usize]) {
+        self.mix(at, &format!("{} deliveries {places:?} heard", at.as_nanos()));
+        for place in places {
+            let settled = &mut self.queues.deliveries[*place].settled;
+            settled.iter_mut().for_each(|settled| settled.heard = Some(at));
+        }
     }
 
     /// Appends an event of a client's operation.
@@ -254,7 +327,7 @@ impl History {
 
     fn mix(&mut self, at: Duration, line: &str) {
         self.story.elapsed = self.story.elapsed.max(at);
-        if let Some(events) = &mut self.events {
+        if let Some(events) = &mut self.story.events {
             writeln!(events, "{line}").expect("the event log can be written");
         }
         let bytes = line.as_bytes();

@@ -13,6 +13,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::schedule::{Act, Schedule};
+use crate::workload::queues;
 
 use law::UNDISTURBED_MS;
 use scenarios::ALL;
@@ -35,6 +36,10 @@ const MOVING: f64 = 0.35;
 const MOVING_SALT: u64 = 0x6d6f_7665;
 /// The share of the others in which operators work.
 const OPERATING: f64 = 0.35;
+
+/// The share of runs with queues in which those suffer in particular, and their dice.
+const QUEUEING: f64 = 0.5;
+const QUEUEING_SALT: u64 = 0x7175_6575;
 
 /// A way to break things.
 pub struct Scenario {
@@ -88,7 +93,12 @@ impl Stage<'_> {
 
 /// Every scenario there is.
 pub fn every() -> impl Iterator<Item = &'static Scenario> {
-    ALL.iter().chain(scenarios::DAMAGE).chain([&scenarios::IDLE, &scenarios::MOVING, &scenarios::OPERATING])
+    ALL.iter().chain(scenarios::DAMAGE).chain([
+        &scenarios::IDLE,
+        &scenarios::MOVING,
+        &scenarios::OPERATING,
+        &scenarios::QUEUES,
+    ])
 }
 
 /// The schedule of a seed for a cluster that `nodes` founded.
@@ -115,6 +125,11 @@ pub fn schedule(seed: u64, nodes: u32) -> Schedule {
         } else if rng.random_bool(OPERATING) {
             play(&scenarios::OPERATING, BEGIN_MS, HEAL_MS, nodes, &mut rng, &mut acts);
         }
+    }
+    let mut rng = SmallRng::seed_from_u64(seed ^ SALT ^ QUEUEING_SALT);
+    let damaged = acts.iter().any(|act| act.fault.damages().is_some());
+    if queues::plays(seed) && !damaged && rng.random_bool(QUEUEING) {
+        play(&scenarios::QUEUES, BEGIN_MS, HEAL_MS, nodes, &mut rng, &mut acts);
     }
     let schedule = Schedule::new(acts);
     if let Err(broken) = law::check(&schedule) {

@@ -1,7 +1,7 @@
 //! `sim seed N`: one run, told as a story or as a report, with the files that somebody asked for.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -62,13 +62,11 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut history = History::default();
     if let Some(path) = &options.events {
         let file = File::create(path).with_context(|| format!("events {}", path.display()))?;
-        history.events = Some(BufWriter::new(file));
+        history = History::with_events(BufWriter::new(file));
     }
     entropy::seed(seed);
     let mut history = world::run(seed, &schedule, history);
-    if let Some(events) = &mut history.events {
-        events.flush()?;
-    }
+    history.flush_events()?;
     if let Some(path) = &options.history {
         let file = File::create(path).with_context(|| format!("history {}", path.display()))?;
         operation::write_lines(&history.operations, BufWriter::new(file))?;

@@ -1,7 +1,7 @@
 //! Clients of the simulated world. They speak real Kafka bytes to the real listener and write what they learn to the history.
 //! Idempotent producers fill `ledger`, of which retention keeps a little; producers that never retry fill `audit`, from whose
 //! beginning records are deleted; `table` is compacted; groups read `jobs`; readers follow and replay; monitors ask every node for
-//! the ends; admins make, change and delete topics of their own.
+//! the ends; admins make, change and delete topics of their own; publishers and consumers of queues speak AMQP.
 
 pub mod admin;
 pub mod client;
@@ -10,6 +10,7 @@ pub mod loose;
 pub mod monitor;
 pub mod process;
 pub mod produce;
+pub mod queues;
 pub mod read;
 pub mod table;
 pub mod trim;
@@ -94,6 +95,10 @@ pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
     for (topic, partitions) in TOPICS.into_iter().chain([TABLE]).chain(with_groups.then_some(JOBS)) {
         admin::create(nodes, topic, partitions, &configs(topic)).await;
     }
+    let with_queues = queues::plays(seed);
+    if with_queues {
+        queues::prepare(seed, nodes, &ledger).await;
+    }
     ledger.borrow_mut().tell(now(), "the topics exist");
     let mut rng = SmallRng::seed_from_u64(seed ^ 0xC11E);
     let mut tasks = tokio::task::JoinSet::new();
@@ -123,6 +128,9 @@ pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
     if with_groups {
         groups::spawn(nodes, &ledger, &mut rng, &mut tasks);
     }
+    if with_queues {
+        queues::spawn(nodes, &ledger, &mut rng, &mut tasks);
+    }
     tasks.spawn_local(table::follow(nodes, ledger.clone(), FOLLOW_FROM, UNTIL));
     tasks.spawn_local(table::everything(nodes, ledger.clone(), UNTIL));
     tasks.spawn_local(read::follow::tail(nodes, ledger.clone(), UNTIL));
@@ -134,6 +142,9 @@ pub async fn run(seed: u64, nodes: u32, ledger: Ledger) -> turmoil::Result {
     ledger.borrow_mut().tell(now(), "every batch is acknowledged; reading everything");
     if with_groups {
         groups::everything(nodes, ledger.clone()).await;
+    }
+    if with_queues {
+        queues::everything(nodes, ledger.clone()).await;
     }
     table::everything(nodes, ledger.clone(), Duration::ZERO).await;
     read::everything(nodes, ledger.clone()).await;

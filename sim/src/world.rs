@@ -157,6 +157,7 @@ impl World {
         for node in self.restarts.iter().filter_map(due).collect::<Vec<_>>() {
             if self.machine(node).start() {
                 self.restarts.remove(&node);
+                self.ledger.borrow_mut().queues.troubles.started(now, node);
                 self.tell(format!("node {node} is started again"));
             }
         }
@@ -172,6 +173,7 @@ impl World {
         } else {
             self.violate(format!("node {node} stopped by itself, and no fault explains it: {error}"));
         }
+        self.ledger.borrow_mut().queues.troubles.stopped(self.now(), node);
         let after = Duration::from_millis(self.rng.random_range(RESTART_MS));
         self.restarts.insert(node, self.now() + after);
     }

@@ -13,6 +13,7 @@ use crate::cursor::{Batch, CursorCommand, CursorRefusal, LetterNote, Note};
 use crate::invariants::InvariantId;
 use crate::limits;
 use crate::machine::{AppendError, At, Out, Write};
+use crate::planted::{self, Bug};
 
 /// What became of one command.
 pub(super) type Outcome = Result<Reply, CursorRefusal>;
@@ -45,7 +46,7 @@ impl Cursors {
     pub(super) fn is_known(&self, note: &Note, told: usize) -> Result<bool, AppendError> {
         let taking = note.letter.map(|letter| self.inbox.judge(letter.source, letter.number, letter.lowest));
         match taking {
-            Some(Taking::Duplicate) => return Ok(true),
+            Some(Taking::Duplicate) => return Ok(!planted::is(Bug::DeadLetterAgain)),
             Some(Taking::Early) => return Err(AppendError::EarlyLetter),
             Some(Taking::New) | None => {}
         }
@@ -58,6 +59,7 @@ impl Cursors {
     pub(super) fn take(&mut self, letter: LetterNote, out: &mut Out) {
         let LetterNote { source, number, lowest } = letter;
         let taking = self.inbox.take(source, number, lowest);
+        let taking = if planted::is(Bug::DeadLetterAgain) { Taking::New } else { taking };
         check!(taking == Taking::New, DeadLetterOnce, "{letter:?} was judged new and is {taking:?}");
         out.writes.push(Write::Inbox { source, number });
     }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::history::groups::{Fetch, Join, Outcome, Share, Who};
 use crate::history::operation::Kind;
+use crate::history::queues::{self, Consumer, Delivery, Logged, Publication, Settled, Verdict};
 use crate::history::{History, Partition, Place, Serial};
 use crate::workload::LEDGER;
 use crate::workload::produce::sending;
+use crate::workload::queues::KINDS;
 
 /// A place in the one partition that the samples use.
 pub fn place(offset: i64) -> Place {
@@ -82,5 +84,49 @@ impl GroupSample {
     /// Somebody reads what is committed of partition 0.
     pub fn fetch(&mut self, (begun, ended): (u64, u64), found: Option<(i64, usize)>) {
         self.history.groups.fetches.push(Fetch { cursor: ("g", 0), during: (at(begun), at(ended)), found });
+    }
+}
+
+/// A history of queues, told in seconds.
+pub struct QueueSample {
+    pub history: History,
+}
+
+impl Default for QueueSample {
+    fn default() -> Self {
+        let mut history = History::default();
+        history.queues.kinds = KINDS.to_vec();
+        Self { history }
+    }
+}
+
+impl QueueSample {
+    /// A message is published, and confirmed or not in the same second.
+    pub fn publish(&mut self, queue: &'static str, seconds: u64, outcome: queues::Outcome) -> usize {
+        let ended = Some((at(seconds), outcome));
+        self.history.publish(Publication { queue, priority: 0, ttl_ms: None, sent: at(seconds), ended })
+    }
+
+    /// Somebody consumes through node 1, and is heard of for long.
+    pub fn consume(&mut self, queue: &'static str, seconds: u64) -> usize {
+        self.history.consume(Consumer { queue, node: 1, prefetch: 1, begun: at(seconds), heard: at(99) })
+    }
+
+    /// A message is delivered; it is marked if it was before.
+    pub fn deliver(&mut self, number: usize, consumer: usize, seconds: u64, failures: u32) -> usize {
+        let redelivered = self.history.queues.deliveries.iter().any(|delivery| delivery.number == number);
+        self.history.deliver(Delivery { number, consumer, at: at(seconds), redelivered, failures, settled: None })
+    }
+
+    /// A consumer settles, and is heard.
+    pub fn settle(&mut self, place: usize, verdict: Verdict, seconds: Option<u64>) {
+        let sent = at(seconds.unwrap_or(50));
+        self.history.queues.deliveries[place].settled = Some(Settled { verdict, sent, heard: seconds.map(at) });
+    }
+
+    /// A message is in a log.
+    pub fn log(&mut self, queue: &'static str, number: usize, death: Option<&str>) {
+        let log = self.history.queues.logs.entry(queue).or_default();
+        log.push(Logged { offset: log.len() as i64, number, death: death.map(str::to_owned) });
     }
 }

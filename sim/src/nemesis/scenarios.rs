@@ -13,6 +13,8 @@ pub(super) const JOINER: u32 = 4;
 const PARTITIONS: u32 = 6;
 /// Partitions that may be moved: the coordinator shards, and those that records are written to.
 pub(super) const MOVED: u32 = 8;
+/// Partitions behind those, among them all queues.
+const QUEUES_AMONG: std::ops::RangeInclusive<u32> = 9..=16;
 /// A copy of a disk is so old at least when its node falls: until then its peers heard of later writes.
 const AGE_MS_MIN: u64 = 500;
 const HOUR_MS: i64 = 3_600_000;
@@ -74,6 +76,9 @@ pub const MOVING: Scenario = Scenario { name: "replicas are moved about", cases:
 /// Operators work on the cluster, whatever else happens.
 pub const OPERATING: Scenario =
     Scenario { name: "operators work on the cluster", cases: &[11, 30, 31], play: operating::play };
+
+/// The leaders of queues change, and clients lose their nodes, whatever else happens.
+pub const QUEUES: Scenario = Scenario { name: "queues lose their leaders", cases: &[7, 16, 33], play: queues };
 
 fn isolate(stage: &mut Stage<'_>) {
     let node = stage.node();
@@ -390,5 +395,19 @@ fn idle_restarts(stage: &mut Stage<'_>) {
             stage.during(down, up, Fault::Stop { node });
         }
         at += stage.rng.random_range(1_500..6_000);
+    }
+}
+
+fn queues(stage: &mut Stage<'_>) {
+    let mut at = stage.from_ms + stage.rng.random_range(100..1_500);
+    while at < stage.until_ms {
+        let (node, nth) = (stage.node(), stage.rng.random_range(QUEUES_AMONG));
+        match stage.rng.random_range(0..10) {
+            0..5 => stage.once(at, Fault::Transfer { group: nth, to: node }),
+            5..7 => stage.once(at, Fault::Panic { node, nth }),
+            7..9 => stage.once(at, Fault::RaftEnds { node, nth }),
+            _ => stage.once(at, Fault::HalfOpen { node }),
+        }
+        at += stage.rng.random_range(50..1_500);
     }
 }

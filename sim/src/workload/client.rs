@@ -115,7 +115,7 @@ impl Client {
     /// That node does not answer, or knows no leader that is not stale.
     pub async fn leader(&mut self, partition: Partition) -> anyhow::Result<Leader> {
         if !self.leaders.contains_key(&partition) {
-            self.learn_leaders().await?;
+            self.learn_leaders(partition.topic).await?;
         }
         self.leaders.get(&partition).copied().context("partition without a leader")
     }
@@ -187,14 +187,17 @@ impl Client {
         Ok(())
     }
 
-    async fn learn_leaders(&mut self) -> anyhow::Result<()> {
-        let named =
-            |(name, _): (&'static str, i32)| MetadataRequestTopic::default().with_name(Some(name.to_owned().into()));
-        let known = TOPICS.into_iter().chain([TABLE, JOBS]);
-        let topics = known.clone().map(named).collect();
+    /// Asks about the topics that many use, and about `wanted`.
+    async fn learn_leaders(&mut self, wanted: &'static str) -> anyhow::Result<()> {
+        let named = |name: &str| MetadataRequestTopic::default().with_name(Some(name.to_owned().into()));
+        let mut known: Vec<&'static str> = TOPICS.into_iter().chain([TABLE, JOBS]).map(|(name, _)| name).collect();
+        if !known.contains(&wanted) {
+            known.push(wanted);
+        }
+        let topics = known.iter().copied().map(named).collect();
         let request = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(false);
         let answer = self.call_any(METADATA_VERSION, &request).await?;
-        for ((topic, _), found) in known.zip(&answer.topics) {
+        for (topic, found) in known.into_iter().zip(&answer.topics) {
             for found in &found.partitions {
                 let partition = Partition { topic, index: found.partition_index };
                 let newest = self.epochs.entry(partition).or_insert(-1);

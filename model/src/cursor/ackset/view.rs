@@ -5,6 +5,7 @@ use super::AckSet;
 use super::command::{Place, Reason};
 use super::outbox::{Dead, Sending};
 use super::rows::State;
+use crate::planted::{self, Bug};
 
 /// How many messages are what. Those in flight are known to the leader only, and are among the ready here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +70,9 @@ impl AckSet {
         if let Err(place) = priorities.binary_search(&self.config.priority) {
             priorities.insert(place, self.config.priority);
         }
-        priorities.reverse();
+        if !planted::is(Bug::PriorityInverted) {
+            priorities.reverse();
+        }
         priorities
     }
 

@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep_until};
 pub(super) use self::handle::{CURSOR, Handle, Visit};
 use self::handle::{Teller, VISITS_MAX};
 use self::letters::Round;
-use self::orders::{After, Decided, Flight, Orders};
+use self::orders::{Change, Decided, Flight, Orders};
 use self::push::Pushed;
 use self::roll::Roll;
 use self::soft::{Now, Soft};
@@ -169,6 +169,7 @@ impl Leader {
         self.leads = leads && term == self.term;
         if !self.leads {
             self.handle.open.store(false, Ordering::Release);
+            self.orders.dismiss();
         } else if !self.is_open() && self.flight.is_none() && self.orders.is_empty() {
             self.open();
         }
@@ -190,14 +191,14 @@ impl Leader {
         if self.handle.cursor(|cursor| *cursor.config() == config) == Some(true) {
             self.handle.open.store(true, Ordering::Release);
         } else {
-            self.orders.add(CursorCommand::Open { cursor: CURSOR, config }, After::Nothing);
+            self.orders.add(CursorCommand::Open { cursor: CURSOR, config });
         }
     }
 
     /// Sends away all who wait.
     fn let_go(&mut self) {
         self.handle.open.store(false, Ordering::Release);
-        std::mem::take(&mut self.orders).refuse();
+        std::mem::take(&mut self.orders).dismiss();
         if let Some(flight) = self.flight.take() {
             flight.refuse();
         }
@@ -245,7 +246,7 @@ impl Leader {
             Visit::Missing(offsets) => {
                 offsets.into_iter().for_each(|offset| self.orders.settle(offset, Verdict::Accept))
             }
-            Visit::Purge(told) => self.orders.purge(told),
+            Visit::Purge(told) => self.orders.change(Change::Purge, told),
             Visit::Count(told) => {
                 self.show();
                 let counts = handle.cursor(|cursor| handle.shown().counts(cursor, now.steady)).unwrap_or_default();
@@ -255,10 +256,7 @@ impl Leader {
                 let peeked = handle.cursor(|cursor| self.soft.peek(cursor, from, count, now));
                 let _gone = told.send(peeked.map_or(Heard::NotHere, Heard::Peeked));
             }
-            Visit::Seek { to, told } => {
-                let seek = CursorCommand::Run { cursor: CURSOR, command: Command::Seek { to } };
-                self.orders.add(seek, After::Seek(to, told));
-            }
+            Visit::Seek { to, told } => self.orders.change(Change::Seek(to), told),
         }
     }
 
@@ -395,18 +393,23 @@ impl Leader {
 
     fn decided(&mut self, decided: Decided) {
         self.flight = None;
-        self.soft.dispatch().applied(decided.ranges);
-        decided.rewind.into_iter().for_each(|to| self.soft.dispatch().rewind(to));
-        if let Some(why) = decided.failed {
-            self.moments.propose_at = Instant::now() + AGAIN;
-            tracing::debug!(group = self.handle.local.group().0, why, "what became of messages is not committed");
+        match decided {
+            Decided::Committed { ranges, rewind } => {
+                self.soft.dispatch().applied(ranges);
+                rewind.into_iter().for_each(|to| self.soft.dispatch().rewind(to));
+            }
+            Decided::Failed(orders, why) => {
+                self.orders.put_back(orders);
+                self.moments.propose_at = Instant::now() + AGAIN;
+                tracing::debug!(group = self.handle.local.group().0, why, "what became of messages is not committed");
+            }
         }
     }
 
     /// When something is to be done without being asked.
     fn next(&mut self) -> Option<Instant> {
         if !self.leads || !self.is_open() {
-            return (self.leads && !self.orders.is_empty()).then_some(self.moments.propose_at);
+            return self.next_proposal();
         }
         let (now, here) = (self.now(), Instant::now());
         let until = |at: i64, now: i64| here + Duration::from_millis(u64::try_from(at - now).unwrap_or(0).max(1));
@@ -417,20 +420,24 @@ impl Leader {
         let deadline = self.soft.dispatch().next_deadline().map(|at| until(at, now.steady));
         let remote = self.soft.has_remote(self.broker.node_id()).then_some(self.moments.looked + LOOK);
         let grace = (self.holds_back() && self.soft.has_consumers()).then_some(self.roll.until);
-        let letters = (self.letters.is_none() && self.has_letters()).then_some(self.moments.letters_at.max(here));
+        let letters = self.may_send_letters().then_some(self.moments.letters_at.max(here));
         let expires = self.expires_at().filter(|_| !self.ending && !self.soft.has_consumers());
-        let propose = (!self.orders.is_empty() && self.flight.is_none()).then_some(self.moments.propose_at.max(here));
-        walls.chain([deadline, remote, grace, letters, expires, propose].into_iter().flatten()).min()
+        walls.chain([deadline, remote, grace, letters, expires, self.next_proposal()].into_iter().flatten()).min()
     }
 
-    fn has_letters(&self) -> bool {
-        self.handle.cursor(|cursor| cursor.counts().dead_pending > 0) == Some(true)
+    /// When the next entry is proposed: the end of the one before wakes the loop by itself.
+    fn next_proposal(&self) -> Option<Instant> {
+        (self.leads && self.flight.is_none() && !self.orders.is_empty()).then_some(self.moments.propose_at)
+    }
+
+    /// Whether there are letters to be sent. A round waits until what the last one found is committed: it would find the same again.
+    fn may_send_letters(&self) -> bool {
+        let idle = self.letters.is_none() && self.flight.is_none() && self.orders.is_empty();
+        idle && self.handle.cursor(|cursor| cursor.counts().dead_pending > 0) == Some(true)
     }
 
     fn send_letters(&mut self) {
-        // A round waits until what the last one found is committed: it would find the same again.
-        let idle = self.letters.is_none() && self.flight.is_none() && self.orders.is_empty();
-        if idle && self.moments.letters_at <= Instant::now() && self.has_letters() {
+        if self.moments.letters_at <= Instant::now() && self.may_send_letters() {
             self.letters = Some(Box::pin(letters::round(self.broker.clone(), self.handle.clone())));
         }
     }
@@ -441,6 +448,6 @@ impl Leader {
             self.moments.letters_at = Instant::now() + LETTERS_PAUSE;
         }
         let run = |command: Command| CursorCommand::Run { cursor: CURSOR, command };
-        round.commands.into_iter().for_each(|command| self.orders.add(run(command), After::Nothing));
+        round.commands.into_iter().for_each(|command| self.orders.add(run(command)));
     }
 }

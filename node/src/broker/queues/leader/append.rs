@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, join_all};
 use model::controller::topology::Overflow;
 use model::cursor::{LetterNote, Note};
 use model::machine::AppendError;
+use model::planted::{self, Bug};
 use tokio::sync::oneshot;
 
 use super::Handle;
@@ -35,6 +36,7 @@ impl Handle {
         let priority = arguments.max_priority.and_then(|max| Some(saying.priority?.min(max)));
         let delay = saying.delay_ms.filter(|delay| *delay > 0);
         let ttl = arguments.message_ttl_ms.into_iter().chain(saying.ttl_ms).min();
+        let ttl = ttl.map(|ttl| if planted::is(Bug::ExpiryEarly) { ttl / 2 } else { ttl });
         let not_before = delay.map(|delay| now_ms.saturating_add(delay));
         let expires_at = ttl.map(|ttl| not_before.unwrap_or(now_ms).saturating_add(ttl.max(0)));
         let said = priority.is_some() || not_before.is_some() || expires_at.is_some() || letter.is_some();
@@ -99,6 +101,9 @@ fn published(handle: &Arc<Handle>, outcomes: Vec<Result<Queued, Unpublished>>) -
     Box::pin(async move {
         let each = outcomes.into_iter().map(async |queued| {
             let Queued { outcome, bytes } = queued?;
+            if planted::is(Bug::ConfirmBeforeQuorum) {
+                return Ok(());
+            }
             judge(outcome.await.unwrap_or(Err(Refused::Unknown(None))))?;
             handle.local.traffic().produced_bytes.inc_by(bytes as u64);
             handle.local.traffic().produced_records.inc();

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::cursor::ackset::{Command, Place, Reason, Sending};
 use model::exchange::Routed;
+use model::planted::{self, Bug};
 use wire::amqp::{Table, Value};
 
 use super::{CURSOR, Handle};
@@ -104,6 +105,7 @@ impl Broker {
         };
         let arrived = match answer {
             Ok((Heard::Published(each), _)) => each.iter().take_while(|outcome| outcome.is_ok()).count(),
+            _ if planted::is(Bug::DeadLetterOnce) => numbers.len(),
             _ => 0,
         };
         round.failed |= arrived < numbers.len();

@@ -1,5 +1,6 @@
 //! What a queue's leader wants to be committed: gathered while the entry before is on its way, then proposed as one.
-//! Invariant: whoever waits for something is told once that is committed, or that it may not be.
+//! Invariant: whoever waits for something is told once that is committed, or that it may not be. What is not committed though its leader
+//! leads on is proposed again: nothing of it may be delivered meanwhile.
 use std::collections::BTreeSet;
 
 use futures::future::BoxFuture;
@@ -7,6 +8,7 @@ use model::Reply as MachineReply;
 use model::command::{Payload, Tag};
 use model::cursor::ackset::{Command, Ranges, Reply, Settlement, Verdict};
 use model::cursor::{Batch, CursorCommand, CursorRefusal};
+use model::planted::{self, Bug};
 use raft::{ProposeError, Proposed};
 use storage::codec;
 
@@ -16,14 +18,12 @@ use crate::peer::queues::Heard;
 /// Messages settled in one entry: one command may release so many.
 const SETTLED_MAX: usize = model::limits::CURSOR_SETTLE_MAX / 2;
 
-/// What follows once a command is decided.
-pub(super) enum After {
-    /// Nobody waits.
-    Nothing,
-    /// A purge.
-    Purge(Teller),
-    /// A seek, to this offset.
-    Seek(i64, Teller),
+/// What somebody waits for, to hear how many messages it changed.
+pub(super) enum Change {
+    /// Forgets what is ready when it is proposed.
+    Purge,
+    /// Goes on from this offset.
+    Seek(i64),
 }
 
 /// See the file header.
@@ -32,35 +32,36 @@ pub(super) struct Orders {
     settlements: Vec<(Verdict, BTreeSet<i64>)>,
     count: usize,
     tellers: Vec<Teller>,
-    commands: Vec<(CursorCommand, After)>,
-    purges: Vec<Teller>,
+    commands: Vec<CursorCommand>,
+    changes: Vec<(Change, Teller)>,
 }
 
 /// A proposal under way.
 pub(super) struct Flight {
     decided: BoxFuture<'static, Result<Vec<Result<Reply, CursorRefusal>>, String>>,
-    verdicts: Vec<Verdict>,
-    ranges: Vec<(i64, i64)>,
-    tellers: Vec<Teller>,
-    /// Of each command.
-    afters: Vec<After>,
+    orders: Orders,
+    /// Which command is the first change.
+    first_change: usize,
 }
 
-/// What a proposal has changed.
-pub(super) struct Decided {
-    /// Settled, or refused.
-    pub(super) ranges: Vec<(i64, i64)>,
-    /// What is to be delivered again begins here, if anything is.
-    pub(super) rewind: Option<i64>,
-    /// Why it may not be committed.
-    pub(super) failed: Option<String>,
+/// What became of a proposal.
+pub(super) enum Decided {
+    /// It is committed.
+    Committed {
+        /// What is settled, or refused.
+        ranges: Vec<(i64, i64)>,
+        /// What is to be delivered again begins here, if anything is.
+        rewind: Option<i64>,
+    },
+    /// It is not committed, as far as this leader knows: what it wanted, and why not.
+    Failed(Orders, String),
 }
 
 impl Orders {
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         let settles = self.count > 0 || !self.tellers.is_empty();
-        !settles && self.commands.is_empty() && self.purges.is_empty()
+        !settles && self.commands.is_empty() && self.changes.is_empty()
     }
 
     /// How many messages are to be settled.
@@ -84,7 +85,7 @@ impl Orders {
 
     /// Tells when all that is settled so far is committed.
     pub(super) fn tell(&mut self, told: Teller) {
-        if self.count == 0 && self.tellers.is_empty() {
+        if self.count == 0 && self.tellers.is_empty() || planted::is(Bug::SettledBeforeCommit) {
             let _gone = told.send(Heard::Done);
         } else {
             self.tellers.push(told);
@@ -92,51 +93,75 @@ impl Orders {
     }
 
     /// Orders anything.
-    pub(super) fn add(&mut self, command: CursorCommand, after: After) {
-        self.commands.push((command, after));
+    pub(super) fn add(&mut self, command: CursorCommand) {
+        self.commands.push(command);
     }
 
-    /// Forgets what is ready when this is proposed.
-    pub(super) fn purge(&mut self, told: Teller) {
-        self.purges.push(told);
+    /// Orders a change, and tells what it did.
+    pub(super) fn change(&mut self, change: Change, told: Teller) {
+        self.changes.push((change, told));
     }
 
-    /// Sends away all who wait.
-    pub(super) fn refuse(self) {
-        let afters = self.commands.into_iter().map(|(_, after)| after);
-        afters.for_each(|after| after.tell(None));
-        self.tellers.into_iter().chain(self.purges).for_each(|told| drop(told.send(Heard::NotHere)));
+    /// Puts what was wanted before these in front of them.
+    pub(super) fn put_back(&mut self, before: Orders) {
+        let later = std::mem::replace(self, before);
+        for (verdict, offsets) in later.settlements {
+            offsets.into_iter().for_each(|offset| self.settle(offset, verdict));
+        }
+        self.tellers.extend(later.tellers);
+        self.commands.extend(later.commands);
+        self.changes.extend(later.changes);
+    }
+
+    /// Sends away all who wait. What is settled stays wanted.
+    pub(super) fn dismiss(&mut self) {
+        let changes = self.changes.drain(..).map(|(_, told)| told);
+        self.tellers.drain(..).chain(changes).for_each(|told| drop(told.send(Heard::NotHere)));
     }
 
     /// Proposes it as one entry; what is too much for one stays. A purge goes to `end` and keeps some.
     pub(super) fn propose(mut self, raft: &raft::Group, now_ms: i64, (end, keep): (i64, Ranges)) -> (Flight, Orders) {
         let rest = self.split();
-        let (mut settlements, mut ranges) = (Vec::new(), Vec::new());
-        for (verdict, offsets) in &self.settlements {
-            let each = offsets.iter().map(|offset| (*offset, offset + 1));
-            settlements.push(Settlement { verdict: *verdict, ranges: Ranges::of(each.clone()) });
-            ranges.extend(each);
-        }
         let run = |command| CursorCommand::Run { cursor: CURSOR, command };
-        let (mut commands, mut afters) = (Vec::new(), Vec::new());
-        if !settlements.is_empty() {
-            commands.push(run(Command::Settle(settlements)));
-            afters.push(After::Nothing);
-        }
-        for told in self.purges {
-            commands.push(run(Command::Purge { to: end, keep: keep.clone() }));
-            afters.push(After::Purge(told));
-        }
-        for (command, after) in self.commands {
-            // An open cursor can be told things; one that is being opened comes first.
-            let place = if matches!(command, CursorCommand::Open { .. }) { 0 } else { commands.len() };
-            commands.insert(place, command);
-            afters.insert(place, after);
-        }
+        let settlement = |(verdict, offsets): &(Verdict, BTreeSet<i64>)| Settlement {
+            verdict: *verdict,
+            ranges: Ranges::of(offsets.iter().map(|offset| (*offset, offset + 1))),
+        };
+        let settlements: Vec<Settlement> = self.settlements.iter().map(settlement).collect();
+        // An open cursor can be told things; one that is being opened comes first.
+        let is_open = |command: &CursorCommand| matches!(command, CursorCommand::Open { .. });
+        let (mut commands, others): (Vec<_>, Vec<_>) = self.commands.iter().cloned().partition(is_open);
+        commands.extend((!settlements.is_empty()).then(|| run(Command::Settle(settlements))));
+        let first_change = commands.len();
+        commands.extend(self.changes.iter().map(|(change, _)| {
+            run(match change {
+                Change::Purge => Command::Purge { to: end, keep: keep.clone() },
+                Change::Seek(to) => Command::Seek { to: *to },
+            })
+        }));
+        commands.extend(others);
         let payload = Payload::command(Tag::CursorBatch, now_ms, codec::encode(&Batch(commands)));
-        let verdicts = self.settlements.iter().map(|(verdict, _)| *verdict).collect();
         let decided = Box::pin(commit(raft.clone(), payload));
-        (Flight { decided, verdicts, ranges, tellers: self.tellers, afters }, rest)
+        (Flight { decided, orders: self, first_change }, rest)
+    }
+
+    /// Tells all who wait that it is done; `changed` are the answers to the changes.
+    fn committed(self, changed: impl Iterator<Item = Result<Reply, CursorRefusal>>) -> Decided {
+        self.tellers.into_iter().for_each(|told| drop(told.send(Heard::Done)));
+        let mut rewind = None;
+        for ((change, told), reply) in self.changes.into_iter().zip(changed) {
+            let heard = match (change, reply) {
+                (Change::Purge, Ok(Reply::Changed(count))) => Heard::Purged(count),
+                (Change::Seek(to), Ok(Reply::Changed(count))) => {
+                    rewind = rewind.into_iter().chain([to]).min();
+                    Heard::Sought(count)
+                }
+                _ => Heard::NotHere,
+            };
+            let _gone = told.send(heard);
+        }
+        let offsets = self.settlements.into_iter().flat_map(|(_, offsets)| offsets);
+        Decided::Committed { ranges: offsets.map(|offset| (offset, offset + 1)).collect(), rewind }
     }
 
     /// Keeps what fits into one entry; who waits for any of the rest waits for all of it.
@@ -180,58 +205,54 @@ async fn commit(raft: raft::Group, payload: Payload) -> Result<Vec<Result<Reply,
 pub(super) async fn decided(flight: &mut Option<Flight>) -> Decided {
     let Some(under_way) = flight else { return std::future::pending().await };
     let outcome = (&mut under_way.decided).await;
-    let Some(Flight { ranges, tellers, afters, .. }) = flight.take() else { return std::future::pending().await };
-    let (replies, failed) = match outcome {
-        Ok(replies) => (replies, None),
-        Err(why) => (Vec::new(), Some(why)),
-    };
-    let heard = if failed.is_none() { Heard::Done } else { Heard::NotHere };
-    tellers.into_iter().for_each(|told| drop(told.send(heard.clone())));
-    let rewind = afters.iter().filter_map(After::rewinds_to).min();
-    let mut replies = replies.into_iter();
-    for after in afters {
-        after.tell(replies.next());
+    let Some(Flight { orders, first_change, .. }) = flight.take() else { return std::future::pending().await };
+    match outcome {
+        Ok(replies) => orders.committed(replies.into_iter().skip(first_change)),
+        Err(why) => Decided::Failed(orders, why),
     }
-    Decided { ranges, rewind, failed }
 }
 
 impl Flight {
     /// Whether messages are being settled so.
     pub(super) fn settles(&self, verdict: impl Fn(Verdict) -> bool) -> bool {
-        self.verdicts.iter().any(|settled| verdict(*settled))
+        self.orders.settles(verdict)
     }
 
     /// Tells when it is committed.
     pub(super) fn tell(&mut self, told: Teller) {
-        self.tellers.push(told);
+        self.orders.tellers.push(told);
     }
 
     /// Sends away all who wait.
-    pub(super) fn refuse(self) {
-        self.afters.into_iter().for_each(|after| after.tell(None));
-        self.tellers.into_iter().for_each(|told| drop(told.send(Heard::NotHere)));
-    }
-}
-
-impl After {
-    fn tell(self, reply: Option<Result<Reply, CursorRefusal>>) {
-        let changed = match reply {
-            Some(Ok(Reply::Changed(count))) => Some(count),
-            _ => None,
-        };
-        match self {
-            After::Nothing => {}
-            After::Purge(told) => drop(told.send(changed.map_or(Heard::NotHere, Heard::Purged))),
-            After::Seek(_, told) => drop(told.send(changed.map_or(Heard::NotHere, Heard::Sought))),
-        }
-    }
-
-    fn rewinds_to(&self) -> Option<i64> {
-        if let After::Seek(to, _) = self { Some(*to) } else { None }
+    pub(super) fn refuse(mut self) {
+        self.orders.dismiss();
     }
 }
 
 /// The offsets of ranges that the leader made itself.
 pub(super) fn offsets(ranges: &Ranges) -> Vec<i64> {
     ranges.within(i64::MAX).unwrap_or_default().into_iter().flat_map(|(from, to)| from..to).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_committed_is_wanted_again_with_those_who_wait_for_it() {
+        let (told, mut answer) = oneshot::channel();
+        let (mut failed, mut later) = (Orders::default(), Orders::default());
+        failed.settle(3, Verdict::Accept);
+        failed.tell(told);
+        later.settle(5, Verdict::Accept);
+        later.put_back(failed);
+        assert_eq!(later.settlements(), 2);
+        assert!(answer.try_recv().is_err(), "nothing is committed yet");
+        later.dismiss();
+        assert_eq!(answer.try_recv(), Ok(Heard::NotHere));
+        let Decided::Committed { ranges, .. } = later.committed(std::iter::empty()) else { panic!("it is committed") };
+        assert_eq!(ranges, [(3, 4), (5, 6)]);
+    }
 }

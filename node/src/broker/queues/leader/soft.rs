@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::NodeId;
 use model::cursor::ackset::{AckSet, ConsumerId, Dispatch, OffsetSet, Ranges, Verdict};
+use model::planted::{self, Bug};
 
 use super::shown::Shown;
 use crate::broker::queues::types::CREDIT_MAX;
@@ -265,7 +266,7 @@ impl Soft {
 
     fn forget(&mut self, id: ConsumerId) {
         self.consumers.remove(&id);
-        let held = self.dispatch.held(id);
+        let held = if planted::is(Bug::UnackedOrphaned) { Vec::new() } else { self.dispatch.held(id) };
         self.dispatch.remove(id);
         self.dispatch.applied(held.into_iter().map(|offset| (offset, offset + 1)));
     }
@@ -328,11 +329,12 @@ impl Soft {
             let again = self.seen.insert(delivery.offset, delivery.offset + 1) == 0;
             let redelivered =
                 again || delivery.failures > 0 || delivery.offset < self.old_below.max(self.settled_below);
+            let forgets = planted::is(Bug::FailuresForgotten) && delivery.offset < self.old_below;
             let Some(consumer) = self.consumers.get(&delivery.consumer) else { continue };
             let outgoing = Outgoing {
                 consumer: consumer.number,
                 offset: delivery.offset,
-                failures: delivery.failures,
+                failures: if forgets { 0 } else { delivery.failures },
                 redelivered,
             };
             self.delivered += 1;
