@@ -202,7 +202,8 @@ impl Router {
 
     /// The start of another node's process that is heard now.
     pub fn hears(&self, node: NodeId) -> Option<u64> {
-        self.around().0.get(&node).map(|neighbour| neighbour.boot)
+        let peers = lock(&self.peers);
+        peers.get(&node).filter(|peer| peer.seen.elapsed() < self.dead_after).map(|peer| peer.boot)
     }
 
     /// The other nodes that live, for the sleep of rafts.

@@ -231,6 +231,7 @@ impl Leader {
                 let soft = &mut self.soft;
                 let attended = handle.cursor(|cursor| soft.attend(cursor, from, attachment, &consumers, deadline));
                 soft.gone(from, gone);
+                soft.is_of(from, self.broker.0.router.hears(from));
                 let _gone = told.send(attended.flatten().map_or(Heard::NotHere, Heard::Attended));
             }
             Visit::Settle { from, settled, told } => self.settle(from, &settled, now, told),
@@ -362,7 +363,8 @@ impl Leader {
         self.had_consumers |= self.soft.has_consumers();
         if self.soft.has_remote(self.broker.node_id()) && self.moments.looked.elapsed() >= LOOK {
             self.moments.looked = Instant::now();
-            self.soft.look(|node| self.broker.is_alive(node));
+            let (me, router) = (self.broker.node_id(), &self.broker.0.router);
+            self.soft.look(|node| if node == me { Some(0) } else { router.hears(node) });
         }
         if self.soft.has_consumers() {
             self.moments.used = Instant::now();

@@ -57,6 +57,8 @@ struct Gateway {
     /// A push is on its way.
     pushing: bool,
     pushes: u64,
+    /// Which start of its process it is of, once that is known.
+    boot: Option<u64>,
     dead_looks: u32,
 }
 
@@ -184,7 +186,7 @@ impl Soft {
 
     fn open(&mut self, node: NodeId, attachment: Attachment) {
         let (consumers, outbox) = (BTreeMap::new(), VecDeque::new());
-        let gateway = Gateway { attachment, consumers, outbox, pushing: false, pushes: 0, dead_looks: 0 };
+        let gateway = Gateway { attachment, consumers, outbox, pushing: false, pushes: 0, boot: None, dead_looks: 0 };
         self.gateways.insert(node, gateway);
     }
 
@@ -289,12 +291,22 @@ impl Soft {
         self.active = candidates.max_by_key(rank).map(|(id, _)| *id);
     }
 
-    /// Who of the other nodes is dead; their messages are given back.
-    pub(super) fn look(&mut self, is_alive: impl Fn(NodeId) -> bool) {
+    /// A gateway is of this start of its process, as heartbeats say.
+    pub(super) fn is_of(&mut self, node: NodeId, boot: Option<u64>) {
+        if let Some(gateway) = self.gateways.get_mut(&node) {
+            gateway.boot = gateway.boot.or(boot);
+        }
+    }
+
+    /// Who of the other nodes is dead, or has another process by now: their messages are given back. `boot` is the one that is heard.
+    pub(super) fn look(&mut self, boot: impl Fn(NodeId) -> Option<u64>) {
         let mut dead = Vec::new();
         for (node, gateway) in &mut self.gateways {
-            gateway.dead_looks = if is_alive(*node) { 0 } else { gateway.dead_looks + 1 };
-            dead.extend((gateway.dead_looks >= DEAD_LOOKS).then_some(*node));
+            let heard = boot(*node);
+            gateway.dead_looks = if heard.is_some() { 0 } else { gateway.dead_looks + 1 };
+            let restarted = heard.is_some() && gateway.boot.is_some_and(|known| heard != Some(known));
+            gateway.boot = gateway.boot.or(heard);
+            dead.extend((restarted || gateway.dead_looks >= DEAD_LOOKS).then_some(*node));
         }
         dead.into_iter().for_each(|node| self.leave(node));
     }

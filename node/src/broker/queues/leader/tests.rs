@@ -207,12 +207,24 @@ fn a_gateway_that_stays_dead_holds_nothing() {
     attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 1)]);
     leaves(&mut soft, &cursor);
     for _ in 0..3 {
-        soft.look(|_| false);
+        soft.look(|_| None);
     }
-    soft.look(|_| true);
+    soft.look(|_| Some(1));
     assert_eq!(soft.shown(0).unacked, 1);
     for _ in 0..4 {
-        soft.look(|_| false);
+        soft.look(|_| None);
     }
+    assert_eq!((soft.shown(0).unacked, soft.has_consumers()), (0, false));
+}
+
+#[test]
+fn a_node_whose_process_is_another_one_has_lost_what_it_held() {
+    let (cursor, mut soft) = (published(1), Soft::new(0, false));
+    attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 1)]);
+    soft.is_of(THERE, Some(7));
+    leaves(&mut soft, &cursor);
+    soft.look(|_| Some(7));
+    assert_eq!(soft.shown(0).unacked, 1);
+    soft.look(|_| Some(8));
     assert_eq!((soft.shown(0).unacked, soft.has_consumers()), (0, false));
 }
