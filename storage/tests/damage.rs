@@ -6,14 +6,15 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use storage::engine::rocks::RocksEngine;
+use storage::engine::rocks::wait_closed;
 use storage::{Error, Options, Reader, Writer};
-use support::rocks::{RocksDisk, open};
+use support::rocks::{RocksDisk, open, try_open};
 use support::{GROUP, append, entries};
 
 fn start(folder: &Path) -> Result<(Writer, Reader), Error> {
-    storage::open(RocksEngine::open(folder, RocksDisk::options())?, Options { tail_bytes: 0, ..Options::default() })
+    storage::open(try_open(folder)?, Options { tail_bytes: 0, ..Options::default() })
 }
 
 /// A folder with 60 entries of 10 kB in files, closed.
@@ -130,11 +131,17 @@ impl SmallDevice {
         println!("skipped: cannot mount a small device here ({mounted:?})");
         None
     }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
 }
 
 impl Drop for SmallDevice {
     fn drop(&mut self) {
-        // Lazily: threads of the engine may still be closing files.
+        let is_closed = wait_closed(&self.store(), Duration::from_secs(10));
+        assert!(is_closed || std::thread::panicking(), "the test left its store open");
+        // Lazily: a test that failed may have left it open.
         let unmounted = Command::new("umount").arg("--lazy").arg(self.folder.path()).status();
         assert!(unmounted.is_ok_and(|status| status.success()), "the small device stays mounted");
     }
@@ -145,7 +152,7 @@ async fn a_full_device_closes_the_committer_and_loses_nothing() {
     let Some(device) = SmallDevice::new() else { return };
     let ballast = device.folder.path().join("ballast");
     std::fs::write(&ballast, vec![1; 4 << 20]).expect("ballast");
-    let store = device.folder.path().join("store");
+    let store = device.store();
     let (writer, reader) = start(&store).expect("open");
     let mut confirmed = 0;
     let closed = loop {
