@@ -160,14 +160,16 @@ pub fn plan_leaving(fleet: &Fleet) -> Plan {
     draft.into_plan(before)
 }
 
-/// Other nodes for a move one of whose new nodes is lost; none if no node can take its place.
+/// Other nodes for a move one of whose new nodes is lost; none if no node can take its place. A node that the move leaves gets
+/// the replica back only if no other can have it.
 pub fn replace(fleet: &Fleet, one: &Move, is_lost: impl Fn(NodeId) -> bool) -> Option<Vec<NodeId>> {
     let place = fleet.pieces.iter().position(|piece| piece.topic == one.topic && piece.index == one.index)?;
     let mut draft = Draft::of(fleet);
     draft.fixed.clear();
     draft.placed[place].clone_from(&one.to);
+    let left: Vec<NodeId> = one.from.iter().copied().filter(|node| !one.to.contains(node)).collect();
     for lost in one.to.iter().copied().filter(|node| !one.from.contains(node) && is_lost(*node)) {
-        let to = draft.lightest(place, lost, 0)?;
+        let to = draft.lightest(place, lost, 0, &left)?;
         draft.placed[place] = draft.replaced(place, lost, to);
     }
     Some(draft.placed[place].clone())
@@ -290,25 +292,28 @@ impl<'a> Draft<'a> {
             for from in self.fleet.pieces[place].replicas.clone() {
                 let Some(carrier) = self.carrier(from) else { continue };
                 if carrier.leaves {
-                    match self.lightest(place, from, 0) {
+                    match self.lightest(place, from, 0, &[]) {
                         Some(to) => self.relocate(place, from, to),
                         None => self.stay(place, Why::NoPlace(from)),
                     }
                 } else if !carrier.takes {
                     self.stay(place, Why::Down(from));
-                } else if let Some(to) = self.lightest(place, from, 1).filter(|_| spread) {
+                } else if let Some(to) = self.lightest(place, from, 1, &[]).filter(|_| spread) {
                     self.relocate(place, from, to);
                 }
             }
         }
     }
 
-    /// The node with the least to carry that may take the replica on `from`, and adds at least so many racks.
-    fn lightest(&self, place: usize, from: NodeId, racks_more: usize) -> Option<NodeId> {
+    /// The node with the least to carry that may take the replica on `from`, and adds at least so many racks; one of `last` only
+    /// if no other does as well.
+    fn lightest(&self, place: usize, from: NodeId, racks_more: usize, last: &[NodeId]) -> Option<NodeId> {
         let racks = self.racks(&self.placed[place]) + racks_more;
         let may = self.fleet.nodes.keys().copied().filter(|to| self.may_go(place, from, *to));
         let spread = may.map(|to| (self.racks(&self.replaced(place, from, to)), to)).filter(|(now, _)| *now >= racks);
-        spread.min_by_key(|(now, to)| (std::cmp::Reverse(*now), self.weight(*to), *to)).map(|(_, to)| to)
+        spread
+            .min_by_key(|(now, to)| (std::cmp::Reverse(*now), last.contains(to), self.weight(*to), *to))
+            .map(|(_, to)| to)
     }
 
     /// Moves replicas from nodes that carry more than the mean to those that carry less, until all are near it.

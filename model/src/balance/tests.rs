@@ -90,6 +90,19 @@ fn only_what_must_leaves_and_a_node_that_dies_meanwhile_is_replaced() {
 }
 
 #[test]
+fn what_a_move_leaves_gets_it_back_only_if_no_other_can_have_it() {
+    // The change has begun: node 3 counts as free of it already, and is the lightest.
+    let mut fleet = fleet(&[None; 5], &[(MIB, &[1, 2, 4]), (MIB, &[5, 1, 2])]);
+    let [from, to] = [[1, 2, 3], [1, 2, 4]].map(|nodes| nodes.map(NodeId).into());
+    let one = Move { topic: fleet.pieces[0].topic.clone(), index: fleet.pieces[0].index, from, to, bytes: 0 };
+    let lost = |node| node == NodeId(4);
+    fleet.nodes.get_mut(&NodeId(4)).unwrap().takes = false;
+    assert_eq!(replace(&fleet, &one, lost), Some([1, 2, 5].map(NodeId).into()));
+    fleet.nodes.get_mut(&NodeId(5)).unwrap().takes = false;
+    assert_eq!(replace(&fleet, &one, lost), Some([1, 2, 3].map(NodeId).into()));
+}
+
+#[test]
 fn racks_that_are_not_used_are_filled_first() {
     let fleet = fleet(&[Some("a"), Some("a"), Some("b")], &[(MIB, &[1, 2])]);
     let plan = plan(&fleet);
