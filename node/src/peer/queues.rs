@@ -108,8 +108,20 @@ pub struct Attendant {
     pub exclusive: bool,
     /// It has messages that it asked for one by one, and is no consumer otherwise.
     pub gets: bool,
-    /// What it holds (first offset, offset after it), where the leader does not know it yet.
-    pub holds: Vec<(i64, i64)>,
+    /// What it holds, where the leader does not know it yet.
+    pub holds: Vec<Hold>,
+}
+
+/// Messages of one consumer. A message that has failed more often since was given back: its consumer does not hold it any more,
+/// it only did not hear yet that its settlement is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// First offset.
+    pub first: i64,
+    /// The offset after the last one.
+    pub end: i64,
+    /// How often they had failed when they were delivered.
+    pub failures: u32,
 }
 
 /// What became of a message that was delivered.

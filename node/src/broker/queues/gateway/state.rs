@@ -14,7 +14,7 @@ use super::consumer::UNREAD_MAX;
 use crate::broker::queues::types::{
     CREDIT_MAX, ConsumeError, ConsumerSpec, Delivered, Message, PublishError, QueueEvent,
 };
-use crate::peer::queues::{Attachment, Attendant, Item, Settled, Unattended};
+use crate::peer::queues::{Attachment, Attendant, Hold, Item, Settled, Unattended};
 
 /// Bytes that wait to be published on one link.
 const PUBLISH_BYTES_MAX: usize = 64 << 20;
@@ -381,12 +381,12 @@ impl Consumer {
     fn attendant(&self, consumer: u64, with_holds: bool) -> Attendant {
         let credit = if self.paused { 0 } else { self.credit };
         let (priority, exclusive, gets) = (self.priority, self.exclusive, self.gets);
-        let held = self.held.keys().filter(|_| with_holds);
-        let mut holds: Vec<(i64, i64)> = Vec::new();
-        for offset in held {
+        let held = self.held.iter().filter(|_| with_holds);
+        let mut holds: Vec<Hold> = Vec::new();
+        for (offset, Held { failures, .. }) in held {
             match holds.last_mut() {
-                Some((_, end)) if *end == *offset => *end += 1,
-                _ => holds.push((*offset, *offset + 1)),
+                Some(hold) if (hold.end, hold.failures) == (*offset, *failures) => hold.end += 1,
+                _ => holds.push(Hold { first: *offset, end: *offset + 1, failures: *failures }),
             }
         }
         Attendant { consumer, credit, priority, exclusive, gets, holds }

@@ -211,8 +211,11 @@ impl Soft {
             return Err(Unattended::Exclusive);
         }
         let id = self.add(Consumer { gateway: from, number, credit, priority, exclusive, gets });
-        let held = attendant.holds.iter().flat_map(|(first, end)| *first..*end).take(CREDIT_MAX as usize);
-        for offset in held.filter(|offset| cursor.is_live(*offset)) {
+        let held = attendant.holds.iter().flat_map(|hold| (hold.first..hold.end).map(|offset| (offset, hold.failures)));
+        let is_held = |(offset, failures): &(i64, u32)| {
+            cursor.is_live(*offset) && cursor.exception(*offset).failures == *failures
+        };
+        for (offset, _) in held.take(CREDIT_MAX as usize).filter(is_held) {
             self.dispatch.claim(id, offset, deadline);
         }
         Ok(())

@@ -4,7 +4,7 @@ use model::machine::At;
 
 use super::soft::{Now, Outgoing, Soft};
 use super::*;
-use crate::peer::queues::{Attachment, Attendant};
+use crate::peer::queues::{Attachment, Attendant, Hold};
 
 const HERE: NodeId = NodeId(1);
 const THERE: NodeId = NodeId(2);
@@ -26,6 +26,10 @@ fn attachment(number: u64) -> Attachment {
 
 fn consumer(consumer: u64, credit: u32) -> Attendant {
     Attendant { consumer, credit, priority: 0, exclusive: false, gets: false, holds: Vec::new() }
+}
+
+fn hold(offset: i64, failures: u32) -> Hold {
+    Hold { first: offset, end: offset + 1, failures }
 }
 
 /// Says who is there; who is refused.
@@ -80,7 +84,7 @@ fn a_gateway_that_comes_anew_keeps_what_it_says_it_holds() {
     let mut soft = Soft::new(0, false);
     attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 3)]);
     assert_eq!(leaves(&mut soft, &cursor).len(), 3);
-    let holding = Attendant { holds: vec![(1, 2)], ..consumer(1, 3) };
+    let holding = Attendant { holds: vec![hold(1, 0)], ..consumer(1, 3) };
     attend(&mut soft, &cursor, THERE, 2, &[holding]);
     assert_eq!(attend(&mut soft, &cursor, THERE, 1, &[]), None, "that attachment is over");
     assert_eq!(leaves(&mut soft, &cursor), [(2, 1, 0, true), (2, 1, 2, true)]);
@@ -94,10 +98,23 @@ fn a_new_leader_takes_claims_and_flags_what_is_old() {
     let cursor = published(3);
     let mut soft = Soft::new(2, false);
     assert!(soft.has_old(&cursor));
-    let holding = Attendant { holds: vec![(0, 1)], ..consumer(1, 1) };
+    let holding = Attendant { holds: vec![hold(0, 0)], ..consumer(1, 1) };
     attend(&mut soft, &cursor, HERE, 1, &[holding]);
     attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 9)]);
     assert_eq!(leaves(&mut soft, &cursor), [(2, 1, 1, true), (2, 1, 2, false)]);
+}
+
+#[test]
+fn what_was_given_back_is_not_held_by_who_did_not_hear_of_that_yet() {
+    let mut cursor = published(1);
+    let ranges = Ranges::of([(0, 1)]);
+    apply(&mut cursor, Command::Settle(vec![Settlement { verdict: AGAIN, ranges }]));
+    let mut soft = Soft::new(1, false);
+    let holding = Attendant { holds: vec![hold(0, 0)], ..consumer(1, 1) };
+    attend(&mut soft, &cursor, HERE, 1, &[holding]);
+    assert_eq!(leaves(&mut soft, &cursor), [(1, 1, 0, true)], "the leader before has committed that it failed");
+    assert!(!settle(&mut soft, &mut cursor, HERE, settled(1, 0, 0, AGAIN)), "and is told so again");
+    assert!(settle(&mut soft, &mut cursor, HERE, settled(1, 0, 1, Verdict::Accept)));
 }
 
 #[test]
