@@ -1,5 +1,5 @@
 //! RocksDB as the engine. Owns the crate's only threads: the committer's, a few for blocking reads, one that gives space
-//! back. Every tuned option is in `options`, with its reason.
+//! back, one that watches over writes. Every tuned option is in `options`, with its reason.
 //! Invariants: one process has the folder open (`synced` is its lock); iterators live for one call, since they pin files.
 //! Never used in the simulation.
 
@@ -11,6 +11,7 @@ use std::thread::{self, Builder, JoinHandle, Thread};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rocksdb::properties::BACKGROUND_ERRORS;
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -21,6 +22,7 @@ use crate::{Committer, Error};
 mod options;
 mod reclaim;
 mod synced;
+mod watch;
 
 pub use options::RocksOptions;
 
@@ -34,7 +36,8 @@ pub struct RocksEngine {
     db: Arc<DB>,
     path: PathBuf,
     options: RocksOptions,
-    /// After `db`: the folder is free only when RocksDB has closed it.
+    watch: watch::Watch,
+    /// After `db`, and after the threads that hold it: the folder is free only when RocksDB has closed it.
     synced: synced::Synced,
     /// `None` only while dropping, so that the threads end.
     jobs: Option<Sender<Job>>,
@@ -63,6 +66,9 @@ impl RocksEngine {
         let jobs = start_readers(options.read_threads)?;
         let (reclaims, ranges) = channel();
         let reclaimer = reclaim::start(db.clone(), ranges, options.reclaim_delay)?;
+        let (watched, ended) = (db.clone(), db.clone());
+        let has_failed = move || matches!(watched.property_int_value(BACKGROUND_ERRORS), Ok(Some(1..)));
+        let watch = watch::Watch::start(has_failed, move || ended.cancel_all_background_work(false))?;
         Ok(Arc::new(RocksEngine {
             db,
             path: path.to_owned(),
@@ -71,6 +77,7 @@ impl RocksEngine {
             jobs: Some(jobs),
             reclaims: Some(reclaims),
             reclaimer: Some(reclaimer),
+            watch,
         }))
     }
 
@@ -87,6 +94,16 @@ impl RocksEngine {
 
     fn family(&self, table: Table) -> Result<&ColumnFamily, Error> {
         self.db.cf_handle(family(table)).ok_or_else(|| Error::Corrupt(format!("no column family {}", family(table))))
+    }
+
+    /// The error of a write that was ended because background work has failed.
+    fn has_failed(&self, failure: &rocksdb::Error) -> Error {
+        let text =
+            format!("RocksDB could not write in the background ({}): {failure}", self.path.join("LOG").display());
+        match self.disk_usage() {
+            Ok(DiskUsage { free, .. }) if free < self.options.unflushed_bytes_max() => Error::Full(text),
+            _ => Error::Io(text),
+        }
     }
 
     fn read_options(&self, limit: ScanLimit) -> ReadOptions {
@@ -151,7 +168,8 @@ impl Engine for RocksEngine {
         write.set_sync(sync);
         // Each operation takes a sequence number; other writers may only add to them.
         let sequence = self.db.latest_sequence_number() + batch.len() as u64;
-        self.db.write_opt(batch, &write).map_err(error)?;
+        let (written, was_ended) = self.watch.over(|| self.db.write_opt(batch, &write));
+        written.map_err(|failure| if was_ended { self.has_failed(&failure) } else { error(failure) })?;
         if sync { self.synced.note(sequence) } else { Ok(()) }
     }
 

@@ -53,6 +53,11 @@ impl Default for RocksOptions {
 }
 
 impl RocksOptions {
+    /// What may wait in memory to be flushed.
+    pub(super) fn unflushed_bytes_max(&self) -> u64 {
+        self.memtable_bytes as u64 * u64::from(self.memtables.unsigned_abs())
+    }
+
     /// Options of the database as a whole.
     pub(super) fn database(&self, direct_io: bool) -> Options {
         let mut options = Options::default();
