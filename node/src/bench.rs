@@ -15,6 +15,7 @@ mod load;
 mod meter;
 mod payload;
 mod produce;
+mod rebalance;
 mod report;
 mod sample;
 mod svg;
@@ -54,6 +55,8 @@ enum Verb {
     Idle(Load),
     /// Kill the node that leads most, again and again, and time until its partitions acknowledge
     Failover(failover::Options),
+    /// Let a fourth node join under a load, spread the replicas anew, and time what clients wait meanwhile
+    Rebalance(Load),
     /// Append and sync, again and again
     #[command(hide = true)]
     Disk(disk::Disk),
@@ -63,7 +66,7 @@ enum Verb {
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let load = match &options.verb {
         Verb::Disk(disk) => return disk::run(disk),
-        Verb::Produce(load) | Verb::Consume(load) | Verb::E2e(load) | Verb::Idle(load) => load,
+        Verb::Produce(load) | Verb::Consume(load) | Verb::E2e(load) | Verb::Idle(load) | Verb::Rebalance(load) => load,
         Verb::Failover(failover) => &failover.load,
     };
     let mut target = Target::open(&load.place, &options.bootstrap.bootstrap).await?;
@@ -89,6 +92,7 @@ async fn measure(verb: &Verb, load: &Load, target: &mut Target) -> anyhow::Resul
     let outcome = match verb {
         Verb::Consume(_) => consume::run(load, target, &topics).await,
         Verb::E2e(_) => e2e::run(load, target, &topics).await,
+        Verb::Rebalance(_) => rebalance::run(load, target, &topics).await,
         Verb::Failover(options) => failover::run(options, target, &topics).await,
         _ => produce::run(load, target, &topics).await,
     };

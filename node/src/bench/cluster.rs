@@ -145,14 +145,20 @@ async fn admin_of(id: i32, pid: Option<u32>) -> Option<String> {
 fn dev_options(settings: &[String]) -> anyhow::Result<DevOptions> {
     const FIRST: u16 = 31_000;
     const LAST: u16 = 32_000;
-    const PORTS: u16 = 12;
+    /// Of each kind, one for a node that joins later among them.
+    const NODES: u16 = 4;
+    const PORTS: u16 = 4 * NODES;
     let spread = (std::process::id() % 100) as u16 * PORTS;
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     let bases = (0..(LAST - FIRST) / PORTS).map(|turn| FIRST + (spread + turn * PORTS) % (LAST - FIRST - PORTS));
     let base = bases.into_iter().find(|base| (*base..base + PORTS).all(is_free)).context("no free ports")?;
     let command = DevOptions::augment_args(clap::Command::new("dev").no_binary_name(true));
-    let ports =
-        [("--kafka-port", base), ("--admin-port", base + 3), ("--peer-port", base + 6), ("--amqp-port", base + 9)];
+    let ports = [
+        ("--kafka-port", base),
+        ("--admin-port", base + NODES),
+        ("--peer-port", base + 2 * NODES),
+        ("--amqp-port", base + 3 * NODES),
+    ];
     let arguments = ports.iter().flat_map(|(flag, port)| [(*flag).to_owned(), port.to_string()]);
     let settings = settings.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]);
     Ok(DevOptions::from_arg_matches(&command.try_get_matches_from(arguments.chain(settings))?)?)

@@ -9,6 +9,7 @@ use super::histogram::Histogram;
 use super::idle::Idle;
 use super::load::Load;
 use super::meter::Interval;
+use super::rebalance::Rebalance;
 use crate::cli::output::pairs;
 
 /// Bytes on all disks for each committed byte: three replicas, each written to the log and to a table.
@@ -46,6 +47,9 @@ pub struct Report {
     /// failover: how long partitions stood still.
     #[serde(flatten)]
     pub failover: Option<Failover>,
+    /// rebalance: what it cost those who produced meanwhile.
+    #[serde(flatten)]
+    pub rebalance: Option<Rebalance>,
     /// The disk alone, before and after in the same run.
     #[serde(flatten)]
     pub disk: Option<Speed>,
@@ -207,6 +211,8 @@ impl Report {
             rows.push(("kills", format!("{rounds}, each of a node that led {led_min} partitions or more")));
             rows.push(("partition", format!("p50 {partition_p50_ms} ms from the kill to the next acknowledgement")));
             rows.push(("slowest", format!("p50 {round_p50_ms} ms, p99 {round_p99_ms} ms of the rounds")));
+        } else if let Some(rebalance) = &self.rebalance {
+            rows.extend(rebalance.rows());
         } else {
             rows.push(("throughput", format!("{} MB/s, {} records/s", self.mb_per_s, self.records_per_s)));
         }

@@ -118,7 +118,8 @@ pub struct Begun {
 }
 
 impl Operation {
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether it has ended, however.
+    pub fn is_over(&self) -> bool {
         !matches!(self.state.as_str(), "running" | "paused")
     }
 
@@ -164,7 +165,8 @@ pub async fn begun(address: &str, begun: &Begun, follow: bool, format: Format) -
     }
 }
 
-async fn look(address: &str, id: u64) -> anyhow::Result<Operation> {
+/// One of them.
+pub async fn look(address: &str, id: u64) -> anyhow::Result<Operation> {
     get(address, &format!("/v1/operations/{id}")).await?.json()
 }
 

@@ -47,28 +47,33 @@ enum Verb {
 
 /// A plan as `/v1/rebalance/plan` gives it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Plan {
+pub struct Plan {
     bytes: u64,
     moves: Vec<Move>,
     stays: Vec<Stay>,
-    nodes: Vec<Load>,
+    /// What nodes carry.
+    pub nodes: Vec<Load>,
 }
 
+/// What does not move, and why.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Stay {
+pub struct Stay {
     topic: String,
     partition: i32,
     why: String,
 }
 
+/// A node of a plan.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Load {
+pub struct Load {
     node: u32,
     replicas: usize,
     replicas_after: usize,
-    leaders: usize,
+    /// Partitions that it leads.
+    pub leaders: usize,
     leaders_after: usize,
-    bytes: u64,
+    /// Bytes of its replicas.
+    pub bytes: u64,
     bytes_after: u64,
 }
 

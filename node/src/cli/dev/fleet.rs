@@ -123,6 +123,8 @@ enum News {
 
 /// The cluster.
 pub struct Fleet {
+    options: Options,
+    home: PathBuf,
     nodes: Vec<Node>,
     exits: mpsc::UnboundedSender<Exit>,
     exited: mpsc::UnboundedReceiver<Exit>,
@@ -139,7 +141,8 @@ impl Fleet {
         let (readies, readied) = mpsc::unbounded_channel();
         let nodes = (1..=options.nodes).map(|id| describe(options, home, id)).collect();
         let started = Instant::now();
-        let mut fleet = Self { nodes, exits, exited, readies, readied, stopping: None, started };
+        let (options, home) = (options.clone(), home.to_owned());
+        let mut fleet = Self { options, home, nodes, exits, exited, readies, readied, stopping: None, started };
         for index in 0..fleet.nodes.len() {
             fleet.spawn(index)?;
         }
@@ -187,6 +190,17 @@ impl Fleet {
         self.nodes.iter_mut().for_each(|node| node.state = State::Up);
         tracing::info!(elapsed_ms = self.started.elapsed().as_millis() as u64, "the cluster is ready");
         Ok(Event::Ready { nodes: self.members() })
+    }
+
+    /// Starts one more node, which joins the others, and waits until it serves.
+    pub async fn join(&mut self) -> anyhow::Result<()> {
+        let number = u16::try_from(self.nodes.len())? + 1;
+        self.nodes.push(describe(&self.options, &self.home, number));
+        self.spawn(self.nodes.len() - 1)?;
+        match self.next().await {
+            Some(Event::Restarted { id, .. }) if id == u32::from(number) => Ok(()),
+            event => anyhow::bail!("node {number} did not join: {event:?}"),
+        }
     }
 
     /// Follows an order; what comes of it is told by [`Fleet::next`].
@@ -326,7 +340,10 @@ fn describe(options: &Options, home: &Path, number: u16) -> Node {
     let peer = address(options.peer_port, number);
     let amqp = address(options.amqp_port, number);
     let seeds: Vec<String> = (1..=options.nodes).map(|other| address(options.peer_port, other)).collect();
-    let seeds = if options.nodes == 1 { String::new() } else { seeds.join(",") };
+    let joins = number > options.nodes;
+    let seeds = if options.nodes == 1 && !joins { String::new() } else { seeds.join(",") };
+    // 1 with seeds means: found nothing, only join.
+    let expected = if joins { 1 } else { options.nodes };
     let data = home.join(format!("node-{number}"));
     let flags = [
         ("--node-id", number.to_string()),
@@ -336,7 +353,7 @@ fn describe(options: &Options, home: &Path, number: u16) -> Node {
         ("--peer", peer.clone()),
         ("--amqp", amqp.clone()),
         ("--seeds", seeds),
-        ("--bootstrap-expect", options.nodes.to_string()),
+        ("--bootstrap-expect", expected.to_string()),
     ];
     let mut arguments = vec!["server".to_owned(), "--parent-pipe".to_owned()];
     arguments.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));

@@ -1,0 +1,131 @@
+//! `bench rebalance`: a node joins under a load at a rate, and the replicas are spread anew. What clients wait meanwhile, beside what they
+//! waited before. Owns the phases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::cluster::Target;
+use super::load::Load;
+use super::meter::{Interval, Meter};
+use super::report::{Latency, Report, round};
+use super::{Topic, produce};
+use crate::cli::operation::{self, Begun};
+use crate::cli::output::bytes;
+use crate::cli::post;
+use crate::cli::rebalance::Plan;
+
+/// Records a second, unless the load says how many.
+const RATE: u64 = 10_000;
+/// Between two looks at what goes on.
+const POLL: Duration = Duration::from_millis(200);
+/// What a node that has just started does is over by then.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// What a rebalance cost those who produced meanwhile.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rebalance {
+    /// Partitions that got another replica or leader.
+    pub moves: u32,
+    /// Bytes copied, as planned.
+    pub moved_bytes: u64,
+    /// How long it took.
+    pub took_s: f64,
+    /// Latencies before the node came.
+    pub before: Latency,
+    /// Latencies from the start of the rebalance to its end.
+    pub meanwhile: Latency,
+    /// The 99th percentile meanwhile by that before.
+    pub p99_ratio: f64,
+    /// How far the bytes of a node are from the mean at the end, percent: the furthest.
+    pub bytes_off_percent: f64,
+    /// The same of leaderships, as a number.
+    pub leaders_off: f64,
+}
+
+impl Rebalance {
+    /// For people.
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        let waits = |Latency { p50_ms, p99_ms, max_ms, .. }: &Latency| {
+            format!("p50 {p50_ms} ms, p99 {p99_ms} ms, max {max_ms} ms")
+        };
+        vec![
+            ("moved", format!("{} partitions, {} in {} s", self.moves, bytes(self.moved_bytes), self.took_s)),
+            ("before", waits(&self.before)),
+            ("meanwhile", format!("{}; {} times the p99 before", waits(&self.meanwhile), self.p99_ratio)),
+            ("off mean", format!("{}% of bytes, {} leaders", self.bytes_off_percent, self.leaders_off)),
+        ]
+    }
+}
+
+/// Runs it.
+pub async fn run(load: &Load, target: &mut Target, topics: &[Topic]) -> anyhow::Result<Report> {
+    let meter = Arc::new(Meter::default());
+    let mut flow = produce::start(load, Some(load.pace.rate.unwrap_or(RATE)), target, topics, &meter)?;
+    let (rebalance, intervals) = tokio::select! {
+        measured = measure(load, target, &meter) => measured?,
+        error = flow.failure() => return Err(error),
+    };
+    let (settings, rebalance, retries) = (load.into(), Some(rebalance), flow.stop().await);
+    Ok(Report { bench: "rebalance", settings, rebalance, retries, intervals, ..Report::default() })
+}
+
+/// What came out, and the seconds of the rebalance.
+async fn measure(load: &Load, target: &mut Target, meter: &Meter) -> anyhow::Result<(Rebalance, Vec<Interval>)> {
+    sleep(Duration::from_secs(load.pace.warm_up)).await;
+    let before = phase(target, meter, async {
+        sleep(Duration::from_secs(load.pace.seconds)).await;
+        Ok(())
+    });
+    let (before, _) = before.await?;
+    let fleet = target.fleet().context("a node joins a cluster of our own: only with --dev")?;
+    fleet.join().await?;
+    sleep(SETTLE).await;
+    let admin = fleet.members().first().map(|member| member.admin.clone()).context("no node")?;
+    let begun: Begun = post(&admin, "/v1/rebalance", &json!({})).await?.json()?;
+    let (id, started) = (begun.operation.context("nothing is to be moved")?, Instant::now());
+    let (meanwhile, intervals) = phase(target, meter, over(&admin, id)).await?;
+    let (took, done) = (started.elapsed(), operation::look(&admin, id).await?);
+    if done.state != "finished" {
+        bail!("the rebalance is {}: {}", done.state, done.note);
+    }
+    let plan: Plan = post(&admin, "/v1/rebalance/plan", &json!({})).await?.json()?;
+    let off = |of: fn(&crate::cli::rebalance::Load) -> f64| {
+        let mean = plan.nodes.iter().map(of).sum::<f64>() / plan.nodes.len().max(1) as f64;
+        (plan.nodes.iter().map(|node| (of(node) - mean).abs()).fold(0.0, f64::max), mean.max(1e-9))
+    };
+    let ((bytes_off, mean), (leaders_off, _)) = (off(|node| node.bytes as f64), off(|node| node.leaders as f64));
+    let rebalance = Rebalance {
+        moves: done.finished,
+        moved_bytes: done.bytes,
+        took_s: round(took.as_secs_f64()),
+        before,
+        meanwhile,
+        p99_ratio: round(meanwhile.p99_ms / before.p99_ms.max(1e-9)),
+        bytes_off_percent: round(bytes_off / mean * 100.0),
+        leaders_off: round(leaders_off),
+    };
+    Ok((rebalance, intervals))
+}
+
+/// Latencies from now until `until` ends.
+async fn phase(
+    target: &Target,
+    meter: &Meter,
+    until: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<(Latency, Vec<Interval>)> {
+    let window = target.observe(meter, until).await?;
+    Ok(((&window.counts.latency).into(), window.intervals))
+}
+
+/// Waits for the end of an operation.
+async fn over(admin: &str, id: u64) -> anyhow::Result<()> {
+    while !operation::look(admin, id).await?.is_over() {
+        sleep(POLL).await;
+    }
+    Ok(())
+}
