@@ -70,22 +70,26 @@ impl Dispatch {
 
     /// Up to `count_max` messages for those who have credit, until `deadline`.
     pub fn deliver(&mut self, cursor: &AckSet, now: i64, deadline: i64, count_max: usize) -> Vec<Delivery> {
-        if self.due_at.is_some_and(|due| due <= now) {
-            self.positions.clear();
-        }
-        let priorities = cursor.priorities();
         let mut deliveries = Vec::new();
         while deliveries.len() < count_max {
             let Some(consumer) = self.next_consumer() else { break };
-            let Some(offset) = priorities.iter().find_map(|priority| self.next_offset(cursor, *priority, now)) else {
-                break;
-            };
-            self.claim(consumer, offset, deadline);
+            let Some(delivery) = self.deliver_to(consumer, cursor, now, deadline) else { break };
             self.last = Some(consumer);
-            deliveries.push(Delivery { consumer, offset, failures: cursor.exception(offset).failures });
+            deliveries.push(delivery);
         }
-        self.due_at = cursor.due_after(now);
         deliveries
+    }
+
+    /// The next message for this consumer, whatever its credit and its turn, until `deadline`.
+    pub fn deliver_to(&mut self, consumer: ConsumerId, cursor: &AckSet, now: i64, deadline: i64) -> Option<Delivery> {
+        if self.due_at.is_some_and(|due| due <= now) {
+            self.positions.clear();
+        }
+        let offset = cursor.priorities().iter().find_map(|priority| self.next_offset(cursor, *priority, now));
+        self.due_at = cursor.due_after(now);
+        let offset = offset?;
+        self.claim(consumer, offset, deadline);
+        Some(Delivery { consumer, offset, failures: cursor.exception(offset).failures })
     }
 
     /// The next one in turn that has credit.

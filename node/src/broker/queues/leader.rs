@@ -45,6 +45,8 @@ const TURN_MAX: usize = 4_096;
 const CONSUMER_TIMEOUT_MS: i64 = 30 * 60 * 1_000;
 /// After a proposal that failed.
 const AGAIN: Duration = Duration::from_millis(50);
+/// Before what the cursor has no room for is proposed again: letters have to leave first.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
 /// Between two rounds of dead letters that did not arrive.
 const LETTERS_PAUSE: Duration = Duration::from_millis(200);
 
@@ -229,13 +231,16 @@ impl Leader {
                     self.roll.attended(from);
                 }
                 let soft = &mut self.soft;
+                // Who goes makes room for who comes: one of them may be exclusive.
+                if soft.attachment(from) == Some(attachment.0) {
+                    soft.gone(from, gone);
+                }
                 let attended = handle.cursor(|cursor| soft.attend(cursor, from, attachment, &consumers, deadline));
-                soft.gone(from, gone);
                 soft.is_of(from, self.broker.0.router.hears(from));
                 let _gone = told.send(attended.flatten().map_or(Heard::NotHere, Heard::Attended));
             }
             Visit::Settle { from, settled, told } => self.settle(from, &settled, now, told),
-            Visit::Get { told, .. } if self.holds_back() => drop(told.send(Heard::NotHere)),
+            Visit::Get { told, .. } | Visit::Purge(told) if self.holds_back() => drop(told.send(Heard::NotHere)),
             Visit::Get { from, attachment, consumer, told } => {
                 let soft = &mut self.soft;
                 let got = handle.cursor(|cursor| {
@@ -263,7 +268,6 @@ impl Leader {
 
     fn settle(&mut self, from: NodeId, settled: &[Settled], now: Now, told: Teller) {
         let (soft, orders, handle) = (&mut self.soft, &mut self.orders, &self.handle);
-        let before = orders.settlements();
         handle.cursor(|cursor| {
             for one in settled {
                 if let Some(verdict) = soft.settle(cursor, from, one, now) {
@@ -271,11 +275,10 @@ impl Leader {
                 }
             }
         });
-        // What was told before may be on its way: who tells it again waits for that too.
+        // What was told before may wait, or be on its way: who tells it again waits for that too.
         match &mut self.flight {
-            _ if self.orders.settlements() > before => self.orders.tell(told),
-            Some(flight) => flight.tell(told),
-            None => self.orders.tell(told),
+            Some(flight) if self.orders.settlements() == 0 => flight.tell(told),
+            _ => self.orders.tell(told),
         }
     }
 
@@ -287,23 +290,30 @@ impl Leader {
     /// Does what follows from the cursor and the time.
     fn turn(&mut self) {
         if self.leads && self.is_open() {
-            let (now, handle) = (self.now(), self.handle.clone());
-            handle.cursor(|cursor| self.keep_time(cursor, now));
-            if let Some(max) = handle.length_max()
-                && handle.queue.spec.arguments.overflow == Overflow::DropHead
-            {
-                handle.cursor(|cursor| self.keep_length(cursor, now, max));
-            }
-            if !self.holds_back() && !self.gives_back() {
-                let deadline = self.deadline(now);
-                handle.cursor(|cursor| self.soft.deliver(cursor, now, deadline));
+            self.look();
+            if !self.holds_back() {
+                self.keep_rules();
             }
             self.push();
-            self.look();
             self.send_letters();
             self.show();
         }
         self.propose();
+    }
+
+    /// What follows from the rules of the queue, once it is known who holds what: that neither expires nor is one too many.
+    fn keep_rules(&mut self) {
+        let (now, handle) = (self.now(), self.handle.clone());
+        handle.cursor(|cursor| self.keep_time(cursor, now));
+        if let Some(max) = handle.length_max()
+            && handle.queue.spec.arguments.overflow == Overflow::DropHead
+        {
+            handle.cursor(|cursor| self.keep_length(cursor, now, max));
+        }
+        if !self.gives_back() {
+            let deadline = self.deadline(now);
+            handle.cursor(|cursor| self.soft.deliver(cursor, now, deadline));
+        }
     }
 
     fn keep_time(&mut self, cursor: &AckSet, now: Now) {
@@ -396,7 +406,11 @@ impl Leader {
     fn decided(&mut self, decided: Decided) {
         self.flight = None;
         match decided {
-            Decided::Committed { ranges, rewind } => {
+            Decided::Committed { ranges, rewind, refused } => {
+                if !refused.is_empty() {
+                    self.orders.put_back(refused);
+                    self.moments.propose_at = Instant::now() + FULL_PAUSE;
+                }
                 self.soft.dispatch().applied(ranges);
                 rewind.into_iter().for_each(|to| self.soft.dispatch().rewind(to));
             }
@@ -421,7 +435,7 @@ impl Leader {
         let walls = [due, expiry].into_iter().flatten().map(|at| until(at, now.wall));
         let deadline = self.soft.dispatch().next_deadline().map(|at| until(at, now.steady));
         let remote = self.soft.has_remote(self.broker.node_id()).then_some(self.moments.looked + LOOK);
-        let grace = (self.holds_back() && self.soft.has_consumers()).then_some(self.roll.until);
+        let grace = self.holds_back().then_some(self.roll.until);
         let letters = self.may_send_letters().then_some(self.moments.letters_at.max(here));
         let expires = self.expires_at().filter(|_| !self.ending && !self.soft.has_consumers());
         walls.chain([deadline, remote, grace, letters, expires, self.next_proposal()].into_iter().flatten()).min()

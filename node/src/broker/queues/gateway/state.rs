@@ -1,5 +1,6 @@
 //! What a link to a queue remembers: consumers and what they hold, what became of messages, what waits to be published.
-//! Invariant: a settlement is forgotten when it is reported committed, and not before; what is told twice is told in the same words.
+//! Invariant: a settlement is forgotten when it is reported committed, and not before; what is told twice is told in the same words. Who
+//! leaves is known to leaders until then, or they would give to others what it has settled.
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +40,21 @@ struct Held {
     failures: u32,
     /// Which delivery: the same message may come again before the last settlement of it is reported.
     serial: u64,
-    settled: bool,
+    settled: Option<Verdict>,
+}
+
+impl Held {
+    /// Whether a leader that does not know of it must be told: not of what its consumer gave back as if it had never had it.
+    fn is_claimed(&self) -> bool {
+        !matches!(self.settled, Some(Verdict::Release { counted: false, .. }))
+    }
+}
+
+/// Who has left before all that it settled was reported committed.
+struct Ghost {
+    held: BTreeMap<i64, Held>,
+    /// A leader was told of it since.
+    is_known: bool,
 }
 
 /// A settlement, and which delivery it is of.
@@ -65,6 +80,8 @@ struct Consumer {
 #[derive(Default)]
 pub(super) struct State {
     consumers: BTreeMap<u64, Consumer>,
+    /// What those who left have settled, until it is reported committed.
+    ghosts: BTreeMap<u64, Ghost>,
     last_consumer: u64,
     last_serial: u64,
     /// Whom the leader has to be told of, and who is gone.
@@ -90,7 +107,7 @@ impl State {
 
     /// Whether anybody consumes or settles, or has just gone: then it has to know who leads.
     pub(super) fn is_needed(&self) -> bool {
-        let nobody = self.consumers.is_empty() && self.gone.is_empty();
+        let nobody = self.consumers.is_empty() && self.ghosts.is_empty() && self.gone.is_empty();
         !nobody || !self.settling.is_empty() || !self.gets.is_empty()
     }
 
@@ -193,16 +210,20 @@ impl State {
 
     pub(super) fn leave(&mut self, number: u64) {
         self.changed.remove(&number);
-        if self.consumers.remove(&number).is_some() && !self.is_over() {
+        if let Some(mut consumer) = self.consumers.remove(&number).filter(|_| !self.is_over()) {
             self.gone.insert(number);
+            consumer.held.retain(|_, held| held.settled.is_some());
+            if !consumer.held.is_empty() {
+                self.ghosts.insert(number, Ghost { held: consumer.held, is_known: false });
+            }
         }
         self.gets.retain(|(consumer, _)| *consumer != number);
     }
 
     pub(super) fn settle(&mut self, number: u64, offset: i64, verdict: Verdict) {
         let Some(consumer) = self.consumers.get_mut(&number) else { return };
-        let Some(held) = consumer.held.get_mut(&offset).filter(|held| !held.settled) else { return };
-        held.settled = true;
+        let Some(held) = consumer.held.get_mut(&offset).filter(|held| held.settled.is_none()) else { return };
+        held.settled = Some(verdict);
         let settled = Settled { consumer: number, offset, failures: held.failures, verdict };
         if self.over.is_none() {
             self.giving_back += usize::from(gives_back(verdict));
@@ -269,13 +290,15 @@ impl State {
     pub(super) fn settled(&mut self, done: &[Pending]) {
         for Pending { settled, serial } in done {
             self.giving_back = self.giving_back.saturating_sub(usize::from(gives_back(settled.verdict)));
-            let held = self.consumers.get_mut(&settled.consumer).map(|consumer| &mut consumer.held);
-            if let Some(held) = held
+            let consumer = self.consumers.get_mut(&settled.consumer).map(|consumer| &mut consumer.held);
+            if let Some(held) = consumer.or_else(|| Some(&mut self.ghosts.get_mut(&settled.consumer)?.held))
                 && held.get(&settled.offset).is_some_and(|held| held.serial == *serial)
             {
                 held.remove(&settled.offset);
             }
         }
+        let laid = self.ghosts.extract_if(.., |_, ghost| ghost.held.is_empty());
+        self.gone.extend(laid.filter(|(_, ghost)| ghost.is_known).map(|(number, _)| number));
     }
 
     /// Who asks for a message; nobody while messages are on their way back to their places.
@@ -290,8 +313,14 @@ impl State {
     }
 
     /// Everybody, with what they hold.
-    pub(super) fn everybody(&self) -> Vec<Attendant> {
-        self.consumers.iter().map(|(number, consumer)| consumer.attendant(*number, true)).collect()
+    pub(super) fn everybody(&mut self) -> Vec<Attendant> {
+        let consumers = self.consumers.iter().map(|(number, consumer)| consumer.attendant(*number, true));
+        let ghosts = self.ghosts.iter_mut().map(|(number, ghost)| {
+            ghost.is_known = true;
+            let (consumer, holds) = (*number, holds(&ghost.held));
+            Attendant { consumer, credit: 0, priority: 0, exclusive: false, gets: true, holds }
+        });
+        consumers.chain(ghosts).collect()
     }
 
     /// Who has changed, and who is gone: once its leader was told what became of all that it held, or it would give that to others.
@@ -349,7 +378,7 @@ impl State {
     pub(super) fn hold(&mut self, item: &Item, record: &Bytes) -> Option<Delivered> {
         let consumer = self.consumers.get_mut(&item.consumer)?;
         self.last_serial += 1;
-        let held = Held { failures: item.failures, serial: self.last_serial, settled: false };
+        let held = Held { failures: item.failures, serial: self.last_serial, settled: None };
         consumer.held.insert(item.offset, held);
         let Item { offset, failures, redelivered, .. } = *item;
         Some(Delivered { offset, failures, redelivered, record: record.clone() })
@@ -369,6 +398,7 @@ impl State {
             let _gone = told.send(Err(ConsumeError::NotFound));
         }
         self.settling.clear();
+        self.ghosts.clear();
         self.giving_back = 0;
     }
 }
@@ -377,18 +407,23 @@ fn gives_back(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Release { .. })
 }
 
+/// As a leader is told.
+fn holds(all: &BTreeMap<i64, Held>) -> Vec<Hold> {
+    let mut holds: Vec<Hold> = Vec::new();
+    for (offset, Held { failures, .. }) in all.iter().filter(|(_, held)| held.is_claimed()) {
+        match holds.last_mut() {
+            Some(hold) if (hold.end, hold.failures) == (*offset, *failures) => hold.end += 1,
+            _ => holds.push(Hold { first: *offset, end: *offset + 1, failures: *failures }),
+        }
+    }
+    holds
+}
+
 impl Consumer {
     fn attendant(&self, consumer: u64, with_holds: bool) -> Attendant {
         let credit = if self.paused { 0 } else { self.credit };
         let (priority, exclusive, gets) = (self.priority, self.exclusive, self.gets);
-        let held = self.held.iter().filter(|_| with_holds);
-        let mut holds: Vec<Hold> = Vec::new();
-        for (offset, Held { failures, .. }) in held {
-            match holds.last_mut() {
-                Some(hold) if (hold.end, hold.failures) == (*offset, *failures) => hold.end += 1,
-                _ => holds.push(Hold { first: *offset, end: *offset + 1, failures: *failures }),
-            }
-        }
+        let holds = if with_holds { holds(&self.held) } else { Vec::new() };
         Attendant { consumer, credit, priority, exclusive, gets, holds }
     }
 
@@ -403,8 +438,8 @@ impl Consumer {
 mod tests {
     use super::*;
 
-    #[test]
-    fn who_settles_and_goes_is_gone_when_that_is_told() {
+    /// A state with a consumer that holds offset 7.
+    fn holding() -> (State, u64) {
         let mut state = State::default();
         state.attach((NodeId(1), 1));
         let spec = ConsumerSpec { credit: 1, priority: 0, exclusive: false, tag_for_humans: String::new() };
@@ -412,10 +447,40 @@ mod tests {
         assert_eq!(state.take_changes().0.len(), 1);
         let item = Item { consumer: number, offset: 7, failures: 0, redelivered: false, part: 0 };
         assert!(state.hold(&item, &Bytes::new()).is_some());
+        (state, number)
+    }
+
+    #[test]
+    fn who_settles_and_goes_is_gone_when_that_is_told() {
+        let (mut state, number) = holding();
         state.settle(number, 7, Verdict::Accept);
         state.leave(number);
         assert!(state.take_changes().1.is_empty());
         assert_eq!(state.take_settlements().len(), 1);
         assert_eq!(state.take_changes().1, [number]);
+    }
+
+    #[test]
+    fn leaders_know_who_has_left_until_what_it_settled_is_committed() {
+        let (mut state, number) = holding();
+        state.settle(number, 7, Verdict::Accept);
+        state.leave(number);
+        let settling = state.take_settlements();
+        state.attach((NodeId(2), 2));
+        let [Attendant { consumer, credit: 0, gets: true, holds, .. }] = &state.everybody()[..] else { panic!() };
+        assert_eq!((*consumer, &holds[..]), (number, &[Hold { first: 7, end: 8, failures: 0 }][..]));
+        assert!(state.is_needed());
+        state.settled(&settling);
+        assert!(state.everybody().is_empty());
+        assert_eq!(state.take_changes().1, [number]);
+        assert!(!state.is_needed());
+    }
+
+    #[test]
+    fn what_is_given_back_uncounted_is_claimed_of_no_leader() {
+        let (mut state, number) = holding();
+        assert_eq!(state.everybody()[0].holds.len(), 1);
+        state.settle(number, 7, Verdict::Release { counted: false, delay_ms: None });
+        assert!(state.everybody()[0].holds.is_empty());
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use futures::future::BoxFuture;
 use model::Reply as MachineReply;
 use model::command::{Payload, Tag};
-use model::cursor::ackset::{Command, Ranges, Reply, Settlement, Verdict};
+use model::cursor::ackset::{Command, Ranges, Refusal, Reply, Settlement, Verdict};
 use model::cursor::{Batch, CursorCommand, CursorRefusal};
 use model::planted::{self, Bug};
 use raft::{ProposeError, Proposed};
@@ -52,6 +52,8 @@ pub(super) enum Decided {
         ranges: Vec<(i64, i64)>,
         /// What is to be delivered again begins here, if anything is.
         rewind: Option<i64>,
+        /// What the cursor has no room for: to be wanted again in a while.
+        refused: Orders,
     },
     /// It is not committed, as far as this leader knows: what it wanted, and why not.
     Failed(Orders, String),
@@ -145,8 +147,18 @@ impl Orders {
         (Flight { decided, orders: self, first_change }, rest)
     }
 
-    /// Tells all who wait that it is done; `changed` are the answers to the changes.
-    fn committed(self, changed: impl Iterator<Item = Result<Reply, CursorRefusal>>) -> Decided {
+    /// Tells all who wait that it is done; the answers to the changes begin at `first_change`.
+    /// Nobody waits for what was refused: it gives messages back, or buries them, and a leader that dies first leaves them unsettled.
+    fn committed(mut self, mut replies: Vec<Result<Reply, CursorRefusal>>, first_change: usize) -> Decided {
+        let changed = replies.split_off(first_change.min(replies.len()));
+        let mut refused = Orders::default();
+        if let Some(Ok(Reply::Settled(each))) = replies.last() {
+            let mut each = each.iter();
+            let full = |_: &mut (Verdict, BTreeSet<i64>)| matches!(each.next(), Some(Err(Refusal::Full)));
+            for (verdict, offsets) in self.settlements.extract_if(.., full) {
+                offsets.into_iter().for_each(|offset| refused.settle(offset, verdict));
+            }
+        }
         self.tellers.into_iter().for_each(|told| drop(told.send(Heard::Done)));
         let mut rewind = None;
         for ((change, told), reply) in self.changes.into_iter().zip(changed) {
@@ -161,7 +173,7 @@ impl Orders {
             let _gone = told.send(heard);
         }
         let offsets = self.settlements.into_iter().flat_map(|(_, offsets)| offsets);
-        Decided::Committed { ranges: offsets.map(|offset| (offset, offset + 1)).collect(), rewind }
+        Decided::Committed { ranges: offsets.map(|offset| (offset, offset + 1)).collect(), rewind, refused }
     }
 
     /// Keeps what fits into one entry; who waits for any of the rest waits for all of it.
@@ -207,7 +219,7 @@ pub(super) async fn decided(flight: &mut Option<Flight>) -> Decided {
     let outcome = (&mut under_way.decided).await;
     let Some(Flight { orders, first_change, .. }) = flight.take() else { return std::future::pending().await };
     match outcome {
-        Ok(replies) => orders.committed(replies.into_iter().skip(first_change)),
+        Ok(replies) => orders.committed(replies, first_change),
         Err(why) => Decided::Failed(orders, why),
     }
 }
@@ -252,7 +264,20 @@ mod tests {
         assert!(answer.try_recv().is_err(), "nothing is committed yet");
         later.dismiss();
         assert_eq!(answer.try_recv(), Ok(Heard::NotHere));
-        let Decided::Committed { ranges, .. } = later.committed(std::iter::empty()) else { panic!("it is committed") };
+        let Decided::Committed { ranges, .. } = later.committed(Vec::new(), 0) else { panic!("it is committed") };
         assert_eq!(ranges, [(3, 4), (5, 6)]);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_wanted_again() {
+        let mut orders = Orders::default();
+        orders.settle(3, Verdict::Accept);
+        orders.settle(5, Verdict::Expire);
+        let replies = vec![Ok(Reply::Settled(vec![Ok(1), Err(Refusal::Full)]))];
+        let Decided::Committed { ranges, refused, .. } = orders.committed(replies, 1) else {
+            panic!("it is committed")
+        };
+        assert_eq!(ranges, [(3, 4)]);
+        assert!(refused.settles(|verdict| verdict == Verdict::Expire) && refused.settlements() == 1);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::NodeId;
-use model::cursor::ackset::{AckSet, ConsumerId, Dispatch, OffsetSet, Ranges, Verdict};
+use model::cursor::ackset::{AckSet, ConsumerId, Delivery, Dispatch, OffsetSet, Ranges, Verdict};
 use model::planted::{self, Bug};
 
 use super::shown::Shown;
@@ -74,6 +74,8 @@ pub(super) struct Push {
 pub(super) struct Soft {
     dispatch: Dispatch,
     gateways: BTreeMap<NodeId, Gateway>,
+    /// The last attachment of each gateway that is gone: pushes were numbered under it, and it does not come back.
+    ended: BTreeMap<NodeId, Attachment>,
     consumers: BTreeMap<ConsumerId, Consumer>,
     last: u64,
     /// How many of them consume.
@@ -100,6 +102,7 @@ impl Soft {
         Self {
             dispatch: Dispatch::default(),
             gateways: BTreeMap::new(),
+            ended: BTreeMap::new(),
             consumers: BTreeMap::new(),
             last: NOBODY.0,
             consuming: 0,
@@ -151,7 +154,7 @@ impl Soft {
         }
     }
 
-    /// A gateway says who is there; who of them is not taken. `None`: that was overtaken by a later attachment.
+    /// A gateway says who is there; who of them is not taken. `None`: that attachment is over, it has to begin another.
     pub(super) fn attend(
         &mut self,
         cursor: &AckSet,
@@ -161,7 +164,10 @@ impl Soft {
         deadline: i64,
     ) -> Option<Vec<(u64, Unattended)>> {
         let known = self.gateways.get(&from).map(|gateway| gateway.attachment);
-        if known.is_some_and(|known| known.session == attachment.session && known.number > attachment.number) {
+        let is_over = |by: &Attachment, from: u64| by.session == attachment.session && by.number >= from;
+        let overtaken = known.is_some_and(|known| is_over(&known, attachment.number + 1));
+        let ended = known.is_none() && self.ended.get(&from).is_some_and(|ended| is_over(ended, attachment.number));
+        if overtaken || ended {
             return None;
         }
         if known != Some(attachment) {
@@ -246,7 +252,10 @@ impl Soft {
             let (back, stays) = gateway.outbox.drain(..).partition(|outgoing| outgoing.consumer == number);
             gateway.outbox = stays;
             let back: VecDeque<Outgoing> = back;
-            self.dispatch.applied(back.iter().map(|outgoing| (outgoing.offset, outgoing.offset + 1)));
+            // Another consumer may have done one of them meanwhile.
+            let is_held = |outgoing: &&Outgoing| self.dispatch.holder(outgoing.offset) == Some(id);
+            let back: Vec<i64> = back.iter().filter(is_held).map(|outgoing| outgoing.offset).collect();
+            self.dispatch.applied(back.into_iter().map(|offset| (offset, offset + 1)));
         }
     }
 
@@ -263,9 +272,9 @@ impl Soft {
 
     /// A gateway is gone.
     pub(super) fn leave(&mut self, node: NodeId) {
-        for id in self.gateways.remove(&node).into_iter().flat_map(|gateway| gateway.consumers.into_values()) {
-            self.forget(id);
-        }
+        let Some(gateway) = self.gateways.remove(&node) else { return };
+        self.ended.insert(node, gateway.attachment);
+        gateway.consumers.into_values().for_each(|id| self.forget(id));
         self.look_over();
     }
 
@@ -276,20 +285,21 @@ impl Soft {
         self.dispatch.applied(held.into_iter().map(|offset| (offset, offset + 1)));
     }
 
-    /// Chooses the active one of single active consumers: who holds messages, then the highest priority, then who came first.
+    /// Chooses the active one of single active consumers: who holds messages, then who is it already, then the highest priority, then
+    /// who came first.
     fn look_over(&mut self) {
         let consuming = self.consumers.values().filter(|consumer| !consumer.gets);
         self.consuming = consuming.clone().count() as u64;
         let mut levels = consuming.map(|consumer| consumer.priority);
         let first = levels.next();
         self.mixed = self.single || levels.any(|level| Some(level) != first);
-        if !self.single || self.active.and_then(|active| self.consumers.get(&active)).is_some_and(|active| !active.gets)
-        {
+        if !self.single {
             return;
         }
         let candidates = self.consumers.iter().filter(|(_, consumer)| !consumer.gets);
         let rank = |(id, consumer): &(&ConsumerId, &Consumer)| {
-            (!self.dispatch.held(**id).is_empty(), consumer.priority, std::cmp::Reverse(id.0))
+            let works = !self.dispatch.held(**id).is_empty();
+            (works, self.active == Some(**id), consumer.priority, std::cmp::Reverse(id.0))
         };
         self.active = candidates.max_by_key(rank).map(|(id, _)| *id);
     }
@@ -341,20 +351,11 @@ impl Soft {
         self.settled_below = self.settled_below.max(cursor.state().floor);
         let deliveries = self.dispatch.deliver(cursor, now.wall, deadline, count_max);
         for delivery in &deliveries {
-            let again = self.seen.insert(delivery.offset, delivery.offset + 1) == 0;
-            let redelivered =
-                again || delivery.failures > 0 || delivery.offset < self.old_below.max(self.settled_below);
-            let forgets = planted::is(Bug::FailuresForgotten) && delivery.offset < self.old_below;
-            let Some(consumer) = self.consumers.get(&delivery.consumer) else { continue };
-            let outgoing = Outgoing {
-                consumer: consumer.number,
-                offset: delivery.offset,
-                failures: if forgets { 0 } else { delivery.failures },
-                redelivered,
+            let Some(Consumer { gateway, number, .. }) = self.consumers.get(&delivery.consumer).copied() else {
+                continue;
             };
-            self.delivered += 1;
-            self.redelivered += u64::from(redelivered);
-            if let Some(gateway) = self.gateways.get_mut(&consumer.gateway) {
+            let outgoing = self.outgoing(delivery, number);
+            if let Some(gateway) = self.gateways.get_mut(&gateway) {
                 gateway.outbox.push_back(outgoing);
             }
         }
@@ -362,6 +363,17 @@ impl Soft {
             self.seen.remove(0, cursor.state().floor);
         }
         deliveries.len()
+    }
+
+    /// Notes a delivery to the consumer that its gateway calls `number`.
+    fn outgoing(&mut self, delivery: &Delivery, number: u64) -> Outgoing {
+        let Delivery { offset, failures, .. } = *delivery;
+        let again = self.seen.insert(offset, offset + 1) == 0;
+        let redelivered = again || failures > 0 || offset < self.old_below.max(self.settled_below);
+        let forgets = planted::is(Bug::FailuresForgotten) && offset < self.old_below;
+        self.delivered += 1;
+        self.redelivered += u64::from(redelivered);
+        Outgoing { consumer: number, offset, failures: if forgets { 0 } else { failures }, redelivered }
     }
 
     /// One message for one consumer, the same again if it has one. `None`: the attachment is not known.
@@ -380,12 +392,10 @@ impl Soft {
             let failures = cursor.exception(offset).failures;
             return Some(Some(Outgoing { consumer: number, offset, failures, redelivered: true }));
         }
-        self.dispatch.set_credit(id, 1);
-        while self.dispatch.held(id).is_empty() && self.deliver_alike(cursor, now, deadline, 1) > 0 {}
-        self.dispatch.set_credit(id, 0);
-        let outbox = self.gateways.get_mut(&from).map(|gateway| &mut gateway.outbox)?;
-        let place = outbox.iter().position(|outgoing| outgoing.consumer == number);
-        Some(place.and_then(|place| outbox.remove(place)))
+        self.settled_below = self.settled_below.max(cursor.state().floor);
+        self.seen.remove(0, cursor.state().floor);
+        let delivery = self.dispatch.deliver_to(id, cursor, now.wall, deadline);
+        Some(delivery.map(|delivery| self.outgoing(&delivery, number)))
     }
 
     /// What is to be ordered for a settlement; nothing if it comes too late to mean anything.

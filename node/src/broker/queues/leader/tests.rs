@@ -245,3 +245,40 @@ fn a_node_whose_process_is_another_one_has_lost_what_it_held() {
     soft.look(|_| Some(8));
     assert_eq!((soft.shown(0).unacked, soft.has_consumers()), (0, false));
 }
+
+#[test]
+fn a_gateway_that_was_given_up_begins_another_attachment() {
+    let (cursor, mut soft) = (published(2), Soft::new(0, false));
+    attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 1)]);
+    leaves(&mut soft, &cursor);
+    for _ in 0..4 {
+        soft.look(|_| None);
+    }
+    assert_eq!(attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 1)]), None, "it would take new pushes for old ones");
+    assert_eq!(attend(&mut soft, &cursor, THERE, 2, &[consumer(1, 1)]), Some(0));
+    assert_eq!(leaves(&mut soft, &cursor), [(2, 1, 0, true)]);
+}
+
+#[test]
+fn the_active_consumer_is_the_one_that_works() {
+    let (cursor, mut soft) = (published(3), Soft::new(1, true));
+    attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 9)]);
+    let holding = Attendant { holds: vec![hold(0, 0)], ..consumer(1, 9) };
+    attend(&mut soft, &cursor, HERE, 1, std::slice::from_ref(&holding));
+    assert_eq!(leaves(&mut soft, &cursor), [(1, 1, 1, false), (1, 1, 2, false)], "whoever came first");
+    let holding = Attendant { holds: vec![hold(0, 0), hold(1, 0), hold(2, 0)], ..holding };
+    attend(&mut soft, &cursor, HERE, 2, &[holding]);
+    soft.gone(HERE, [1]);
+    assert_eq!(leaves(&mut soft, &cursor).len(), 3, "the other one's turn");
+}
+
+#[test]
+fn who_asks_for_a_message_gets_it_and_nobody_else_does() {
+    let (cursor, mut soft) = (published(4), Soft::new(0, true));
+    attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 1)]);
+    assert_eq!(leaves(&mut soft, &cursor), [(1, 1, 0, false)]);
+    attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 1), consumer(2, 5)]);
+    let got = soft.get(&cursor, HERE, (attachment(1), 9), (Now::default(), 1_000));
+    assert_eq!(got.flatten().map(|outgoing| outgoing.offset), Some(1));
+    assert!(soft.pushes().is_empty());
+}
