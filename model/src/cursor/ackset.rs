@@ -62,7 +62,7 @@ impl AckSet {
                 let each = settlements.iter().map(|settlement| self.settle(at, settlement));
                 return Ok(Reply::Settled(each.collect()));
             }
-            Command::Resolve { offset, targets } => return self.resolve(offset, &targets).map(Reply::Resolved),
+            Command::Resolve { offset, targets } => return self.resolve(at, offset, &targets).map(Reply::Resolved),
             Command::Sent { target, through } => self.sent(target, through)?,
             Command::ForgetTarget(target) => self.forget_target(target),
             Command::Purge { to, keep } => self.purge(to, &keep)?,

@@ -181,7 +181,7 @@ impl Ranges {
     }
 }
 
-/// A queue of a log: where dead letters come from and go to. Never reused.
+/// A queue of a log: where dead letters come from and go to. Another queue may be there later: numbers of letters only go up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// The log's raft.

@@ -1,6 +1,7 @@
 //! Dead letters on their way: which messages are dead, where each goes, and the number that each letter has at its target.
-//! Letters to one target are numbered 1, 2, ... and sent in that order; the target takes each number once ([`Inbox`]), so
-//! that whatever is sent again, by whichever leader, arrives once. Invariant: a message leaves when all its targets have it.
+//! Letters to one target are numbered upwards and sent in that order; the target takes each number once ([`Inbox`]), so
+//! that whatever is sent again, by whichever leader, arrives once. Invariants: a message leaves when all its targets have it; a number is
+//! never given twice to a target, not even by a cursor that was closed and opened again ([`before`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,7 @@ const LETTER_BYTES: usize = 96;
 pub struct Letter {
     /// Who gets it.
     pub target: Place,
-    /// Counted from 1 for each target.
+    /// Upwards for each target.
     pub number: u64,
 }
 
@@ -32,6 +33,12 @@ pub struct Dead {
     pub failures: u32,
     /// What is still to be sent; none while nobody has decided where it goes.
     pub letters: Option<Vec<Letter>>,
+}
+
+/// What the entry at this index of the log counts from for a target that it has no letter for yet: above all that entries before it have
+/// given, each of which numbers fewer than 65,536 letters to one target.
+fn before(index: u64) -> u64 {
+    index.saturating_sub(1) << 16
 }
 
 /// The letters to one target.
@@ -68,8 +75,8 @@ impl Outbox {
         self.unresolved.insert(offset);
     }
 
-    /// Numbers a letter for each target, unless that was done before.
-    pub(super) fn resolve(&mut self, offset: i64, targets: &[Place]) -> Result<Vec<Letter>, Refusal> {
+    /// Numbers a letter for each target in the entry at `index`, unless that was done before.
+    pub(super) fn resolve(&mut self, index: u64, offset: i64, targets: &[Place]) -> Result<Vec<Letter>, Refusal> {
         let dead = self.dead.get_mut(&offset).ok_or(Refusal::NotDead)?;
         if let Some(letters) = &dead.letters {
             return Ok(letters.clone());
@@ -81,7 +88,8 @@ impl Outbox {
             return Err(Refusal::Targets);
         }
         let number = |target: &Place| {
-            let sequence = self.sequences.entry(*target).or_default();
+            let begun = || Sequence { last: before(index), pending: BTreeMap::new() };
+            let sequence = self.sequences.entry(*target).or_insert_with(begun);
             sequence.last += 1;
             let before = sequence.pending.insert(sequence.last, offset);
             check!(before.is_none(), DeadLetterOnce, "two letters {} to {target:?}", sequence.last);
@@ -258,5 +266,25 @@ impl Inbox {
     /// The last number taken of each source.
     pub fn sources(&self) -> impl Iterator<Item = (Place, u64)> + '_ {
         self.last.iter().map(|(source, last)| (*source, *last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::GroupId;
+
+    #[test]
+    fn numbers_go_up_though_a_cursor_is_closed_and_opened_again() {
+        let [source, target] = [7, 8].map(|group| Place { group: GroupId(group), queue: 0 });
+        let mut inbox = Inbox::default();
+        for index in [5, 6] {
+            let mut outbox = Outbox::default();
+            (0..3).for_each(|offset| outbox.kill(offset, Reason::Rejected, 0));
+            (0..3).for_each(|offset| drop(outbox.resolve(index, offset, &[target]).unwrap()));
+            for Sending { number, lowest, .. } in outbox.sendings(target) {
+                assert_eq!(inbox.take(source, number, lowest), Taking::New, "{number} of the entry at {index}");
+            }
+        }
     }
 }

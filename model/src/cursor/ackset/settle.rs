@@ -145,13 +145,13 @@ impl AckSet {
         self.expiry.remove(from, to);
     }
 
-    pub(super) fn resolve(&mut self, offset: i64, targets: &[Place]) -> Result<Vec<super::Letter>, Refusal> {
+    pub(super) fn resolve(&mut self, at: At, offset: i64, targets: &[Place]) -> Result<Vec<super::Letter>, Refusal> {
         // With nothing to send, only this can make room.
         let room = self.bytes() < limits::CURSOR_BYTES_MAX || self.outbox.letters() == 0;
         if !room {
             return Err(Refusal::Full);
         }
-        let letters = self.outbox.resolve(offset, targets)?;
+        let letters = self.outbox.resolve(at.index, offset, targets)?;
         self.touched.insert(Key::Dead(offset));
         self.touched.extend(letters.iter().map(|letter| Key::Last(letter.target)));
         self.bury([offset]);

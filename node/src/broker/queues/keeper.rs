@@ -21,7 +21,7 @@ const GATHER: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_secs(2);
 
 /// A queue that the image does not have for so long is no more: the image is not older than that.
-const STRAY: Duration = Duration::from_secs(10);
+pub(super) const STRAY: Duration = Duration::from_secs(10);
 
 /// What the keeper keeps.
 #[derive(Default)]

@@ -23,7 +23,7 @@ use futures::stream::FuturesUnordered;
 use model::NodeId;
 use model::controller::topology::Overflow;
 use model::cursor::CursorCommand;
-use model::cursor::ackset::{AckSet, Command, Reason, Verdict};
+use model::cursor::ackset::{AckSet, Command, Place, Reason, Verdict};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -34,6 +34,7 @@ use self::orders::{Change, Decided, Flight, Orders};
 use self::push::Pushed;
 use self::roll::Roll;
 use self::soft::{Now, Soft};
+use super::keeper::STRAY;
 use crate::broker::Broker;
 use crate::peer::queues::{Heard, Settled};
 
@@ -47,6 +48,8 @@ const CONSUMER_TIMEOUT_MS: i64 = 30 * 60 * 1_000;
 const AGAIN: Duration = Duration::from_millis(50);
 /// Before what the cursor has no room for is proposed again: letters have to leave first.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
+/// How often sources of dead letters are looked at, and how long one must be gone to be forgotten: what it sent has arrived by then.
+const FORGET: Duration = Duration::from_secs(60);
 /// Between two rounds of dead letters that did not arrive.
 const LETTERS_PAUSE: Duration = Duration::from_millis(200);
 
@@ -78,6 +81,8 @@ struct Moments {
     letters_at: Instant,
     /// When the lives of gateways were looked at.
     looked: Instant,
+    /// When sources of dead letters were.
+    sources: Instant,
     /// When somebody used the queue.
     used: Instant,
 }
@@ -98,7 +103,7 @@ impl Leader {
             term: 0,
             leads: false,
             soft: Soft::new(0, false),
-            moments: Moments { propose_at: now, letters_at: now, looked: now, used: now },
+            moments: Moments { propose_at: now, letters_at: now, looked: now, sources: now, used: now },
             roll: Roll::over(),
             orders: Orders::default(),
             flight: None,
@@ -296,6 +301,7 @@ impl Leader {
             }
             self.push();
             self.send_letters();
+            self.forget_sources();
             self.show();
         }
         self.propose();
@@ -406,7 +412,10 @@ impl Leader {
     fn decided(&mut self, decided: Decided) {
         self.flight = None;
         match decided {
-            Decided::Committed { ranges, rewind, refused } => {
+            Decided::Committed { ranges, rewind, refused, strained } => {
+                if strained {
+                    self.moments.letters_at = Instant::now() + LETTERS_PAUSE;
+                }
                 if !refused.is_empty() {
                     self.orders.put_back(refused);
                     self.moments.propose_at = Instant::now() + FULL_PAUSE;
@@ -456,6 +465,24 @@ impl Leader {
         if self.moments.letters_at <= Instant::now() && self.may_send_letters() {
             self.letters = Some(Box::pin(letters::round(self.broker.clone(), self.handle.clone())));
         }
+    }
+
+    /// Forgets sources of dead letters that are no more: their groups are never given out again.
+    fn forget_sources(&mut self) {
+        if self.moments.sources.elapsed() < FORGET {
+            return;
+        }
+        self.moments.sources = Instant::now();
+        let (image, handle) = (self.broker.image(), &self.handle);
+        let is_gone = |source: &Place| {
+            let is_missing = source.group < image.next_group && image.partition_of_group(source.group).is_none();
+            handle.is_missing_for(FORGET, *source, is_missing)
+        };
+        let raft = handle.local.raft();
+        let gone =
+            raft.partition(|machine| machine.inbox().sources().map(|(source, _)| source).filter(is_gone).collect());
+        let gone: Vec<Place> = gone.unwrap_or_default();
+        gone.into_iter().take(TURN_MAX).for_each(|source| self.orders.add(CursorCommand::ForgetSource(source)));
     }
 
     fn sent(&mut self, round: Round) {

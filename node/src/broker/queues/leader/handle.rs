@@ -1,13 +1,16 @@
 //! The front of a queue's leader: what is asked of it waits here for its next turn. Bounded by `VISITS_MAX`; who finds no room is told
 //! to ask again.
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use model::NodeId;
 use model::controller::topology::Queue;
-use model::cursor::ackset::AckSet;
+use model::cursor::ackset::{AckSet, Place};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::shown::{Meter, Shown};
 use crate::peer::queues::{Attachment, Attendant, Heard, Settled};
@@ -27,6 +30,8 @@ pub(in crate::broker::queues) struct Handle {
     visits: mpsc::Sender<Visit>,
     /// It leads, and the cursor is open: messages may be appended with what they say of themselves.
     pub(super) open: AtomicBool,
+    /// Targets of dead letters that seem to be gone, and since when.
+    missing: Mutex<BTreeMap<Place, Instant>>,
     shown: Mutex<Shown>,
     meter: Mutex<Meter>,
 }
@@ -62,7 +67,17 @@ impl Handle {
     ) -> (Arc<Self>, mpsc::Receiver<Visit>) {
         let (visits, taken) = mpsc::channel(VISITS_MAX);
         let (open, shown, meter) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
-        (Arc::new(Self { queue, local, visits, open, shown, meter }), taken)
+        (Arc::new(Self { queue, local, visits, open, missing: Mutex::default(), shown, meter }), taken)
+    }
+
+    /// Notes whether a target is missing now; whether it was each time that somebody looked for so long.
+    pub(super) fn is_missing_for(&self, long: Duration, target: Place, is_missing: bool) -> bool {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_missing {
+            missing.remove(&target);
+            return false;
+        }
+        missing.entry(target).or_insert_with(Instant::now).elapsed() >= long
     }
 
     /// Queues a visit now, and waits for its answer.

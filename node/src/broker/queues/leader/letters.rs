@@ -11,7 +11,7 @@ use model::exchange::Routed;
 use model::planted::{self, Bug};
 use wire::amqp::{Table, Value};
 
-use super::{CURSOR, Handle};
+use super::{CURSOR, Handle, STRAY};
 use crate::broker::Broker;
 use crate::broker::queues::message::{Content, Death};
 use crate::broker::queues::said::Said;
@@ -45,6 +45,10 @@ pub(super) async fn round(broker: Broker, handle: Arc<Handle>) -> Round {
     broker.resolve(&handle, unresolved, &mut round).await;
     let targets: Vec<Place> = handle.cursor(|cursor| cursor.targets().collect()).unwrap_or_default();
     for target in targets {
+        if broker.is_gone(&handle, target) {
+            round.commands.push(Command::ForgetTarget(target));
+            continue;
+        }
         let sendings = |cursor: &model::cursor::ackset::AckSet| cursor.sendings(target).take(ROUND_MAX).collect();
         let sendings: Vec<Sending> = handle.cursor(sendings).unwrap_or_default();
         if !sendings.is_empty() {
@@ -89,14 +93,19 @@ impl Broker {
 
     /// Sends letters to one target, in order.
     async fn send_letters(&self, handle: &Handle, target: Place, sendings: &[Sending], round: &mut Round) {
-        if self.is_gone(target) {
-            round.commands.push(Command::ForgetTarget(target));
-            return;
-        }
         let Some((letters, batches)) = self.letters(handle, sendings).await else {
             round.failed = true;
             return;
         };
+        if let (true, Some(first)) = (letters.is_empty(), sendings.first()) {
+            tracing::warn!(
+                queue = handle.queue.name,
+                offset = first.offset,
+                "a dead message is not in the log any more"
+            );
+            round.commands.push(Command::Sent { target, through: first.number });
+            return;
+        }
         let numbers: Vec<u64> = letters.iter().map(|letter| letter.number).collect();
         let leader = self.0.router.leader(target.group).node;
         let answer = match leader {
@@ -113,16 +122,15 @@ impl Broker {
         round.commands.extend(through.map(|through| Command::Sent { target, through }));
     }
 
-    /// Whether the queue does not exist any more. An image that is older than the queue says nothing about it.
-    fn is_gone(&self, target: Place) -> bool {
+    /// Whether the queue does not exist any more. An image that is older than the queue says nothing about it, so that the image must
+    /// have said so for a while where only a topic is left.
+    fn is_gone(&self, handle: &Handle, target: Place) -> bool {
         let image = self.image();
-        match image.partition_of_group(target.group) {
-            Some((topic, _)) => image.queue_of_topic(topic.id).is_none(),
-            None => target.group < image.next_group,
-        }
+        let Some((topic, _)) = image.partition_of_group(target.group) else { return target.group < image.next_group };
+        handle.is_missing_for(STRAY, target, image.queue_of_topic(topic.id).is_none())
     }
 
-    /// The letters as they are sent.
+    /// The letters as they are sent, up to one whose message cannot be read.
     async fn letters(&self, handle: &Handle, sendings: &[Sending]) -> Option<(Vec<DeadLetter>, Vec<Bytes>)> {
         let mut offsets: Vec<i64> = sendings.iter().map(|sending| sending.offset).collect();
         offsets.sort_unstable();
@@ -135,14 +143,16 @@ impl Broker {
             if sending.offset >= found.upto {
                 break;
             }
-            let Some((_, batch)) = found.batches.get(&sending.offset) else { continue };
-            let Some(content) = Content::from_batch(batch, sending.offset, &handle.queue.name) else { continue };
-            let Some(batch) = dead(handle, &content, sending.offset, at_ms) else { continue };
+            let content = found.batches.get(&sending.offset);
+            let content = content.and_then(|(_, batch)| Content::from_batch(batch, sending.offset, &handle.queue.name));
+            let Some(content) = content else { break };
+            let Some(batch) = dead(handle, &content, sending.offset, at_ms) else { break };
             let saying = Saying { priority: content.properties.read().priority, ..Saying::default() };
             letters.push(DeadLetter { source, number: sending.number, lowest: sending.lowest, saying });
             batches.push(batch);
         }
-        (!letters.is_empty()).then_some((letters, batches))
+        let is_later = sendings.first().is_some_and(|first| first.offset >= found.upto);
+        (!is_later).then_some((letters, batches))
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) enum Decided {
         rewind: Option<i64>,
         /// What the cursor has no room for: to be wanted again in a while.
         refused: Orders,
+        /// Something else was refused: not to be tried again at once.
+        strained: bool,
     },
     /// It is not committed, as far as this leader knows: what it wanted, and why not.
     Failed(Orders, String),
@@ -151,6 +153,7 @@ impl Orders {
     /// Nobody waits for what was refused: it gives messages back, or buries them, and a leader that dies first leaves them unsettled.
     fn committed(mut self, mut replies: Vec<Result<Reply, CursorRefusal>>, first_change: usize) -> Decided {
         let changed = replies.split_off(first_change.min(replies.len()));
+        let strained = changed.iter().skip(self.changes.len()).any(Result::is_err);
         let mut refused = Orders::default();
         if let Some(Ok(Reply::Settled(each))) = replies.last() {
             let mut each = each.iter();
@@ -173,7 +176,7 @@ impl Orders {
             let _gone = told.send(heard);
         }
         let offsets = self.settlements.into_iter().flat_map(|(_, offsets)| offsets);
-        Decided::Committed { ranges: offsets.map(|offset| (offset, offset + 1)).collect(), rewind, refused }
+        Decided::Committed { ranges: offsets.map(|offset| (offset, offset + 1)).collect(), rewind, refused, strained }
     }
 
     /// Keeps what fits into one entry; who waits for any of the rest waits for all of it.
