@@ -53,12 +53,19 @@ impl Broker {
         batches: Vec<Bytes>,
     ) -> BoxFuture<'static, Heard> {
         let room = handle.room();
+        let mut comes_again = false;
         let outcomes = sayings.iter().zip(batches).zip(0..).map(|((saying, batch), place)| {
             if place >= room {
                 return Err(Unpublished::Full);
             }
+            // Those behind one that is sent again come again too, in their order.
+            if comes_again {
+                return Err(Unpublished::NotHere);
+            }
             let note = handle.note(saying, self.0.clock.wall_ms(), None);
-            self.queue_up(handle, batch, note)
+            let queued = self.queue_up(handle, batch, note);
+            comes_again = matches!(queued, Err(Unpublished::NotHere));
+            queued
         });
         published(handle, outcomes.collect())
     }
