@@ -50,13 +50,6 @@ impl Held {
     }
 }
 
-/// Who has left before all that it settled was reported committed.
-struct Ghost {
-    held: BTreeMap<i64, Held>,
-    /// A leader was told of it since.
-    is_known: bool,
-}
-
 /// A settlement, and which delivery it is of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
@@ -81,7 +74,7 @@ struct Consumer {
 pub(super) struct State {
     consumers: BTreeMap<u64, Consumer>,
     /// What those who left have settled, until it is reported committed.
-    ghosts: BTreeMap<u64, Ghost>,
+    ghosts: BTreeMap<u64, BTreeMap<i64, Held>>,
     last_consumer: u64,
     last_serial: u64,
     /// Whom the leader has to be told of, and who is gone.
@@ -214,7 +207,7 @@ impl State {
             self.gone.insert(number);
             consumer.held.retain(|_, held| held.settled.is_some());
             if !consumer.held.is_empty() {
-                self.ghosts.insert(number, Ghost { held: consumer.held, is_known: false });
+                self.ghosts.insert(number, consumer.held);
             }
         }
         self.gets.retain(|(consumer, _)| *consumer != number);
@@ -291,14 +284,13 @@ impl State {
         for Pending { settled, serial } in done {
             self.giving_back = self.giving_back.saturating_sub(usize::from(gives_back(settled.verdict)));
             let consumer = self.consumers.get_mut(&settled.consumer).map(|consumer| &mut consumer.held);
-            if let Some(held) = consumer.or_else(|| Some(&mut self.ghosts.get_mut(&settled.consumer)?.held))
+            if let Some(held) = consumer.or_else(|| self.ghosts.get_mut(&settled.consumer))
                 && held.get(&settled.offset).is_some_and(|held| held.serial == *serial)
             {
                 held.remove(&settled.offset);
             }
         }
-        let laid = self.ghosts.extract_if(.., |_, ghost| ghost.held.is_empty());
-        self.gone.extend(laid.filter(|(_, ghost)| ghost.is_known).map(|(number, _)| number));
+        self.gone.extend(self.ghosts.extract_if(.., |_, held| held.is_empty()).map(|(number, _)| number));
     }
 
     /// Who asks for a message; nobody while messages are on their way back to their places.
@@ -313,22 +305,25 @@ impl State {
     }
 
     /// Everybody, with what they hold.
-    pub(super) fn everybody(&mut self) -> Vec<Attendant> {
+    pub(super) fn everybody(&self) -> Vec<Attendant> {
         let consumers = self.consumers.iter().map(|(number, consumer)| consumer.attendant(*number, true));
-        let ghosts = self.ghosts.iter_mut().map(|(number, ghost)| {
-            ghost.is_known = true;
-            let (consumer, holds) = (*number, holds(&ghost.held));
-            Attendant { consumer, credit: 0, priority: 0, exclusive: false, gets: true, holds }
+        let ghosts = self.ghosts.iter().map(|(number, held)| Attendant {
+            consumer: *number,
+            credit: 0,
+            priority: 0,
+            exclusive: false,
+            gets: true,
+            holds: holds(held),
         });
         consumers.chain(ghosts).collect()
     }
 
-    /// Who has changed, and who is gone: once its leader was told what became of all that it held, or it would give that to others.
+    /// Who has changed, and who is gone: once all that it settled is committed. A leader that did not hear of it (another one may have been
+    /// told) would give that to others.
     pub(super) fn take_changes(&mut self) -> (Vec<Attendant>, Vec<u64>) {
         let changed = std::mem::take(&mut self.changed);
         let attendant = |number| Some(self.consumers.get(&number)?.attendant(number, false));
-        let settling: BTreeSet<u64> = self.settling.iter().map(|pending| pending.settled.consumer).collect();
-        let gone = self.gone.extract_if(.., |number| !settling.contains(number)).collect();
+        let gone = self.gone.extract_if(.., |number| !self.ghosts.contains_key(number)).collect();
         (changed.into_iter().filter_map(attendant).collect(), gone)
     }
 
@@ -451,12 +446,14 @@ mod tests {
     }
 
     #[test]
-    fn who_settles_and_goes_is_gone_when_that_is_told() {
+    fn who_settles_and_goes_is_gone_when_that_is_committed() {
         let (mut state, number) = holding();
         state.settle(number, 7, Verdict::Accept);
+        let settling = state.take_settlements();
+        state.attach((NodeId(2), 2));
         state.leave(number);
-        assert!(state.take_changes().1.is_empty());
-        assert_eq!(state.take_settlements().len(), 1);
+        assert!(state.take_changes().1.is_empty(), "the leader of before was told");
+        state.settled(&settling);
         assert_eq!(state.take_changes().1, [number]);
     }
 
