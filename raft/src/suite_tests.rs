@@ -56,7 +56,7 @@ mod rocks {
 
     impl Drop for Folder {
         fn drop(&mut self) {
-            assert!(std::thread::panicking() || wait_closed(self.0.path(), Duration::from_secs(10)), "left open");
+            assert!(std::thread::panicking() || wait_closed(self.0.path(), Duration::from_secs(60)), "left open");
         }
     }
 

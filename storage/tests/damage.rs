@@ -6,11 +6,10 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use storage::engine::rocks::wait_closed;
 use storage::{Error, Options, Reader, Writer};
-use support::rocks::{RocksDisk, open, try_open};
+use support::rocks::{CLOSED_WITHIN, RocksDisk, open, try_open};
 use support::{GROUP, append, entries};
 
 fn start(folder: &Path) -> Result<(Writer, Reader), Error> {
@@ -139,7 +138,7 @@ impl SmallDevice {
 
 impl Drop for SmallDevice {
     fn drop(&mut self) {
-        let is_closed = wait_closed(&self.store(), Duration::from_secs(10));
+        let is_closed = wait_closed(&self.store(), CLOSED_WITHIN);
         assert!(is_closed || std::thread::panicking(), "the test left its store open");
         // Lazily: a test that failed may have left it open.
         let unmounted = Command::new("umount").arg("--lazy").arg(self.folder.path()).status();

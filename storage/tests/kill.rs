@@ -5,10 +5,13 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
 use model::GroupId;
 use rand::rngs::StdRng;
@@ -99,7 +102,8 @@ async fn child() {
     }
 }
 
-/// Runs the child for a while, kills it, returns the number of confirmed changes of each group.
+/// Runs the child for a while after its first confirmed change, kills it, returns the number of confirmed changes of each group. Of every
+/// fourth seed the time begins with the process, so that some die while they open the store.
 #[allow(clippy::disallowed_methods, reason = "kills a real process at a real moment")]
 fn run_and_kill(folder: &Path, seed: u64, after: Duration) -> Vec<u64> {
     let mut child = Command::new(std::env::current_exe().expect("this program"))
@@ -111,6 +115,7 @@ fn run_and_kill(folder: &Path, seed: u64, after: Duration) -> Vec<u64> {
         .spawn()
         .expect("child");
     let output = BufReader::new(child.stdout.take().expect("pipe"));
+    let (begun, begins) = sync_channel(1);
     let reports = std::thread::spawn(move || {
         let mut confirmed = vec![0; GROUPS.len()];
         for line in output.lines().map_while(Result::ok) {
@@ -120,12 +125,17 @@ fn run_and_kill(folder: &Path, seed: u64, after: Duration) -> Vec<u64> {
             };
             let place = GROUPS.iter().position(|known| known.to_string() == group).expect("a group of ours");
             confirmed[place] = number.parse().expect("a number");
+            // One is enough, and nobody takes the next.
+            let _sent_or_full = begun.try_send(());
         }
         confirmed
     });
+    // A child that ends by itself says so on stderr, and has confirmed nothing.
+    let is_late = seed % 4 != 3 && begins.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout);
     std::thread::sleep(after);
     child.kill().expect("kill");
     child.wait().expect("wait");
+    assert!(!is_late, "nothing is confirmed within a minute");
     reports.join().expect("reports")
 }
 
@@ -173,8 +183,29 @@ fn newest_wal(folder: &Path) -> PathBuf {
     files.filter(|path| path.extension().is_some_and(|end| end == "log")).max().expect("a write-ahead log")
 }
 
+/// Names and sizes of a folder's files.
+fn listing(folder: &Path) -> BTreeMap<OsString, u64> {
+    let files = std::fs::read_dir(folder).expect("folder").flatten();
+    // A file may go while it is looked at.
+    files.filter_map(|file| Some((file.file_name(), file.metadata().ok()?.len()))).collect()
+}
+
+/// Waits until RocksDB's own threads have had nothing to do in a folder for a second.
+#[allow(clippy::disallowed_methods, reason = "waits for threads in real time")]
+fn await_stillness(folder: &Path) {
+    let started = Instant::now();
+    let (mut seen, mut since) = (listing(folder), started);
+    while since.elapsed() < Duration::from_secs(1) {
+        assert!(started.elapsed() < Duration::from_secs(60), "the folder never stands still");
+        std::thread::sleep(Duration::from_millis(50));
+        let now = listing(folder);
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+    }
+}
+
 #[tokio::test]
-#[allow(clippy::disallowed_methods, reason = "waits for RocksDB's own threads")]
 async fn a_torn_tail_over_a_recycled_file_loses_only_what_was_not_synced() {
     let mut random = StdRng::seed_from_u64(rounds(1, 2));
     let disk = RocksDisk::new();
@@ -197,8 +228,8 @@ async fn a_torn_tail_over_a_recycled_file_loses_only_what_was_not_synced() {
         }
         assert!(rotated < 100, "no log file is ever recycled");
     }
-    // Let the flush of the memtable that was just left finish, so that the folder stands still.
-    std::thread::sleep(Duration::from_millis(300));
+    // The memtable that was just left is flushed meanwhile.
+    await_stillness(disk.folder.path());
     // Small batches, each with the image of the log file after it.
     let mut images = vec![std::fs::read(&wal).expect("image")];
     for index in next..next + 8 {
@@ -219,11 +250,11 @@ async fn a_torn_tail_over_a_recycled_file_loses_only_what_was_not_synced() {
     let start = old.iter().zip(new).position(|(old, new)| old != new).expect("a batch was written");
     for round in 0..rounds(14, 600) {
         let cut = random.random_range(start..=ends[ends.len() - 1]);
-        let folder = tempfile::tempdir().expect("folder");
-        copy_folder(disk.folder.path(), folder.path());
+        let copy = RocksDisk::new();
+        copy_folder(disk.folder.path(), copy.folder.path());
         let torn = if round % 2 == 0 { old[cut..].to_vec() } else { vec![0; old.len() - cut] };
-        std::fs::write(newest_wal(folder.path()), [&new[..cut], &torn].concat()).expect("torn image");
-        let found = read(support::rocks::open(folder.path()), group).await;
+        std::fs::write(newest_wal(copy.folder.path()), [&new[..cut], &torn].concat()).expect("torn image");
+        let found = read(copy.engine(), group).await;
         let whole = ends.iter().filter(|end| **end <= cut).count() as u64;
         let last = found.last().expect("entries").0;
         assert_eq!(found.len() as u64, last, "dense");

@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use model::GroupId;
 use storage::Options;
 use storage::engine::rocks::{RocksEngine, RocksOptions, wait_closed};
@@ -30,6 +28,6 @@ async fn an_idle_store_is_small() {
     let taken = resident_kib().saturating_sub(before);
     assert!(taken < IDLE_KIB_MAX, "{taken} KiB");
     drop((writer, reader));
-    assert!(wait_closed(folder.path(), Duration::from_secs(10)), "the store stays open");
+    assert!(wait_closed(folder.path(), support::rocks::CLOSED_WITHIN), "the store stays open");
     println!("an idle store with 100 groups takes {taken} KiB");
 }

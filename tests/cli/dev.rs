@@ -42,14 +42,14 @@ fn kill_restart_and_stop_answer_with_their_events() {
     cluster.kill(2);
     assert!(!lives(old));
     cluster.say("kill 2");
-    let refused = cluster.expect("refused", Duration::from_secs(5));
+    let refused = cluster.expect("refused", Duration::from_secs(30));
     assert_eq!(refused["reason"], "node 2 is down");
     cluster.restart(2);
     assert_ne!(cluster.nodes[1].pid, old);
     let health = ok(&["cluster", "health", "--wait", "--admin", &cluster.nodes[1].admin, "-o", "json"], "");
     assert!(health.contains("\"healthy\": true"), "{health}");
     cluster.say("dance");
-    cluster.expect("refused", Duration::from_secs(5));
+    cluster.expect("refused", Duration::from_secs(30));
     let pids: Vec<u32> = cluster.nodes.iter().map(|node| node.pid).collect();
     cluster.say("stop");
     let mut stopped: Vec<u64> =

@@ -40,7 +40,7 @@ fn a_group_is_reset_described_and_removed() {
     let coordinator = described["coordinator"].as_u64().expect("a node");
     let address = cluster.nodes.iter().find(|node| u64::from(node.id) == coordinator).expect("it").admin.clone();
     let address: SocketAddr = address.trim_start_matches("http://").parse().expect("an address");
-    let (_, metrics) = http::get(address, "/metrics").expect("metrics");
+    let (_, metrics) = http::ask(address, "/metrics");
     let wanted = "flotilla_consumer_group_lag_records{group=\"readers\",topic=\"orders\",partition=\"0\"} 20\n";
     assert!(metrics.contains(wanted), "{metrics}");
 

@@ -9,6 +9,7 @@ use harness::Servers;
 use serde_json::Value;
 
 use crate::retention::{described, flotilla};
+use crate::together;
 
 const TOPIC: &str = "addresses";
 const UPDATES: usize = 100_000;
@@ -20,6 +21,7 @@ const COMPACTED_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn the_newest_value_of_each_key_stays_at_its_offset() {
+    let _room = together();
     if Command::new("kcat").arg("-V").output().is_err() {
         println!("skipped: no kcat");
         return;

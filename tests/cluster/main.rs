@@ -11,6 +11,7 @@ mod retention;
 mod rolling;
 
 use std::process::Command;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use harness::binary;
@@ -18,8 +19,34 @@ use namespaces::{Network, Server};
 
 const READY_WITHIN: Duration = Duration::from_secs(40);
 
+/// Real time matters to some of these tests, and others keep the machine busy.
+static ROOM: RwLock<()> = RwLock::new(());
+
+/// For a test in which clients or operators wait for something: no other runs meanwhile.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    ROOM.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For the others, beside each other.
+fn together() -> RwLockReadGuard<'static, ()> {
+    ROOM.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks again until it goes well; fails with the last reason why not.
+fn within<T>(limit: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let started = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(why) => assert!(started.elapsed() < limit, "not within {limit:?}: {why}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn three_servers_in_three_namespaces_form_a_cluster_and_a_fourth_joins() {
+    let _room = together();
     let Some(network) = Network::of(4) else {
         println!("skipped: network namespaces need root and ip(8)");
         return;

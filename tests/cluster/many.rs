@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use harness::{Servers, count, feed};
 
 use crate::retention::flotilla;
+use crate::together;
 
 /// Of each topic; a debug build beside other tests is slow to make them.
 const PARTITIONS: (usize, usize) = (100, 500);
@@ -15,6 +16,7 @@ const RECORDS_PER_PARTITION: usize = 20;
 
 #[test]
 fn thousands_of_partitions_serve_before_and_after_a_restart() {
+    let _room = together();
     if Command::new("kcat").arg("-V").output().is_err() {
         println!("skipped: no kcat");
         return;

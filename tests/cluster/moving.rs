@@ -11,6 +11,8 @@ use harness::load::Load;
 use harness::{Servers, binary, feed, http, repository};
 use serde_json::Value;
 
+use crate::{alone, within};
+
 /// New replicas are sent so little that clients work while they catch up.
 const SETTINGS: [&str; 1] = ["raft.catch_up_bytes_per_second=8MiB"];
 /// Of each of the eight producers.
@@ -21,12 +23,13 @@ const LINE_BYTES: usize = 60_000;
 const READY_WITHIN: Duration = Duration::from_secs(40);
 /// A node must be silent for a while before its lost disk is believed, and asks every five seconds.
 const REBUILT_WITHIN: Duration = Duration::from_secs(30);
-const WIPED_WITHIN: Duration = Duration::from_secs(5);
+const WIPED_WITHIN: Duration = Duration::from_secs(30);
 /// How long the load goes on without the third node.
 const WITHOUT: Duration = Duration::from_secs(2);
 
 #[test]
 fn replicas_grow_shrink_and_are_rebuilt_under_load() {
+    let _room = alone();
     let mut servers = Servers::new(5, &SETTINGS);
     servers.start_all();
     servers.ready_within(READY_WITHIN);
@@ -97,12 +100,4 @@ fn rebuilt(servers: &mut Servers, id: u32, topic: &str) -> Result<(), String> {
     let votes = |group: &&Value| group["voters"].as_array().is_some_and(|voters| voters.contains(&id.into()));
     let voting = replicas.iter().filter(votes).count();
     if replicas.len() == 6 && voting == 6 { Ok(()) } else { Err(format!("it votes in {voting}: {replicas:?}")) }
-}
-
-fn within(limit: Duration, mut check: impl FnMut() -> Result<(), String>) {
-    let started = Instant::now();
-    while let Err(why) = check() {
-        assert!(started.elapsed() < limit, "not within {limit:?}: {why}");
-        sleep(Duration::from_millis(100));
-    }
 }

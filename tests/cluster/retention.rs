@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use harness::{Servers, binary, http};
 use serde_json::Value;
 
+use crate::together;
+
 const TOPIC: &str = "ledger";
 /// What is written, and the least of it that every disk must give back.
 const LINES: usize = 150_000;
@@ -18,6 +20,7 @@ const FREED_WITHIN: Duration = Duration::from_secs(100);
 
 #[test]
 fn disk_space_comes_back_and_consumers_begin_at_the_log_start() {
+    let _room = together();
     if Command::new("kcat").arg("-V").output().is_err() {
         println!("skipped: no kcat");
         return;
@@ -67,7 +70,7 @@ pub fn flotilla(servers: &Servers, arguments: &[&str]) -> String {
 }
 
 pub fn described(servers: &Servers, topic: &str) -> String {
-    assert!(http::get(servers.nodes[1].admin(), "/v1/partitions").is_some_and(|(status, _)| status == 200));
+    assert_eq!(http::ask(servers.nodes[1].admin(), "/v1/partitions").0, 200);
     flotilla(servers, &["partition", "describe", topic, "0", "-o", "json"])
 }
 

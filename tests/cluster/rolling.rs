@@ -5,19 +5,20 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use harness::load::{Load, field};
-use harness::{Servers, count, http};
+use harness::{Servers, count, http, silence_ms_max};
 use serde_json::Value;
+
+use crate::alone;
 
 /// Of each of the eight producers.
 const RECORDS_A_SECOND: u32 = 100;
 const READY_WITHIN: Duration = Duration::from_secs(40);
 const SAFE_WITHIN: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
-/// The longest silence of any partition: a hand-over, not an election.
-const PAUSE_MS_MAX: u64 = 2_000;
 
 #[test]
 fn three_nodes_are_restarted_in_turn_and_clients_see_no_error() {
+    let _room = alone();
     let mut servers = Servers::new(3, &[]);
     servers.start_all();
     servers.ready_within(READY_WITHIN);
@@ -38,7 +39,7 @@ fn three_nodes_are_restarted_in_turn_and_clients_see_no_error() {
     let last = load.finish();
     assert_eq!(field(&last, "unacked="), "0", "a client gave up: {last}");
     let pause: u64 = field(&last, "gap_ms=").parse().expect("a number");
-    assert!(pause < PAUSE_MS_MAX, "a partition was silent for {pause} ms: {last}");
+    assert!(pause < silence_ms_max(), "a partition was silent for {pause} ms: {last}");
 }
 
 /// Waits until every partition keeps its majority without the node.

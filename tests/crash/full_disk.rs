@@ -4,7 +4,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use harness::http;
+use harness::{count, healed_within, http};
 use serde_json::Value;
 
 use crate::chaos::{SMALL, World};
@@ -16,9 +16,9 @@ const SPILL_LINES: usize = 8_000;
 const SPILL_LINE: &str =
     "one hundred bytes that nobody reads, only to take the space that a node kept for itself, again & again";
 /// A node looks at its disk each second.
-const NOTICED: Duration = Duration::from_millis(1_500);
-const ENDED_WITHIN: Duration = Duration::from_secs(10);
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(5);
+const REFUSED_WITHIN: Duration = Duration::from_secs(30);
+/// Elections of a busy machine come to their end.
+const STEADY_WITHIN: Duration = Duration::from_secs(10);
 
 /// Fills the small disk, checks, frees it.
 pub fn strike(world: &mut World) -> String {
@@ -40,21 +40,34 @@ fn free(world: &World) {
 fn nearly(world: &mut World) -> String {
     let topic = format!("full-{}", world.dice.below(u64::MAX));
     world.ok(&["topic", "create", &topic, "--partitions", "3", "--replication", "3"], "");
-    let partition = led_by_small(world, &topic);
+    let partition = until(healed_within(), "it leads a partition", || led_by_small(world, &topic).pop());
     world.ok(&["topic", "produce", &topic, "-p", &partition, "-"], "before\n");
     fill(world, LOW_KIB);
-    sleep(NOTICED);
-    let refused = world.cli(&["topic", "produce", &topic, "-p", &partition, "--timeout", "1s", "-"], "refused\n");
-    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && words.contains("the disk of the leader is full"), "{refused:?}");
+    let refused = refused(world, &topic, &partition);
     let read = world.ok(&["topic", "consume", &topic, "-p", &partition, "--exit"], "");
-    assert_eq!(read, "before\n", "what was written before is read, what was refused is not");
-    assert!(beats(world), "a node with a full disk stopped beating");
-    assert_eq!(led_by_small(world, &topic), partition, "a full disk is no reason to lose a leadership");
+    assert!(read.starts_with("before\n"), "what was written before is read: {read}");
+    assert!(!read.contains(&refused), "{refused} was refused: {read}");
+    until(STEADY_WITHIN, "a node with a full disk beats", || beats(world).then_some(()));
+    until(STEADY_WITHIN, "a full disk is no reason to lose a leadership", || {
+        led_by_small(world, &topic).contains(&partition).then_some(())
+    });
     free(world);
-    world.ok(&["topic", "produce", &topic, "-p", &partition, "--timeout", "5s", "-"], "after\n");
+    let patience = format!("{}s", count(15, 5));
+    world.ok(&["topic", "produce", &topic, "-p", &partition, "--timeout", &patience, "-"], "after\n");
     world.ok(&["topic", "rm", &topic], "");
     format!("disk of node {SMALL} nearly full: appends refused, reads served")
+}
+
+/// Produces until an append is refused because of the disk; gives what was refused.
+fn refused(world: &World, topic: &str, partition: &str) -> String {
+    let mut number = 0;
+    until(REFUSED_WITHIN, "an append is refused because of the disk", || {
+        number += 1;
+        let line = format!("early {number}.\n");
+        let output = world.cli(&["topic", "produce", topic, "-p", partition, "--timeout", "1s", "-"], &line);
+        let is_refused = String::from_utf8_lossy(&output.stderr).contains("the disk of the leader is full");
+        (is_refused && !output.status.success()).then_some(line)
+    })
 }
 
 /// Not a byte left: the node ends by itself, the others take over.
@@ -65,7 +78,10 @@ fn completely(world: &mut World) -> String {
     fill(world, 0);
     let started = Instant::now();
     while world.servers.node(SMALL).ended().is_none() {
-        assert!(started.elapsed() < ENDED_WITHIN, "node {SMALL} goes on without a byte left");
+        assert!(
+            started.elapsed() < Duration::from_secs(count(30, 10) as u64),
+            "node {SMALL} goes on without a byte left"
+        );
         // What it has to itself, recycled logs for one, is soon used up. What it leads is refused; what it follows is not.
         for partition in ["0", "1", "2"] {
             drop(world.cli(&["topic", "produce", &topic, "-p", partition, "--timeout", "200ms", "-"], &spill));
@@ -74,7 +90,7 @@ fn completely(world: &mut World) -> String {
     let (ended, said) = (Instant::now(), world.servers.node(SMALL).said(from).to_lowercase());
     assert!(said.contains("no space left"), "it did not say why: {said}");
     while !world.probe().status.success() {
-        assert!(ended.elapsed() < TAKEN_OVER_WITHIN, "the two others do not take over");
+        assert!(ended.elapsed() < healed_within(), "the two others do not take over");
     }
     let took = ended.elapsed();
     world.ok(&["topic", "rm", &topic], "");
@@ -85,17 +101,25 @@ fn completely(world: &mut World) -> String {
     format!("disk of node {SMALL} full: it ended, the others had taken over {} ms later", took.as_millis())
 }
 
-/// The partition of a fresh topic that the node on the small disk leads.
-fn led_by_small(world: &World, topic: &str) -> String {
-    let deadline = Instant::now() + Duration::from_secs(5);
+/// The partitions of a topic that the node on the small disk leads.
+fn led_by_small(world: &World, topic: &str) -> Vec<String> {
+    let topics = ask(world, "/v1/topics");
+    let found = topics.as_array().and_then(|topics| topics.iter().find(|found| found["name"] == topic));
+    let partitions = found.and_then(|found| found["partitions"].as_array()).into_iter().flatten();
+    partitions
+        .filter(|partition| partition["leader"] == SMALL)
+        .map(|partition| partition["partition"].to_string())
+        .collect()
+}
+
+/// Asks of the small disk's node again until there is an answer.
+fn until<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
     loop {
-        let topics = ask(world, "/v1/topics");
-        let found = topics.as_array().and_then(|topics| topics.iter().find(|found| found["name"] == topic));
-        let partitions = found.and_then(|found| found["partitions"].as_array()).cloned().unwrap_or_default();
-        if let Some(led) = partitions.iter().find(|partition| partition["leader"] == SMALL) {
-            return led["partition"].to_string();
+        if let Some(answer) = ask() {
+            return answer;
         }
-        assert!(Instant::now() < deadline, "node {SMALL} leads no partition of {topic}: {partitions:?}");
+        assert!(started.elapsed() < limit, "node {SMALL}: not within {limit:?}: {what}");
         sleep(Duration::from_millis(50));
     }
 }
@@ -108,6 +132,6 @@ fn beats(world: &World) -> bool {
 }
 
 fn ask(world: &World, path: &str) -> Value {
-    let (_, text) = http::get(world.servers.nodes[0].admin(), path).expect("node 1 answers");
+    let (_, text) = http::ask(world.servers.nodes[0].admin(), path);
     serde_json::from_str(&text).expect("JSON")
 }

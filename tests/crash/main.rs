@@ -16,10 +16,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use harness::load::{Load, field};
-use harness::{Cluster, Options, count};
+use harness::{Cluster, Options, count, silence_ms_max};
 
-/// The longest silence of any partition after a single kill.
-const SILENCE_MS_MAX: u64 = 2_000;
 /// A node stays down for so long.
 const DOWN: Duration = Duration::from_millis(1_500);
 /// The cluster is whole for so long between two kills.
@@ -45,7 +43,7 @@ fn a_killed_node_costs_no_record_and_two_seconds_at_most() {
         return;
     };
     let silence: u64 = field(&report, "gap_ms=").parse().expect("gap_ms is a number");
-    assert!(silence <= SILENCE_MS_MAX, "{silence} ms without an acknowledgement on a partition: {report}");
+    assert!(silence <= silence_ms_max(), "{silence} ms without an acknowledgement on a partition: {report}");
 }
 
 #[test]

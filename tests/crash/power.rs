@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use harness::{Server, Servers, count, repository};
+use harness::{Server, Servers, count, healed_within, repository};
 use tempfile::TempDir;
 
 use crate::turn;
@@ -68,7 +68,7 @@ pub fn lost(node: &mut Server, lost: bool) {
 
 /// Waits until a node that was just started says what it lost; gives the unsynced writes, (all, those of write-ahead logs).
 pub fn told(node: &Server, from: u64) -> (u64, u64) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + healed_within();
     while !node.said(from).contains("forget: the power was lost") {
         assert!(Instant::now() < deadline, "node {} does not start on a forgetting disk", node.id);
         sleep(Duration::from_millis(5));
@@ -162,7 +162,7 @@ fn all_nodes_without_power_lose_no_acknowledged_record() {
             let lost = told(node, from);
             (all, logs) = (all + lost.0, logs + lost.1);
         }
-        servers.ready_within(Duration::from_secs(10));
+        servers.ready_within(Duration::from_secs(count(30, 10) as u64));
     }
     sleep(POWERED);
     load.finish();

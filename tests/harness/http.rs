@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(1);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
-/// Status and body of a GET; None when nobody answers in time.
+/// Status and body of a GET; None when nobody answers in time. For those who poll.
 pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -16,4 +17,16 @@ pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some((status, body.to_owned()))
+}
+
+/// The same from a node that must answer, however slow its machine is.
+pub fn ask(address: SocketAddr, path: &str) -> (u16, String) {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = get(address, path) {
+            return answer;
+        }
+        assert!(started.elapsed() < ANSWERED_WITHIN, "{address}{path}: no answer within {ANSWERED_WITHIN:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -21,6 +21,7 @@ pub use servers::{Server, Servers};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// The `flotilla` binary that this test run built, or the one named by FLOTILLA_BIN.
 pub fn binary() -> PathBuf {
@@ -37,6 +38,17 @@ pub fn binary() -> PathBuf {
 /// `make test-long` runs the full counts of the acceptance lines; `make test` the short ones.
 pub fn count(short: usize, long: usize) -> usize {
     if std::env::var_os("FLOTILLA_LONG").is_some() { long } else { short }
+}
+
+/// The longest silence of a partition or a queue, ms: the promise in the long run. The short one is run beside others on machines whose
+/// disk stalls for seconds; there a silence means that somebody waits for what does not come.
+pub fn silence_ms_max() -> u64 {
+    count(10_000, 2_000) as u64
+}
+
+/// How soon all is well after a fault, of which the same is true.
+pub fn healed_within() -> Duration {
+    Duration::from_secs(count(30, 5) as u64)
 }
 
 /// The folder of the repository. Cargo says it anew to every run, so a test binary kept from another clone is not led astray.

@@ -36,7 +36,7 @@ async fn three_founders_agree_and_spread_leaders() {
     let brokers: Vec<_> = nodes.iter().map(|node| node.broker()).collect();
     let clusters: BTreeSet<_> = brokers.iter().map(|broker| broker.cluster_id()).collect();
     assert_eq!(clusters.len(), 1);
-    assert_eq!(brokers[0].image().nodes.len(), 3);
+    eventually("all are known", || brokers[0].image().nodes.len() == 3).await;
     assert_eq!(brokers[0].image().cluster_id, brokers[0].cluster_id());
     let partitions = topic(&brokers, "spread", 6, 3).await;
     let leaders = || {

@@ -6,6 +6,8 @@ mod lag;
 mod moving;
 mod operations;
 mod peers;
+#[path = "../kafka/ports.rs"]
+mod ports;
 mod quarantine;
 mod quiescence;
 mod relief;

@@ -65,9 +65,15 @@ fn directory(node: u32, address: SocketAddr) -> Arc<Directory> {
     Arc::new(directory)
 }
 
-/// Node 2, which echoes, at `address` (port 0 takes a free one).
+/// Node 2, which echoes, at `address` (port 0 takes a free one). An address may be in use until what listened there has ended.
 async fn echo(address: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<Bytes>>>, Stopper) {
-    let listener = TcpNet.bind(&address.to_string()).await.unwrap();
+    let mut bound = TcpNet.bind(&address.to_string()).await;
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while bound.is_err() && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        bound = TcpNet.bind(&address.to_string()).await;
+    }
+    let listener = bound.unwrap();
     let address = listener.local_addr().unwrap();
     let services = Echo::default();
     let seen = services.seen.clone();

@@ -3,7 +3,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +17,8 @@ use storage::engine::sim::SimDisk;
 use tokio::time::{Instant, sleep};
 use wire::compression::Compression;
 use wire::kafka::batch::BatchBuilder;
+
+use crate::ports::free_address;
 
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,8 +67,9 @@ impl World {
             bootstrap_expect: self.expect,
             rack: None,
             limits: Limits::default(),
-            storage: Storage::default(),
-            raft: Raft::default(),
+            // The records of these tests are of 1970, and a busy machine keeps a node from beating for a moment.
+            storage: Storage { retention_check: Duration::from_secs(3600), ..Storage::default() },
+            raft: Raft { node_dead_after: Duration::from_secs(2), ..Raft::default() },
             insecure: false,
             auto_create: AutoCreate::default(),
         }
@@ -97,20 +99,6 @@ impl World {
             ready(node.broker()).await;
         }
         nodes
-    }
-}
-
-/// An address below the range from which the system takes the ports of outgoing connections: a node that restarts
-/// finds it free again.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let place = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 12_000 + (std::process::id() * 64 + place) % 8_000;
-        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
-        if std::net::TcpListener::bind(address).is_ok() {
-            return address;
-        }
     }
 }
 

@@ -17,7 +17,7 @@ use wire::kafka::messages::{ApiVersionsRequest, MetadataRequest};
 use wire::kafka::versions;
 
 use crate::client::Client;
-use crate::node::{Node, batch, produce, produced, start, start_with};
+use crate::node::{Node, batch, produce, produced, start, start_with, until};
 
 /// Growth of the node's memory that hostile bytes may cause (the bound).
 const GROWTH_KIB_MAX: u64 = 64 << 10;
@@ -251,7 +251,12 @@ async fn connections_over_the_bound_are_closed_at_once() {
     }
     assert!(node.client().await.is_closed().await);
     drop(first.pop());
-    sleep(Duration::from_millis(200)).await;
+    until("a place for another", || async {
+        let mut client = node.client().await;
+        client.raw(&framed(&header(18, 0))).await.ok()?;
+        client.frame().await.map(drop)
+    })
+    .await;
     is_alive(&node).await;
     first[0].call(9, &MetadataRequest { topics: Some(Vec::new()), ..Default::default() }).await;
 }

@@ -205,7 +205,7 @@ async fn old_epochs_are_fenced_and_commit_nothing() {
     assert_eq!(client.call(1, &ahead).await.error_code, ErrorCode::FencedMemberEpoch.code());
     let stranger = Member { epoch: 1, ..Member::named("stranger") };
     assert_eq!(client.call(1, &stranger.beats(false)).await.error_code, ErrorCode::UnknownMemberId.code());
-    set_cluster_config(&mut client, &[("group.consumer.session.timeout.ms", "300")]).await;
+    set_cluster_config(&mut client, &[("group.consumer.session.timeout.ms", "3000")]).await;
     let answer = client.call(1, &second.joins(&["t"])).await;
     second.hears(&answer);
     until("the silent one's partitions", || async {

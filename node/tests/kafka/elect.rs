@@ -75,7 +75,12 @@ async fn leadership_returns_to_the_preferred_replica_from_wherever_it_was_moved(
         let appended = nodes[other as usize - 1].client().await.call(9, &produce(TOPIC, 0, batch(&["a"]))).await;
         assert_eq!(produced(&appended).error_code, 0, "who was given the leadership serves");
         let mut client = nodes[asked].client().await;
-        assert_eq!(codes(&client.call(2, &elect(0, Some(&[0]))).await), [(0, 0)]);
+        until("the preferred leader", || async {
+            let told = codes(&nodes[asked].client().await.call(2, &elect(0, Some(&[0]))).await);
+            // Not needed, if one that failed before for want of time came about afterwards.
+            [vec![(0, 0)], vec![(0, 84)]].contains(&told).then_some(())
+        })
+        .await;
         assert_eq!(leader(&nodes[asked]).await, 2);
         assert_eq!(codes(&client.call(1, &elect(0, Some(&[0, 7]))).await), [(0, 84), (7, 3)]);
         assert_eq!(codes(&client.call(0, &elect(0, None)).await), [], "nothing to do is not told of all partitions");

@@ -457,7 +457,8 @@ async fn a_group_outlives_its_coordinator() {
     let place = usize::try_from(before).unwrap() - 1;
     let mut client = nodes[place].client().await;
     let member = until("a coordinator that knows all", || async {
-        let member = joined(&mut nodes[place].client().await, 9, &join(&Str::default())).await;
+        let request = JoinGroupRequest { session_timeout_ms: 30_000, ..join(&Str::default()) };
+        let member = joined(&mut nodes[place].client().await, 9, &request).await;
         (member.error_code == 0).then_some(member)
     })
     .await;

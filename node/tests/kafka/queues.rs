@@ -325,9 +325,9 @@ async fn queues_end_by_their_own_rules() {
     let refused = broker.consume(&queue, self::spec(1), told).await;
     assert_eq!(refused.err(), Some(ConsumeError::NotFound));
 
-    let idle = declare(broker, "idle", Arguments { expires_ms: Some(300), ..Arguments::default() }).await;
+    let idle = declare(broker, "idle", Arguments { expires_ms: Some(2_000), ..Arguments::default() }).await;
     let mut consumer = Consumer::of(broker, &idle, 1).await;
-    sleep(Duration::from_millis(500)).await;
+    sleep(Duration::from_millis(2_500)).await;
     consumer.hears_nothing().await;
     drop(consumer);
     until("its end", || async { broker.queue("/", "idle").is_none().then_some(()) }).await;

@@ -124,16 +124,18 @@ async fn whoever_made_a_topic_finds_its_leaders_at_once() {
     }
 }
 
-/// Nodes 1 and 2 of three, once the first knows that the third is dead.
+/// Nodes 1 and 2 of three, once both know that the third is dead.
 async fn two_of_three() -> Vec<Node> {
     let mut nodes = start_three().await;
     nodes[0].topic("first", 1).await;
     drop(nodes.remove(2));
-    until("its death", || async {
-        let all = MetadataRequest { topics: None, ..Default::default() };
-        (nodes[0].client().await.call(12, &all).await.brokers.len() == 2).then_some(())
-    })
-    .await;
+    for node in &nodes {
+        until("its death", || async {
+            let all = MetadataRequest { topics: None, ..Default::default() };
+            (node.client().await.call(12, &all).await.brokers.len() == 2).then_some(())
+        })
+        .await;
+    }
     nodes
 }
 

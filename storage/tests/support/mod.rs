@@ -80,6 +80,9 @@ pub mod rocks {
     use storage::{Engine, Error};
     use tempfile::TempDir;
 
+    /// A disk may stall for long before the last thread has let go.
+    pub const CLOSED_WITHIN: Duration = Duration::from_secs(60);
+
     /// RocksDB in a temporary folder, with memtables so small that tests reach the files.
     pub struct RocksDisk {
         pub folder: TempDir,
@@ -92,7 +95,7 @@ pub mod rocks {
 
         /// Waits until RocksDB has closed what the test opened.
         fn closed(&self) -> bool {
-            wait_closed(self.folder.path(), Duration::from_secs(10))
+            wait_closed(self.folder.path(), CLOSED_WITHIN)
         }
 
         pub fn options() -> RocksOptions {

@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-const sessionTimeout = 6 * time.Second
+const sessionTimeout = 20 * time.Second
 
 func memberCommand(arguments []string) int {
 	if len(arguments) != 4 {

@@ -10,7 +10,7 @@ async function main(groupId, topic) {
     brokers: (process.env.FLOTILLA_BOOTSTRAP || '127.0.0.1:9092').split(','),
     logLevel: logLevel.NOTHING,
   })
-  const consumer = kafka.consumer({ groupId, sessionTimeout: 6000, heartbeatInterval: 1000, maxWaitTimeInMs: 200 })
+  const consumer = kafka.consumer({ groupId, sessionTimeout: 20000, heartbeatInterval: 1000, maxWaitTimeInMs: 200 })
   await consumer.connect()
   await consumer.subscribe({ topics: [topic], fromBeginning: true })
   process.stdin.resume().on('end', () => consumer.disconnect().then(() => process.exit(0)))

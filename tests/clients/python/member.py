@@ -7,7 +7,7 @@ import threading
 
 from plan import BOOTSTRAP
 
-SESSION_MS = 6000
+SESSION_MS = 20000
 
 
 def say(word, rows):

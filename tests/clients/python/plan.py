@@ -128,9 +128,9 @@ def per_codec(codecs):
     return RECORDS if LONG else max(1, RECORDS // len(codecs))
 
 
-def eventually(what, run, wanted):
-    """Waits up to 10 s until `run()` gives `wanted`: brokers may learn of a change a little after its answer."""
-    deadline = time.monotonic() + 10
+def eventually(what, run, wanted, patience_s=10):
+    """Waits until `run()` gives `wanted`: brokers may learn of a change a little after its answer."""
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             got = run()

@@ -97,7 +97,8 @@ mod tests {
 
     use super::*;
 
-    const FAST: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(5));
+    /// Longer than a thread of a busy machine sleeps between two lines.
+    const FAST: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(5));
 
     fn watch(failed: bool) -> (Watch, Receiver<()>) {
         let (ended, end) = mpsc::channel();

@@ -140,7 +140,9 @@ final class ErrorChecks {
       CompletableFuture.runAsync(() -> producer.send(record(topic, "second", 1)), later);
       expect("records", consumer.poll(Duration.ofSeconds(10)).count(), 1);
       long waited = (System.nanoTime() - start) / 1_000_000;
-      expect("answered 500 to 2000 ms after the fetch: " + waited, waited >= 450 && waited < 2000, true);
+      // The exact figure is for a machine that has nothing else to do; without a wake-up it would be the 10 s of the fetch.
+      long most = Plan.LONG ? 2_000 : 9_000;
+      expect("answered 500 to " + most + " ms after the fetch: " + waited, waited >= 450 && waited < most, true);
     }
     topics.delete(topic);
     return 2;

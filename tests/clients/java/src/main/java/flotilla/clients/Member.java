@@ -26,7 +26,7 @@ public final class Member {
     config.put("auto.offset.reset", "earliest");
     config.put("enable.auto.commit", false);
     if (arguments[2].equals("classic")) {
-      config.put("session.timeout.ms", 6000);
+      config.put("session.timeout.ms", 20000);
       config.put("heartbeat.interval.ms", 1000);
       config.put("partition.assignment.strategy", CooperativeStickyAssignor.class.getName());
     }
