@@ -16,7 +16,7 @@ use super::flow::Flow;
 use super::histogram::Histogram;
 use super::load::Load;
 use super::meter::Meter;
-use super::report::{Report, round};
+use super::report::{Report, Special, round};
 use super::{Topic, produce};
 use crate::cli::client::Client;
 use crate::cli::dev::{Event, Fleet, Order};
@@ -80,7 +80,13 @@ pub async fn run(options: &Options, target: &mut Target, topics: &[Topic]) -> an
         round_p99_ms: round(slowest.quantile_ms(0.99)),
     };
     let retries = flow.stop().await;
-    Ok(Report { bench: "failover", settings: (&load).into(), failover: Some(failover), retries, ..Report::default() })
+    Ok(Report {
+        bench: "failover",
+        settings: (&load).into(),
+        special: Some(Special::Failover(failover)),
+        retries,
+        ..Report::default()
+    })
 }
 
 /// The node that leads the most partitions of the run, and their places in the load's list.

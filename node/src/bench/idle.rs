@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::cluster::Target;
 use super::load::Load;
 use super::meter::Meter;
-use super::report::{Report, round};
+use super::report::{Report, Special, round};
 use crate::cli::client::Client;
 
 /// What idle partitions cost.
@@ -51,5 +51,5 @@ pub async fn run(load: &Load, target: &Target, client: &Client) -> anyhow::Resul
             (after.memory.mib_sum - empty.memory.mib_sum).max(0.0) * 1024.0 / f64::from(partitions),
         ),
     };
-    Ok(Report { idle: Some(idle), ..Report::new("idle", load, target, window) })
+    Ok(Report { special: Some(Special::Idle(idle)), ..Report::new("idle", load, target, window) })
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::cluster::Target;
 use super::load::Load;
 use super::meter::{Interval, Meter};
-use super::report::{Latency, Report, round};
+use super::report::{Latency, Report, Special, round};
 use super::{Topic, produce};
 use crate::cli::operation::{self, Begun};
 use crate::cli::output::bytes;
@@ -70,8 +70,8 @@ pub async fn run(load: &Load, target: &mut Target, topics: &[Topic]) -> anyhow::
         measured = measure(load, target, &meter) => measured?,
         error = flow.failure() => return Err(error),
     };
-    let (settings, rebalance, retries) = (load.into(), Some(rebalance), flow.stop().await);
-    Ok(Report { bench: "rebalance", settings, rebalance, retries, intervals, ..Report::default() })
+    let (settings, special, retries) = (load.into(), Some(Special::Rebalance(rebalance)), flow.stop().await);
+    Ok(Report { bench: "rebalance", settings, special, retries, intervals, ..Report::default() })
 }
 
 /// What came out, and the seconds of the rebalance.

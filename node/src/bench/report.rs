@@ -41,15 +41,9 @@ pub struct Report {
     /// e2e: records that no consumer got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undelivered: Option<u64>,
-    /// idle: what the partitions cost.
+    /// What only this measurement finds out.
     #[serde(flatten)]
-    pub idle: Option<Idle>,
-    /// failover: how long partitions stood still.
-    #[serde(flatten)]
-    pub failover: Option<Failover>,
-    /// rebalance: what it cost those who produced meanwhile.
-    #[serde(flatten)]
-    pub rebalance: Option<Rebalance>,
+    pub special: Option<Special>,
     /// The disk alone, before and after in the same run.
     #[serde(flatten)]
     pub disk: Option<Speed>,
@@ -62,6 +56,18 @@ pub struct Report {
     /// By the second.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub intervals: Vec<Interval>,
+}
+
+/// What only one kind of measurement finds out.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Special {
+    /// What the partitions cost.
+    Idle(Idle),
+    /// How long partitions stood still.
+    Failover(Failover),
+    /// What it cost those who produced meanwhile.
+    Rebalance(Rebalance),
 }
 
 /// Latency in milliseconds.
@@ -204,17 +210,9 @@ impl Report {
     /// For people.
     pub fn table(&self) -> String {
         let mut rows = vec![("bench", self.bench.to_owned())];
-        if let Some(Idle { partitions, ready_s, cpu_percent, kib_per_partition }) = self.idle {
-            rows.push(("partitions", format!("{partitions}, all with a leader after {ready_s} s")));
-            rows.push(("idle", format!("{cpu_percent}% of a core, {kib_per_partition} KiB a partition, all nodes")));
-        } else if let Some(Failover { rounds, led_min, partition_p50_ms, round_p50_ms, round_p99_ms }) = self.failover {
-            rows.push(("kills", format!("{rounds}, each of a node that led {led_min} partitions or more")));
-            rows.push(("partition", format!("p50 {partition_p50_ms} ms from the kill to the next acknowledgement")));
-            rows.push(("slowest", format!("p50 {round_p50_ms} ms, p99 {round_p99_ms} ms of the rounds")));
-        } else if let Some(rebalance) = &self.rebalance {
-            rows.extend(rebalance.rows());
-        } else {
-            rows.push(("throughput", format!("{} MB/s, {} records/s", self.mb_per_s, self.records_per_s)));
+        match &self.special {
+            Some(special) => rows.extend(special.rows()),
+            None => rows.push(("throughput", format!("{} MB/s, {} records/s", self.mb_per_s, self.records_per_s))),
         }
         if let Some(Latency { p50_ms, p99_ms, p999_ms, max_ms }) = self.latency {
             rows.push(("latency", format!("p50 {p50_ms} ms, p99 {p99_ms} ms, p99.9 {p999_ms} ms, max {max_ms} ms")));
@@ -232,6 +230,23 @@ impl Report {
             ));
         }
         pairs(&rows)
+    }
+}
+
+impl Special {
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Special::Idle(Idle { partitions, ready_s, cpu_percent, kib_per_partition }) => vec![
+                ("partitions", format!("{partitions}, all with a leader after {ready_s} s")),
+                ("idle", format!("{cpu_percent}% of a core, {kib_per_partition} KiB a partition, all nodes")),
+            ],
+            Special::Failover(Failover { rounds, led_min, partition_p50_ms, round_p50_ms, round_p99_ms }) => vec![
+                ("kills", format!("{rounds}, each of a node that led {led_min} partitions or more")),
+                ("partition", format!("p50 {partition_p50_ms} ms from the kill to the next acknowledgement")),
+                ("slowest", format!("p50 {round_p50_ms} ms, p99 {round_p99_ms} ms of the rounds")),
+            ],
+            Special::Rebalance(rebalance) => rebalance.rows(),
+        }
     }
 }
 
