@@ -208,6 +208,7 @@ impl State {
             consumer.held.retain(|_, held| held.settled.is_some());
             if !consumer.held.is_empty() {
                 self.ghosts.insert(number, consumer.held);
+                self.changed.insert(number);
             }
         }
         self.gets.retain(|(consumer, _)| *consumer != number);
@@ -307,22 +308,18 @@ impl State {
     /// Everybody, with what they hold.
     pub(super) fn everybody(&self) -> Vec<Attendant> {
         let consumers = self.consumers.iter().map(|(number, consumer)| consumer.attendant(*number, true));
-        let ghosts = self.ghosts.iter().map(|(number, held)| Attendant {
-            consumer: *number,
-            credit: 0,
-            priority: 0,
-            exclusive: false,
-            gets: true,
-            holds: holds(held),
-        });
-        consumers.chain(ghosts).collect()
+        consumers.chain(self.ghosts.iter().map(|(number, held)| ghost(*number, holds(held)))).collect()
     }
 
     /// Who has changed, and who is gone: once all that it settled is committed. A leader that did not hear of it (another one may have been
     /// told) would give that to others.
     pub(super) fn take_changes(&mut self) -> (Vec<Attendant>, Vec<u64>) {
         let changed = std::mem::take(&mut self.changed);
-        let attendant = |number| Some(self.consumers.get(&number)?.attendant(number, false));
+        let ghost = |number| self.ghosts.contains_key(&number).then(|| ghost(number, Vec::new()));
+        let attendant = |number| match self.consumers.get(&number) {
+            Some(consumer) => Some(consumer.attendant(number, false)),
+            None => ghost(number),
+        };
         let gone = self.gone.extract_if(.., |number| !self.ghosts.contains_key(number)).collect();
         (changed.into_iter().filter_map(attendant).collect(), gone)
     }
@@ -402,6 +399,11 @@ fn gives_back(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Release { .. })
 }
 
+/// Who has left, as a leader is told: it gets nothing more and counts as nobody.
+fn ghost(consumer: u64, holds: Vec<Hold>) -> Attendant {
+    Attendant { consumer, credit: 0, priority: 0, exclusive: false, gets: true, holds }
+}
+
 /// As a leader is told.
 fn holds(all: &BTreeMap<i64, Held>) -> Vec<Hold> {
     let mut holds: Vec<Hold> = Vec::new();
@@ -452,7 +454,9 @@ mod tests {
         let settling = state.take_settlements();
         state.attach((NodeId(2), 2));
         state.leave(number);
-        assert!(state.take_changes().1.is_empty(), "the leader of before was told");
+        let (changed, gone) = state.take_changes();
+        assert_eq!(changed.iter().map(|who| (who.consumer, who.credit)).collect::<Vec<_>>(), [(number, 0)]);
+        assert!(gone.is_empty(), "the leader of before was told");
         state.settled(&settling);
         assert_eq!(state.take_changes().1, [number]);
     }
