@@ -31,9 +31,6 @@ use crate::{Lane, Transport, TransportError};
 /// nodes at once, and one of them is always first.
 const NOT_OPEN_PAUSE: Duration = Duration::from_millis(25);
 
-/// Bytes of entries in a frame to a new replica that is held down: so many are read, sent and synced before what clients wait for.
-const PIECE_BYTES: usize = 128 << 10;
-
 type RpcError = RPCError<TypeConfig>;
 type AppendResult = Result<StreamAppendResult<TypeConfig>, RpcError>;
 
@@ -125,11 +122,6 @@ impl Peer {
         }
     }
 
-    /// Whether what is sent there must leave room for clients.
-    fn is_held_down(&self) -> bool {
-        self.throttle.is_on() && !self.published.is_voter(self.to)
-    }
-
     async fn ask_vote(&self, call: Call, option: RPCOption) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let until = tokio::time::Instant::now() + option.soft_ttl();
         loop {
@@ -182,16 +174,13 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
-        let peer: &Peer = self;
-        let cut = |request| if peer.is_held_down() { wire::pieces(request, PIECE_BYTES) } else { vec![request] };
-        let paced =
-            input.flat_map(move |request| futures::stream::iter(cut(request))).then(move |request| async move {
-                if peer.is_held_down() {
-                    peer.throttle.pass(wire::entry_bytes(&request)).await;
-                }
-                request
-            });
-        let answers = paced.map(|request| peer.append(request)).buffered(FRAMES_IN_FLIGHT).boxed();
+        let paced = input.then(|request| async {
+            if self.throttle.is_on() && !self.published.is_voter(self.to) {
+                self.throttle.pass(wire::entry_bytes(&request)).await;
+            }
+            request
+        });
+        let answers = paced.map(|request| self.append(request)).buffered(FRAMES_IN_FLIGHT).boxed();
         let until_failure = futures::stream::unfold(Some(answers), |answers| async move {
             let mut answers = answers?;
             let answer = answers.next().await?;

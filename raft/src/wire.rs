@@ -134,37 +134,11 @@ fn position(id: &Option<LogId>) -> Option<Position> {
 
 /// Bytes of the entries of an append.
 pub(crate) fn entry_bytes(request: &AppendEntriesRequest<TypeConfig>) -> usize {
-    request.entries.iter().map(payload_bytes).sum()
-}
-
-fn payload_bytes(entry: &Entry) -> usize {
-    match &entry.payload {
+    let bytes = |entry: &Entry| match &entry.payload {
         EntryPayload::Normal(data) => data.0.len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-    }
-}
-
-/// The same as requests of at most so many bytes of entries each, unless one entry has more.
-pub(crate) fn pieces(
-    request: AppendEntriesRequest<TypeConfig>,
-    bytes_max: usize,
-) -> Vec<AppendEntriesRequest<TypeConfig>> {
-    let AppendEntriesRequest { vote, mut prev_log_id, entries, leader_commit } = request;
-    let mut pieces = Vec::new();
-    let (mut piece, mut bytes) = (Vec::new(), 0);
-    for entry in entries {
-        let more = payload_bytes(&entry);
-        if bytes + more > bytes_max && !piece.is_empty() {
-            let last = piece.last().map(|entry: &Entry| entry.log_id);
-            let entries = std::mem::take(&mut piece);
-            pieces.push(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit });
-            (prev_log_id, bytes) = (last, 0);
-        }
-        bytes += more;
-        piece.push(entry);
-    }
-    pieces.push(AppendEntriesRequest { vote, prev_log_id, entries: piece, leader_commit });
-    pieces
+    };
+    request.entries.iter().map(bytes).sum()
 }
 
 /// The head of an append and the slices of its entries.

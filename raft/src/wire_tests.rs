@@ -66,25 +66,6 @@ fn an_append_survives_the_way_in_any_slicing() {
 }
 
 #[test]
-fn pieces_are_the_whole_in_its_order() {
-    let whole = request();
-    for bytes_max in [0, 4, 1 << 20] {
-        let mut previous = whole.prev_log_id;
-        let mut entries = Vec::new();
-        for piece in pieces(request(), bytes_max) {
-            assert_eq!((piece.prev_log_id, piece.leader_commit), (previous, whole.leader_commit));
-            assert!(piece.entries.len() == 1 || entry_bytes(&piece) <= bytes_max, "{bytes_max}");
-            previous = piece.entries.last().map(|entry| entry.log_id);
-            entries.extend(piece.entries);
-        }
-        let ids = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.log_id).collect::<Vec<_>>();
-        assert_eq!(ids(entries), ids(request().entries));
-    }
-    let beat = AppendEntriesRequest { entries: Vec::new(), ..request() };
-    assert_eq!(pieces(beat, 0).len(), 1);
-}
-
-#[test]
 fn lengths_that_lie_are_refused() {
     let (head, body) = append(request(), None, false);
     let whole = Bytes::from(body.concat());
