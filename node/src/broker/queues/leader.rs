@@ -232,15 +232,15 @@ impl Leader {
         }
         match visit {
             Visit::Attend { from, attachment, consumers, gone, told } => {
-                if attachment.1 {
-                    self.roll.attended(from);
-                }
                 let soft = &mut self.soft;
                 // Who goes makes room for who comes: one of them may be exclusive.
                 if soft.attachment(from) == Some(attachment.0) {
                     soft.gone(from, gone);
                 }
                 let attended = handle.cursor(|cursor| soft.attend(cursor, from, attachment, &consumers, deadline));
+                if attachment.1 && matches!(attended, Some(Some(_))) {
+                    self.roll.attended(from);
+                }
                 soft.is_of(from, self.broker.0.router.hears(from));
                 let _gone = told.send(attended.flatten().map_or(Heard::NotHere, Heard::Attended));
             }

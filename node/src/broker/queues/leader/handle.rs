@@ -77,7 +77,12 @@ impl Handle {
             missing.remove(&target);
             return false;
         }
-        missing.entry(target).or_insert_with(Instant::now).elapsed() >= long
+        let is_over = missing.entry(target).or_insert_with(Instant::now).elapsed() >= long;
+        // It is forgotten now, or looked at anew.
+        if is_over {
+            missing.remove(&target);
+        }
+        is_over
     }
 
     /// Queues a visit now, and waits for its answer.
