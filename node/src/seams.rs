@@ -234,10 +234,13 @@ impl EngineFactory for Rocks {
     fn open(&self, data: &Path, options: &config::Storage) -> Result<Arc<dyn storage::Engine>, storage::Error> {
         use storage::engine::rocks::{RocksEngine, RocksOptions};
         let defaults = RocksOptions::default();
-        let memtable_bytes = options.memtable_bytes;
+        // The nodes of a cluster take in the same bytes: with the same bounds all of them would flush, and hold writers up, at once.
+        let share = |bytes: usize| bytes / 100 * rand::random_range(75..=100);
+        let (memtable_bytes, wal_bytes_max) =
+            (share(options.memtable_bytes), share(defaults.wal_bytes_max as usize) as u64);
         Ok(RocksEngine::open(
             &data.join(FOLDER),
-            RocksOptions { memtable_bytes, block_cache_bytes: options.block_cache_bytes, ..defaults },
+            RocksOptions { memtable_bytes, wal_bytes_max, block_cache_bytes: options.block_cache_bytes, ..defaults },
         )?)
     }
 }
