@@ -8,7 +8,7 @@ use crate::broker::{Broker, ListenerKind, TokenBucket};
 use crate::config::Limits;
 use crate::listening::{Budget, Listening};
 use crate::metrics::{ListenerLabel, Metrics};
-use crate::seams::{Listener, Stop};
+use crate::seams::{Listener, Stop, Stream};
 use model::NodeId;
 use sessions::{Bounds, Sessions};
 use tokio::sync::SetOnce;
@@ -29,7 +29,11 @@ const LISTENER: ListenerLabel = ListenerLabel { listener: "kafka" };
 pub async fn serve(broker: Broker, budget: Budget, listener: Box<dyn Listener>, stop: Stop) {
     let shared = Arc::new(Shared::new(broker.clone(), budget));
     let listening = Listening { listener, label: LISTENER, broker };
-    listening.serve(stop.clone(), |stream| connection::serve(stream, shared.clone(), stop.clone())).await;
+    let connection = |mut stream: Stream| {
+        let client = Client::new(&shared.broker, &mut stream);
+        connection::serve(stream, shared.clone(), Arc::new(client), stop.clone())
+    };
+    listening.serve(stop.clone(), connection).await;
 }
 
 /// What all connections of a node share.
@@ -59,13 +63,15 @@ struct Client {
     peer: SocketAddr,
     /// How many topics it may still create by naming them.
     topics: TokenBucket,
-    /// Set by the first answer that is more than a greeting.
-    answered: SetOnce<()>,
+    /// Set by the first answer that is more than a greeting. A client may take the end of a connection before it for a refusal and
+    /// give up what it wanted to write (franz-go does: it could be a login that failed), so until then the end is a reset.
+    answered: Arc<SetOnce<()>>,
 }
 
 impl Client {
-    fn new(broker: &Broker, via: SocketAddr, peer: SocketAddr) -> Self {
-        Self { via, peer, topics: broker.token_bucket(), answered: SetOnce::new() }
+    fn new(broker: &Broker, stream: &mut Stream) -> Self {
+        let (via, peer) = (stream.local_addr(), stream.peer_addr());
+        Self { via, peer, topics: broker.token_bucket(), answered: stream.reset_until() }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 
 use crate::config;
 
@@ -43,20 +43,40 @@ pub trait Listener: Send + 'static {
 }
 
 /// What a connection must be able to do.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Whether its end shall be a reset, even if the process dies. Ignored where there is no such thing.
+    fn end_by_reset(&self, _yes: bool) {}
+}
+
+impl<R: AsyncRead + Send + Unpin, W: AsyncWrite + Send + Unpin> Io for tokio::io::Join<R, W> {}
+
+impl Io for tokio::net::TcpStream {
+    #[expect(deprecated, reason = "only a time above zero blocks")]
+    fn end_by_reset(&self, yes: bool) {
+        // A socket that cannot be told so is closed the ordinary way.
+        drop(self.set_linger(yes.then_some(Duration::ZERO)));
+    }
+}
 
 /// A connection with both of its addresses. Vectored writes pass through to the socket.
 pub struct Stream {
     io: Box<dyn Io>,
     local: SocketAddr,
     peer: SocketAddr,
+    /// Set once the connection may end in good order.
+    good: Option<Arc<SetOnce<()>>>,
 }
 
 impl Stream {
     /// Wraps `io`, a connection from `local` (this side) to `peer`.
     pub fn new(io: impl Io + 'static, local: SocketAddr, peer: SocketAddr) -> Self {
-        Self { io: Box::new(io), local, peer }
+        Self { io: Box::new(io), local, peer, good: None }
+    }
+
+    /// Until the returned flag is set, the end of the connection is a reset, which no client takes for an answer.
+    pub fn reset_until(&mut self) -> Arc<SetOnce<()>> {
+        self.io.end_by_reset(true);
+        self.good.get_or_insert_default().clone()
     }
 
     /// This side's address: for an accepted connection, the one the client connected to.
@@ -67,6 +87,14 @@ impl Stream {
     /// The other side's address.
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.good.as_ref().is_some_and(|good| good.initialized()) {
+            self.io.end_by_reset(false);
+        }
     }
 }
 

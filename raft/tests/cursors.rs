@@ -82,7 +82,7 @@ async fn a_replica_has_the_cursors_from_its_rows_or_from_a_checkpoint() {
     let returned = cluster.restart(late).await;
     cluster.converge().await;
     let want = cursor(&group);
-    assert_eq!((want.state().floor, want.exception(76).failures, want.counts().dead_pending), (70, 1, 1));
+    assert_eq!((want.state().floor, want.exception(76).failures, want.counts(0).dead_pending), (70, 1, 1));
     assert_eq!(cursor(&returned), want, "from a checkpoint and the entries after it");
     let letters = |group: &Group| group.partition(|machine| machine.inbox().clone()).unwrap();
     assert_eq!(letters(&returned), letters(&group));

@@ -83,13 +83,14 @@ impl Broker {
         let late = |_elapsed| Unmoved::Failed("not in time".to_owned());
         let asked = timeout_at(deadline, self.ask(leader, Question::HandOver { group, to })).await.map_err(late)?;
         asked.map_err(Unmoved::Failed)?;
-        while self.0.router.leader(group).node != Some(to) {
-            if Instant::now() >= deadline {
-                return Err(Unmoved::Failed("another replica was elected".to_owned()));
+        loop {
+            match self.0.router.leader(group).node {
+                Some(now) if now == to => return Ok(()),
+                Some(now) if now != leader => return Err(Unmoved::Failed(format!("node {now} was elected"))),
+                _ if Instant::now() >= deadline => return Err(Unmoved::Failed("nobody else was elected".to_owned())),
+                _ => sleep(LOOK).await,
             }
-            sleep(LOOK).await;
         }
-        Ok(())
     }
 
     /// The members of a group, as its leader sees them; of the controller's group the node's own view if nobody leads.

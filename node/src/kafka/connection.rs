@@ -35,8 +35,7 @@ const TRANSFER_MIN: Duration = Duration::from_secs(10);
 const TRANSFER_BYTES_PER_SECOND: usize = 128 << 10;
 /// How long the answers to what was read may take once no more requests come.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long a connection that was not answered yet may take to ask, once the node stops. A client may take the end of such a connection
-/// for a refusal and give up what it wanted to write (franz-go does: it could be a login that failed).
+/// How long a connection that was not answered yet may take to ask, once the node stops: a client that is reset waits before it tries again.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Holds the length, the header and small bodies; larger bodies are read straight into their own memory.
 const READ_BUFFER_BYTES: usize = 8 << 10;
@@ -123,8 +122,7 @@ impl Line {
 }
 
 /// Serves one connection until either side ends it.
-pub async fn serve(stream: Stream, shared: Arc<Shared>, stop: Stop) {
-    let client = Arc::new(Client::new(&shared.broker, stream.local_addr(), stream.peer_addr()));
+pub async fn serve(stream: Stream, shared: Arc<Shared>, client: Arc<Client>, stop: Stop) {
     let (reader, writer) = tokio::io::split(stream);
     let (jobs, queue) = mpsc::channel(1);
     let reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
@@ -236,7 +234,10 @@ async fn write_responses(
             else => break,
         }
     }
-    in_time(0, writer.shutdown()).await
+    match client.answered.initialized() {
+        true => in_time(0, writer.shutdown()).await,
+        false => Ok(()),
+    }
 }
 
 /// Writes an answer, and with it those behind it that are ready too.

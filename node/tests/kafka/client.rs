@@ -82,6 +82,12 @@ impl Client {
         self.frame().await.is_none()
     }
 
+    /// Whether the other side closes without another byte and in a way that no client takes for an answer.
+    pub async fn is_reset(&mut self) -> bool {
+        let read = timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await.expect("an end in time");
+        read.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+    }
+
     fn take_id(&mut self) -> i32 {
         self.next_id += 1;
         self.next_id

@@ -160,13 +160,16 @@ async fn the_cluster_is_described() {
 #[tokio::test]
 async fn a_node_that_stops_answers_who_was_not_answered_yet() {
     let node = start().await;
-    let (mut known, mut new) = (node.client().await, node.client().await);
+    let (mut known, mut new, mut silent) = (node.client().await, node.client().await, node.client().await);
     known.call(4, &ask_for("t", false)).await;
-    new.call(3, &ApiVersionsRequest::default()).await;
+    for client in [&mut new, &mut silent] {
+        client.call(3, &ApiVersionsRequest::default()).await;
+    }
     let stopping = tokio::spawn(node.running.stop());
-    assert!(known.is_closed().await);
+    assert!(known.is_closed().await && !known.is_reset().await);
     let answer = new.call(4, &ask_for("t", false)).await;
     assert_eq!(answer.topics.len(), 1);
-    assert!(new.is_closed().await);
+    assert!(new.is_closed().await && !new.is_reset().await);
+    assert!(silent.is_reset().await, "an end in good order could be a refusal");
     stopping.await.expect("it stops");
 }

@@ -138,6 +138,8 @@ async fn messages_come_in_order_and_back_to_their_places() {
     };
     assert_eq!((later.offset, later.redelivered, later.failures), (1, true, 1));
     drop(one);
+    // Whoever is there before it is all given back would get the others first.
+    until("all back", || async { broker.counts(&queue).await.ok().filter(|counts| counts.unacked == 0) }).await;
     let mut two = Consumer::of(broker, &queue, 100).await;
     let counts = until("all", || async { broker.counts(&queue).await.ok().filter(|counts| counts.ready == 0) }).await;
     assert_eq!(counts.consumers, 1);

@@ -118,13 +118,16 @@ impl Times {
 
     /// Up to `count_max` offsets whose time has come at `now`; those of the block with the earliest time first.
     pub fn come(&self, now: i64, count_max: usize) -> Vec<i64> {
-        let blocks = self.order.iter().take_while(|(earliest, _)| *earliest <= now);
-        let come =
-            blocks.filter_map(|(_, key)| Some((key << BLOCK_BITS, self.blocks.get(key)?))).flat_map(|(base, block)| {
-                let times = block.lows.iter().zip(&block.times);
-                times.filter(move |(_, time)| **time <= now).map(move |(low, _)| base + i64::from(*low))
-            });
-        come.take(count_max).collect()
+        self.all_come(now).take(count_max).collect()
+    }
+
+    fn all_come(&self, now: i64) -> impl Iterator<Item = i64> + '_ {
+        let blocks = self.order.iter().take_while(move |(earliest, _)| *earliest <= now);
+        let blocks = blocks.filter_map(|(_, key)| Some((key << BLOCK_BITS, self.blocks.get(key)?)));
+        blocks.flat_map(move |(base, block)| {
+            let times = block.lows.iter().zip(&block.times);
+            times.filter(move |(_, time)| **time <= now).map(move |(low, _)| base + i64::from(*low))
+        })
     }
 
     /// The earliest time after `now` that any offset has.
@@ -148,6 +151,11 @@ impl Times {
     /// How many offsets have a time.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// How many have one after `now`.
+    pub fn count_after(&self, now: i64) -> usize {
+        self.count - self.all_come(now).count()
     }
 
     /// What it holds, bytes.
@@ -246,6 +254,7 @@ mod tests {
             prop_assert_eq!((times.count(), times.earliest()), (plain.len(), plain.values().min().copied()));
             let mut come = times.come(now, usize::MAX);
             come.sort_unstable();
+            prop_assert_eq!(times.count_after(now), plain.len() - come.len());
             prop_assert_eq!(come, plain.iter().filter(|(_, time)| **time <= now).map(|(held, _)| *held).collect::<Vec<_>>());
             let mut again = Times::default();
             times.blocks().iter().for_each(|(key, block)| assert!(again.put(*key, block.clone())));

@@ -12,7 +12,7 @@ use crate::planted::{self, Bug};
 pub struct Counts {
     /// To be delivered, or in flight.
     pub ready: u64,
-    /// Waiting for their time, as of the last command.
+    /// Waiting for their time.
     pub delayed: u64,
     /// Dead, and not yet with all their targets.
     pub dead_pending: u64,
@@ -43,10 +43,10 @@ impl AckSet {
         open && !self.outbox.dead.contains_key(&offset)
     }
 
-    /// How many messages are what.
-    pub fn counts(&self) -> Counts {
+    /// How many messages are what at `now`.
+    pub fn counts(&self, now: i64) -> Counts {
         let State { floor, next, dead, .. } = self.state;
-        let (delayed, dead_pending) = (self.due.count() as u64, self.outbox.dead.len() as u64);
+        let (delayed, dead_pending) = (self.due.count_after(now) as u64, self.outbox.dead.len() as u64);
         let open = (next - floor) as u64 - self.done.count(floor, next);
         Counts { ready: open - delayed - dead_pending, delayed, dead_pending, dead }
     }

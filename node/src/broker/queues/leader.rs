@@ -33,7 +33,8 @@ use self::letters::Round;
 use self::orders::{Change, Decided, Flight, Orders};
 use self::push::Pushed;
 use self::roll::Roll;
-use self::soft::{Now, Soft};
+pub(super) use self::soft::Now;
+use self::soft::Soft;
 use super::keeper::STRAY;
 use crate::broker::Broker;
 use crate::peer::queues::{Heard, Settled};
@@ -143,7 +144,7 @@ impl Leader {
     }
 
     fn now(&self) -> Now {
-        Now { wall: self.broker.clock().wall_ms(), steady: self.broker.steady_ms() }
+        self.broker.queue_now()
     }
 
     fn deadline(&self, now: Now) -> i64 {
@@ -250,7 +251,7 @@ impl Leader {
                 let soft = &mut self.soft;
                 let got = handle.cursor(|cursor| {
                     let got = soft.get(cursor, from, (attachment, consumer), (now, deadline))?;
-                    Some(got.map(|outgoing| (push::item(&outgoing, 0), soft.ready(cursor))))
+                    Some(got.map(|outgoing| (push::item(&outgoing, 0), soft.ready(cursor, now.wall))))
                 });
                 let _gone = told.send(got.flatten().map_or(Heard::NotHere, Heard::Got));
             }
@@ -260,7 +261,7 @@ impl Leader {
             Visit::Purge(told) => self.orders.change(Change::Purge, told),
             Visit::Count(told) => {
                 self.show();
-                let counts = handle.cursor(|cursor| handle.shown().counts(cursor, now.steady)).unwrap_or_default();
+                let counts = handle.cursor(|cursor| handle.shown().counts(cursor, now)).unwrap_or_default();
                 let _gone = told.send(Heard::Counted(counts));
             }
             Visit::Peek { from, count, told } => {
@@ -346,7 +347,7 @@ impl Leader {
 
     /// Rejects what is more than `max`.
     fn keep_length(&mut self, cursor: &AckSet, now: Now, max: u64) {
-        let over = self.soft.ready(cursor).saturating_sub(max);
+        let over = self.soft.ready(cursor, now.wall).saturating_sub(max);
         let count = usize::try_from(over).unwrap_or(usize::MAX).min(TURN_MAX);
         if count > 0 {
             let surplus = orders::offsets(&self.soft.dispatch().surplus(cursor, now.wall, count));
@@ -458,7 +459,7 @@ impl Leader {
     /// Whether there are letters to be sent. A round waits until what the last one found is committed: it would find the same again.
     fn may_send_letters(&self) -> bool {
         let idle = self.letters.is_none() && self.flight.is_none() && self.orders.is_empty();
-        idle && self.handle.cursor(|cursor| cursor.counts().dead_pending > 0) == Some(true)
+        idle && self.handle.cursor(|cursor| cursor.counts(0).dead_pending > 0) == Some(true)
     }
 
     fn send_letters(&mut self) {

@@ -7,6 +7,7 @@ use model::GroupId;
 use model::controller::topology::Queue;
 use tokio::time::timeout;
 
+use super::leader::Now;
 use super::types::QueueStanding;
 use crate::broker::Broker;
 use crate::peer::questions::{Answered, Question};
@@ -35,13 +36,14 @@ impl Broker {
         let wanted = leaders.iter().filter(|(group, _)| of.is_none_or(|of| of == **group));
         let handles: Vec<_> = wanted.map(|(_, handle)| handle.clone()).collect();
         drop(leaders);
-        let steady = self.steady_ms();
-        handles.into_iter().filter_map(|handle| Some((handle.queue.clone(), handle.standing(steady)?))).collect()
+        let now = self.queue_now();
+        handles.into_iter().filter_map(|handle| Some((handle.queue.clone(), handle.standing(now)?))).collect()
     }
 
-    /// Milliseconds that never go back.
-    pub(super) fn steady_ms(&self) -> i64 {
-        i64::try_from(self.clock().monotonic().as_millis()).unwrap_or(i64::MAX)
+    /// The time for the leaders of queues.
+    pub(super) fn queue_now(&self) -> Now {
+        let steady = i64::try_from(self.clock().monotonic().as_millis()).unwrap_or(i64::MAX);
+        Now { wall: self.clock().wall_ms(), steady }
     }
 }
 

@@ -23,10 +23,10 @@ struct Queued {
 
 impl Handle {
     /// How many messages the queue takes now, if it refuses any. What is on its way is not counted: it may become a little longer.
-    fn room(&self) -> u64 {
+    fn room(&self, now_ms: i64) -> u64 {
         let refuses = self.queue.spec.arguments.overflow != Overflow::DropHead;
         let Some(max) = self.length_max().filter(|_| refuses) else { return u64::MAX };
-        let held = self.cursor(|cursor| cursor.counts().ready).unwrap_or_default();
+        let held = self.cursor(|cursor| cursor.counts(now_ms).ready).unwrap_or_default();
         max.saturating_sub(held.saturating_sub(self.shown().taken))
     }
 
@@ -52,7 +52,7 @@ impl Broker {
         sayings: &[Saying],
         batches: Vec<Bytes>,
     ) -> BoxFuture<'static, Heard> {
-        let room = handle.room();
+        let room = handle.room(self.0.clock.wall_ms());
         let mut comes_again = false;
         let outcomes = sayings.iter().zip(batches).zip(0..).map(|((saying, batch), place)| {
             if place >= room {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::cursor::ackset::{AckSet, Reason};
 use tokio::time::Instant;
 
-use super::Handle;
+use super::{Handle, Now};
 use crate::peer::queues::{Deaths, QueueCounts, QueueStanding, QueueTraffic};
 
 /// Rates are those of so long at least.
@@ -30,15 +30,15 @@ pub(super) struct Shown {
 
 impl Shown {
     /// How many messages are what.
-    pub(super) fn counts(&self, cursor: &AckSet, steady: i64) -> QueueCounts {
-        let counts = cursor.counts();
+    pub(super) fn counts(&self, cursor: &AckSet, now: Now) -> QueueCounts {
+        let counts = cursor.counts(now.wall);
         QueueCounts {
             ready: counts.ready.saturating_sub(self.taken),
             unacked: self.unacked,
             delayed: counts.delayed,
             dead_pending: counts.dead_pending,
             consumers: self.consumers,
-            oldest_unacked_ms: self.oldest_since.map(|since| u64::try_from(steady - since).unwrap_or(0)),
+            oldest_unacked_ms: self.oldest_since.map(|since| u64::try_from(now.steady - since).unwrap_or(0)),
         }
     }
 }
@@ -67,9 +67,9 @@ impl Meter {
 
 impl Handle {
     /// The queue as its leader knows it; none where it does not lead.
-    pub(in crate::broker::queues) fn standing(&self, steady: i64) -> Option<QueueStanding> {
+    pub(in crate::broker::queues) fn standing(&self, now: Now) -> Option<QueueStanding> {
         let shown = *self.shown();
-        let (counts, dead) = self.cursor(|cursor| (shown.counts(cursor, steady), cursor.counts().dead))?;
+        let (counts, dead) = self.cursor(|cursor| (shown.counts(cursor, now), cursor.state().dead))?;
         let [rejected, expired, delivery_limit, maxlen] = dead;
         const { assert!(matches!(Reason::ALL, [Reason::Rejected, Reason::Expired, Reason::Failed, Reason::Overflow])) }
         let dead = Deaths { rejected, expired, delivery_limit, maxlen };

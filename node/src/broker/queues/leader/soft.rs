@@ -22,11 +22,11 @@ const NOBODY: ConsumerId = ConsumerId(0);
 
 /// The time, by two clocks.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Now {
+pub(in crate::broker::queues) struct Now {
     /// Milliseconds since 1970: when messages are due, and expire.
-    pub(super) wall: i64,
+    pub(in crate::broker::queues) wall: i64,
     /// Milliseconds that never go back: how long a delivery lasts.
-    pub(super) steady: i64,
+    pub(in crate::broker::queues) steady: i64,
 }
 
 /// A message on its way to a consumer.
@@ -137,9 +137,9 @@ impl Soft {
         self.gateways.keys().any(|node| *node != me)
     }
 
-    /// How many messages nobody has.
-    pub(super) fn ready(&self, cursor: &AckSet) -> u64 {
-        cursor.counts().ready.saturating_sub(self.dispatch.taken_count())
+    /// How many messages nobody has that may be delivered.
+    pub(super) fn ready(&self, cursor: &AckSet, now_ms: i64) -> u64 {
+        cursor.counts(now_ms).ready.saturating_sub(self.dispatch.taken_count())
     }
 
     /// What only this knows, where each delivery lasts `timeout_ms` at most.
