@@ -8,6 +8,7 @@ mod consumers;
 mod exchanges;
 mod publish;
 mod queues;
+mod replies;
 mod transaction;
 
 use std::ops::ControlFlow;
@@ -22,6 +23,7 @@ use wire::amqp::{ReplyCode, ShortStr, Table, Value};
 use self::acknowledge::Unacked;
 use self::confirms::Confirms;
 use self::consumers::Consumers;
+use self::replies::Replies;
 use self::transaction::Transaction;
 use super::assembly::Command;
 use super::failure::{Failure, Result, failure};
@@ -54,12 +56,14 @@ pub struct Channel {
     confirms: Confirms,
     consumers: Consumers,
     unacked: Unacked,
+    replies: Option<Replies>,
 }
 
 impl Channel {
     pub fn new(number: u16, session: Arc<Session>, commands: mpsc::Receiver<Command>) -> Self {
         let (confirms, consumers, unacked) = (Confirms::default(), Consumers::default(), Unacked::default());
-        Self { number, session, commands, last_queue: String::new(), mode: Mode::Plain, confirms, consumers, unacked }
+        let (last_queue, mode, replies) = (String::new(), Mode::Plain, None);
+        Self { number, session, commands, last_queue, mode, confirms, consumers, unacked, replies }
     }
 
     /// From open-ok to close-ok.
@@ -69,7 +73,9 @@ impl Channel {
     pub async fn run(mut self) -> Result<()> {
         self.put(channel::OpenOk {});
         let ended = self.live().await;
-        let Self { number, session, mut commands, .. } = self;
+        let (number, session) = (self.number, self.session.clone());
+        let mut commands = std::mem::replace(&mut self.commands, mpsc::channel(1).1);
+        drop(self);
         match ended {
             Ok(Over::Closed) => session.outbox.put_method(number, channel::CloseOk {}),
             Ok(Over::Left) => {}
@@ -100,6 +106,7 @@ impl Channel {
                 }
                 sent = self.confirms.next() => self.confirm(sent),
                 event = self.consumers.next(&self.session.outbox, prefetch_left) => self.consumer_event(event),
+                reply = replies::next(&mut self.replies, &self.session.outbox) => self.deliver_reply(&reply),
             }
         }
     }

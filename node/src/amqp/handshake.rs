@@ -26,7 +26,7 @@ const DESCRIPTION_MAX: usize = 128;
 /// What a login that fails costs at least, against guessing.
 const REFUSED_AFTER: Duration = Duration::from_millis(500);
 /// What this server can do beside the standard.
-const CAPABILITIES: [&str; 8] = [
+const CAPABILITIES: [&str; 9] = [
     "publisher_confirms",
     "exchange_exchange_bindings",
     "basic.nack",
@@ -35,6 +35,7 @@ const CAPABILITIES: [&str; 8] = [
     "consumer_priorities",
     "authentication_failure_close",
     "per_consumer_qos",
+    "direct_reply_to",
 ];
 
 /// What was agreed.

@@ -6,14 +6,17 @@ use std::time::Duration;
 use futures::StreamExt;
 use model::controller::{Image, Partition};
 use model::{GroupId, NodeId};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Broker;
+use super::leadership::Unmoved;
 
 /// How often a drained node looks for leaderships.
 const LOOK: Duration = Duration::from_millis(500);
 /// Transfers at a time.
 const AT_ONCE: usize = 16;
+/// Who does not take over by then went away as it was asked: somebody else may be able to.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Broker {
     /// Keeps leaderships where they belong, for ever.
@@ -33,16 +36,16 @@ impl Broker {
         }
     }
 
-    async fn hand_over(&self, wanted: impl IntoIterator<Item = (GroupId, NodeId)>) {
-        let transfers =
-            wanted.into_iter().map(|(group, to)| async move { (group, self.transfer_group(group, to).await) });
-        let transfers: Vec<_> = transfers.collect();
-        let mut transfers = futures::stream::iter(transfers).buffer_unordered(AT_ONCE);
-        while let Some((group, moved)) = transfers.next().await {
-            if let Err(unmoved) = moved {
+    /// Hands leaderships over to these nodes, as far as that succeeds.
+    pub(super) async fn hand_over(&self, wanted: impl IntoIterator<Item = (GroupId, NodeId)>) {
+        let transfers = wanted.into_iter().map(async |(group, to)| {
+            let moved = timeout(PATIENCE, self.transfer_group(group, to)).await;
+            if let Err(unmoved) = moved.unwrap_or_else(|_| Err(Unmoved::Failed("not in time".to_owned()))) {
                 tracing::debug!(group = group.0, %unmoved, "a leadership stays for now");
             }
-        }
+        });
+        let transfers: Vec<_> = transfers.collect();
+        futures::stream::iter(transfers).buffer_unordered(AT_ONCE).collect::<()>().await;
     }
 
     /// The partitions led here, with their placements.

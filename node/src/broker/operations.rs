@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::future::join_all;
 use model::balance::{self, Move, Risk, Stay, Why};
 use model::controller::operations::Standing;
 use model::controller::{
@@ -15,7 +14,7 @@ use model::planted::{self, Bug};
 use model::{GroupId, NodeId, PartitionIndex, limits};
 use tokio::time::{sleep, timeout};
 
-use super::{Broker, Error, PartitionRef};
+use super::{Broker, Error};
 
 /// Between two looks at the operations.
 const LOOK: Duration = Duration::from_millis(250);
@@ -297,15 +296,12 @@ impl Broker {
     /// Moves that are done are handed to their preferred leaders, as far as that succeeds.
     async fn lead_as_wanted(&self, operation: &Operation, done: &BTreeSet<u32>) {
         let image = self.image();
-        let reference = |place: &u32| {
+        let preferred = |place: &u32| {
             let one = operation.moves.get(*place as usize)?;
-            let topic = image.topic(&one.topic)?.id;
-            Some(PartitionRef { topic, index: one.index })
+            let partition = image.topic(&one.topic)?.partition(one.index)?;
+            Some((partition.group, partition.wanted().next()?.node()))
         };
-        let handed = done.iter().filter_map(reference).map(|partition| self.transfer(partition, None));
-        for unmoved in join_all(handed).await.into_iter().filter_map(Result::err) {
-            tracing::debug!(operation = operation.id, %unmoved, "a moved partition keeps its leader");
-        }
+        self.hand_over(done.iter().filter_map(preferred).collect::<Vec<_>>()).await;
     }
 
     /// Whether a node that shall get a replica has died.

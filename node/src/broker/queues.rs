@@ -9,6 +9,7 @@ mod operate;
 mod peek;
 mod records;
 mod redrive;
+pub mod replies;
 pub mod said;
 mod standing;
 mod types;
@@ -39,6 +40,7 @@ type Work = BoxFuture<'static, ()>;
 /// The queues of a node, by their rafts: those that are led here or may be, and those that clients of this node use.
 pub(super) struct Queues {
     session: u64,
+    replies: replies::Replies,
     links: Mutex<BTreeMap<GroupId, Arc<Link>>>,
     leaders: Mutex<BTreeMap<GroupId, Arc<Handle>>>,
     work: mpsc::UnboundedSender<Work>,
@@ -49,8 +51,8 @@ impl Queues {
     /// None yet.
     pub(super) fn new() -> Self {
         let (work, begun) = mpsc::unbounded_channel();
-        let begun = Mutex::new(Some(begun));
-        Self { session: rand::random(), links: Mutex::default(), leaders: Mutex::default(), work, begun }
+        let (begun, replies) = (Mutex::new(Some(begun)), replies::Replies::default());
+        Self { session: rand::random(), links: Mutex::default(), leaders: Mutex::default(), replies, work, begun }
     }
 
     fn session(&self) -> u64 {
@@ -123,6 +125,10 @@ impl Broker {
                 let nobody = self.linked(group).is_none_or(|link| link.is_idle());
                 return bare(ready(if nobody { Heard::Done } else { Heard::NotHere }));
             }
+            Told::Reply(secret) => {
+                let is_taken = self.0.queues.replies.put(secret, parts);
+                return bare(ready(if is_taken { Heard::Done } else { Heard::NotHere }));
+            }
             told => told,
         };
         let Some(handle) = self.0.queues.leaders().get(&group).cloned() else {
@@ -152,7 +158,7 @@ impl Broker {
                 let broker = self.clone();
                 bare(async move { broker.seek_here(&handle, to).await })
             }
-            Told::Deliver { .. } | Told::Call => bare(ready(Heard::NotHere)),
+            Told::Deliver { .. } | Told::Call | Told::Reply(_) => bare(ready(Heard::NotHere)),
         }
     }
 

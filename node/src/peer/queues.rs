@@ -69,6 +69,8 @@ pub enum Told {
     },
     /// New leader to gateway: is anybody there? `Done` if not; else it attends.
     Call,
+    /// To the node of a mailbox: these replies; without any, whether it is there.
+    Reply(u128),
 }
 
 /// What a message says of itself. Durations, since clocks differ: the leader's counts.
@@ -293,7 +295,7 @@ pub enum Heard {
     Published(Vec<Result<(), Unpublished>>),
     /// To Attend: who is not taken.
     Attended(Vec<(u64, Unattended)>),
-    /// To Settle and Deliver; to Call: nobody consumes.
+    /// To Settle, Deliver and Reply; to Call: nobody consumes.
     Done,
     /// To Get: the message, whose batch is the only part, and how many are ready still.
     Got(Option<(Item, u64)>),

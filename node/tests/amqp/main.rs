@@ -11,3 +11,4 @@ mod frames;
 mod handshake;
 mod management;
 mod messages;
+mod replies;

@@ -418,6 +418,45 @@ def large_messages():
     return len(sent)
 
 
+def direct_reply():
+    """Requests on one node, their replies from another, without a queue for them; what comes too late goes back to whoever replied."""
+    requester, late = connect(0), connect(1)
+    channel, queue, replies = requester.channel(), unique("rpc"), []
+    channel.queue_declare(queue)
+    answer = lambda channel, method, properties, body: replies.append((properties.correlation_id, body))
+    channel.basic_consume("amq.rabbitmq.reply-to", answer, auto_ack=True)
+
+    def respond(responder, method):
+        _, properties, body = server.got[-1]
+        responder.basic_publish("", properties.reply_to, body.upper(), pika.BasicProperties(correlation_id=properties.correlation_id))
+
+    server = Consumer(queue, node=2, on_message=respond, auto_ack=True)
+    for number in range(100):
+        asks = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id=str(number))
+        channel.basic_publish("", queue, f"question {number}".encode(), asks)
+    server.wait(100)
+    deadline = time.monotonic() + 10
+    while len(replies) < 100 and time.monotonic() < deadline:
+        server.connection.process_data_events(time_limit=0.05)
+        requester.process_data_events(time_limit=0.05)
+    expect("replies", sorted(replies, key=lambda reply: int(reply[0])), [(str(n), f"QUESTION {n}".encode()) for n in range(100)])
+    address = server.got[-1][1].reply_to
+    channel.queue_delete(queue)
+    requester.close()
+    to_nobody = late.channel()
+    to_nobody.confirm_delivery()
+    try:
+        to_nobody.basic_publish("", address, b"too late", PERSISTENT, mandatory=True)
+        raise Mismatch("a reply to nobody was not returned")
+    except UnroutableError:
+        pass
+    refused(404, lambda channel: channel.queue_declare(address, passive=True))
+    refused(406, lambda channel: channel.basic_consume("amq.rabbitmq.reply-to", answer, auto_ack=False))
+    server.close()
+    late.close()
+    return 201
+
+
 def across_protocols():
     """A queue is a topic: a Kafka client reads what was published, and what it produces is delivered."""
     from confluent_kafka import Consumer as KafkaConsumer
@@ -461,6 +500,7 @@ CHECKS = {
     "cancelled-consumer": cancelled_consumer,
     "transactions": transactions,
     "large-messages": large_messages,
+    "direct-reply": direct_reply,
 }
 OURS = {"delayed-retry": delayed_retry, "across-protocols": across_protocols}
 

@@ -11,6 +11,7 @@ use wire::amqp::method::basic::{self, Method};
 use super::acknowledge::Held;
 use super::consumers::{Consumer, credit, readable};
 use super::queues::{clamp, unanswered};
+use super::replies::PSEUDO_QUEUE;
 use super::{Channel, text};
 use crate::amqp::assembly::Content;
 use crate::amqp::failure::{Result, failure};
@@ -31,6 +32,7 @@ impl Channel {
             Method::Consume(consume) => self.consume(consume).await,
             Method::Cancel(cancel) => {
                 self.consumers.retire(&cancel.consumer_tag);
+                self.replies.take_if(|replies| replies.tag == cancel.consumer_tag);
                 self.answer(basic::CancelOk { consumer_tag: cancel.consumer_tag }, cancel.no_wait);
                 Ok(())
             }
@@ -62,16 +64,19 @@ impl Channel {
     }
 
     async fn consume(&mut self, consume: basic::Consume) -> Result<()> {
-        let queue = self.named(&consume.queue)?;
         let tag = match text(&consume.consumer_tag)? {
             "" => {
                 ShortStr::shortened(&format!("amq.ctag-{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>()))
             }
             _ => consume.consumer_tag,
         };
-        if self.consumers.has(&tag) {
+        if self.consumers.has(&tag) || self.replies.as_ref().is_some_and(|replies| replies.tag == tag) {
             return Err(failure!(NotAllowed, "attempt to reuse consumer tag '{}'", tag.escape_ascii()));
         }
+        if *consume.queue == *PSEUDO_QUEUE.as_bytes() {
+            return self.consume_replies(tag, consume.no_ack, consume.no_wait);
+        }
+        let queue = self.named(&consume.queue)?;
         let priority = consume.arguments.get("x-priority").and_then(|value| value.as_integer()).unwrap_or(0);
         let spec = ConsumerSpec {
             credit: credit(consume.no_ack, self.consumers.prefetch, self.unacked.prefetch),

@@ -10,6 +10,7 @@ use wire::amqp::method::basic;
 
 use super::Channel;
 use crate::amqp::LISTENER;
+use crate::broker::queues::message::Content;
 use crate::metrics::ApiLabel;
 
 /// Messages of one channel that no majority has yet.
@@ -28,6 +29,8 @@ pub struct Sent {
     pub since: Instant,
     /// All its queues have it, on a majority.
     pub is_safe: bool,
+    /// The message, if nobody was there and it is mandatory.
+    pub returned: Option<Content>,
 }
 
 /// A message on its way.
@@ -102,7 +105,8 @@ impl Channel {
         let (latency, errors) =
             (metrics.requests.get_or_create_owned(&PUBLISH), metrics.request_errors.get_or_create_owned(&PUBLISH));
         let (mut acknowledged, mut all) = (Vec::new(), Vec::new());
-        for Sent { number, since, is_safe, .. } in sent {
+        for Sent { number, since, is_safe, returned, .. } in sent {
+            returned.iter().for_each(|content| self.give_back(content));
             latency.observe(since.elapsed().as_secs_f64());
             all.extend(number);
             match number {
@@ -146,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn a_channel_waits_when_too_much_is_on_its_way() {
         let mut confirms = Confirms::default();
-        let sent = |bytes| Sent { number: None, bytes, since: Instant::now(), is_safe: true };
+        let sent = |bytes| Sent { number: None, bytes, since: Instant::now(), is_safe: true, returned: None };
         let (tell, told) = tokio::sync::oneshot::channel::<()>();
         confirms.push(BYTES_MAX, async move { told.await.map(|()| sent(BYTES_MAX)).expect("told") }.boxed());
         assert!(!confirms.has_room());

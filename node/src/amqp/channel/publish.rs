@@ -13,7 +13,7 @@ use wire::amqp::method::basic;
 use wire::amqp::{Properties, ReplyCode, ShortStr, TableBuilder, Value};
 
 use super::confirms::Sent;
-use super::{Channel, Mode, argument, text};
+use super::{Channel, Mode, argument, replies, text};
 use crate::amqp::assembly::{self, BODY_BYTES_MAX};
 use crate::amqp::failure::{Result, failure};
 use crate::amqp::outbox;
@@ -23,14 +23,14 @@ use crate::listening::Taken;
 
 /// A message that is checked, and not sent.
 pub(super) struct Publication {
-    content: Content,
+    pub(super) content: Content,
     /// Its own key and those of CC and BCC.
     keys: Vec<ShortStr>,
-    mandatory: bool,
+    pub(super) mandatory: bool,
     priority: Option<u8>,
     ttl_ms: Option<i64>,
     said: Said,
-    held: Taken,
+    pub(super) held: Taken,
 }
 
 /// What a message says of itself, for routing.
@@ -99,7 +99,8 @@ impl Channel {
         let (exchange, routing_key) = (publish.exchange.clone(), publish.routing_key.clone());
         let mut content = Content { exchange, routing_key, properties: raw, body };
         let keys = content.routing_keys();
-        if without_blind_copies(&mut properties) {
+        let (is_changed, asks) = (without_blind_copies(&mut properties), self.ask_for_reply(&mut properties)?);
+        if is_changed || asks {
             content.properties = properties.to_raw();
         }
         let (mandatory, priority) = (publish.mandatory, properties.priority);
@@ -122,14 +123,20 @@ impl Channel {
 
     /// Routes it and sends it to its queues; `number` is to be confirmed.
     pub(super) fn send(&mut self, publication: Publication, number: Option<u64>) -> Result<()> {
-        let (queues, delayed) = self.route(&publication)?;
         let (since, bytes) = (Instant::now(), publication.bytes());
+        if let Some(address) = replies::address(&publication.content) {
+            let sent = self.reply(address, publication, (number, since, bytes))?;
+            self.confirms.push(bytes, sent);
+            return Ok(());
+        }
+        let (queues, delayed) = self.route(&publication)?;
         if queues.is_empty() {
             self.session.shared.metrics.queues.unroutable.inc();
             if publication.mandatory {
                 self.give_back(&publication.content);
             }
-            self.confirms.push(bytes, async move { Sent { number, bytes, since, is_safe: true } }.boxed());
+            self.confirms
+                .push(bytes, async move { Sent { number, bytes, since, is_safe: true, returned: None } }.boxed());
             return Ok(());
         }
         let broker = self.session.broker();
@@ -142,7 +149,7 @@ impl Channel {
         let sent = async move {
             let is_safe = sending.await.iter().all(std::result::Result::is_ok);
             drop(held);
-            Sent { number, bytes, since, is_safe }
+            Sent { number, bytes, since, is_safe, returned: None }
         };
         self.confirms.push(bytes, sent.boxed());
         Ok(())
@@ -161,7 +168,7 @@ impl Channel {
         Ok((queues.into_values().collect(), delayed))
     }
 
-    fn give_back(&self, content: &Content) {
+    pub(super) fn give_back(&self, content: &Content) {
         let code = ReplyCode::NoRoute;
         let (reply_code, reply_text) = (code.code(), ShortStr::shortened(code.name()));
         let (exchange, routing_key) = (content.exchange.clone(), content.routing_key.clone());

@@ -7,7 +7,7 @@ use model::exchange::{Binding, Destination};
 use wire::amqp::method::queue::{self, Method};
 use wire::amqp::{ShortStr, Table};
 
-use super::{Channel, arguments, fine_if_gone, refused, text};
+use super::{Channel, arguments, fine_if_gone, refused, replies, text};
 use crate::amqp::failure::{Failure, Result, failure};
 use crate::broker::queues::{ConsumeError, QueueCounts};
 
@@ -42,6 +42,9 @@ impl Channel {
     }
 
     async fn declare_queue(&mut self, declare: &queue::Declare) -> Result<()> {
+        if replies::is_meant(&declare.queue) {
+            return self.declare_replies(declare).await;
+        }
         let (broker, vhost) = (self.session.broker().clone(), self.session.vhost.clone());
         let queue = if declare.passive {
             self.named(&declare.queue)?

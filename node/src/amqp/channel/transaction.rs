@@ -59,7 +59,9 @@ impl Channel {
         }
         let mut is_safe = true;
         while !self.confirms.is_empty() {
-            is_safe &= self.confirms.next().await.iter().all(|sent| sent.is_safe);
+            let sent = self.confirms.next().await;
+            is_safe &= sent.iter().all(|sent| sent.is_safe);
+            sent.iter().filter_map(|sent| sent.returned.as_ref()).for_each(|content| self.give_back(content));
         }
         if !is_safe {
             return Err(failure!(PreconditionFailed, "not every message of the transaction was taken"));

@@ -10,9 +10,13 @@ import com.rabbitmq.client.AMQP.BasicProperties;
 import com.rabbitmq.client.AlreadyClosedException;
 import com.rabbitmq.client.Channel;
 import com.rabbitmq.client.Delivery;
+import com.rabbitmq.client.RpcClient;
+import com.rabbitmq.client.RpcClientParams;
+import com.rabbitmq.client.RpcServer;
 import com.rabbitmq.client.ShutdownSignalException;
 import com.rabbitmq.client.impl.ClientVersion;
 import flotilla.clients.Session.Deliveries;
+import java.io.IOException;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -43,6 +47,7 @@ public final class Queues {
     checks.put("transaction", Queues::transaction);
     checks.put("errors", Queues::errors);
     checks.put("cancelled", Queues::cancelled);
+    checks.put("direct-reply", Queues::directReply);
     if (!Plan.environment("FLOTILLA_PEER", "0").equals("1")) {
       checks.put("delayed-retry", Queues::delayedRetry);
     }
@@ -100,6 +105,37 @@ public final class Queues {
       session.channel.queueDelete(queue);
     }
     return 5;
+  }
+
+  /** The client's own request and response, which need no queue for replies. */
+  private static int directReply() throws Exception {
+    int count = 100;
+    try (Session session = new Session(0); Session responder = new Session(1)) {
+      String queue = session.declare("rpc", Map.of());
+      RpcServer server = new RpcServer(responder.channel, queue) {
+        @Override
+        public byte[] handleCall(Delivery request, BasicProperties reply) {
+          return ("re: " + body(request)).getBytes();
+        }
+      };
+      Thread serving = new Thread(() -> {
+        try {
+          server.mainloop();
+        } catch (IOException | ShutdownSignalException ended) {
+          // It ends with its channel.
+        }
+      });
+      serving.setDaemon(true);
+      serving.start();
+      RpcClientParams parameters = new RpcClientParams().channel(session.channel).exchange("").routingKey(queue).timeout((int) PATIENCE_MS);
+      RpcClient client = new RpcClient(parameters);
+      for (int number = 0; number < count; number++) {
+        expect("reply", client.stringCall("question " + number), "re: question " + number);
+      }
+      client.close();
+      session.channel.queueDelete(queue);
+    }
+    return count;
   }
 
   /** No more than the limit; an acknowledgement lets one more through. */
