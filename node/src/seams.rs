@@ -90,11 +90,17 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        if self.good.as_ref().is_some_and(|good| good.initialized()) {
+impl Stream {
+    fn end_in_order_if_good(&mut self) {
+        if self.good.take_if(|good| good.initialized()).is_some() {
             self.io.end_by_reset(false);
         }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.end_in_order_if_good();
     }
 }
 
@@ -109,6 +115,7 @@ impl AsyncWrite for Stream {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.end_in_order_if_good();
         Pin::new(&mut self.io).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

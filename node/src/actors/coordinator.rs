@@ -97,7 +97,8 @@ impl Coordinator {
         self.local.raft().coordinator(read)
     }
 
-    /// Takes over when this node leads and knows all that was committed; lets go when it does not lead any more.
+    /// Takes over when this node leads and knows all that was committed; lets go when it does not lead any more. What it proposed before
+    /// may still be committed, in the same term even, and nobody would look after it: it takes over when that is decided.
     fn follow_role(&mut self) {
         let raft = self.local.raft();
         let term = raft.knows_end().then(|| raft.status_now().term);
@@ -105,15 +106,15 @@ impl Coordinator {
             return;
         }
         self.let_go();
-        self.term = term;
-        if term.is_some() {
+        self.term = term.filter(|_| self.flight.is_none());
+        if self.term.is_some() {
             self.take_over(Instant::now());
         }
     }
 
     /// Sends away all who wait.
     fn let_go(&mut self) {
-        let flying = self.flight.take().map(|flight| flight.afters).unwrap_or_default();
+        let flying = self.flight.as_mut().map(|flight| std::mem::take(&mut flight.afters)).unwrap_or_default();
         let queued = std::mem::take(&mut self.queue);
         for after in flying.into_iter().map(|(_, after)| after).chain(queued.into_iter().map(|(_, after)| after)) {
             after.deny(&Denied::NotCoordinator);

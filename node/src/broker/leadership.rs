@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{Broker, PartitionRef};
 use crate::peer::link::Failure;
 use crate::peer::questions::{Answered, Member, Question, Quorum};
-use crate::router::LocalPartition;
+use crate::router::{Leadership, LocalPartition};
 
 /// A leadership that is not handed over by then stays where it is, or goes where the members elect it.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -69,7 +69,8 @@ impl Broker {
     /// # Errors
     /// Why the leadership stays.
     pub async fn transfer_group(&self, group: GroupId, to: NodeId) -> Result<(), Unmoved> {
-        let leader = self.0.router.leader(group).node.ok_or(Unmoved::Leaderless)?;
+        let before = self.0.router.leader(group);
+        let leader = before.node.ok_or(Unmoved::Leaderless)?;
         if leader == to {
             return Err(Unmoved::NotNeeded(to));
         }
@@ -84,9 +85,10 @@ impl Broker {
         let asked = timeout_at(deadline, self.ask(leader, Question::HandOver { group, to })).await.map_err(late)?;
         asked.map_err(Unmoved::Failed)?;
         loop {
-            match self.0.router.leader(group).node {
+            let Leadership { node, term } = self.0.router.leader(group);
+            match node {
                 Some(now) if now == to => return Ok(()),
-                Some(now) if now != leader => return Err(Unmoved::Failed(format!("node {now} was elected"))),
+                Some(now) if term > before.term => return Err(Unmoved::Failed(format!("node {now} was elected"))),
                 _ if Instant::now() >= deadline => return Err(Unmoved::Failed("nobody else was elected".to_owned())),
                 _ => sleep(LOOK).await,
             }

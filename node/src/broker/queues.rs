@@ -126,8 +126,7 @@ impl Broker {
                 return bare(ready(if nobody { Heard::Done } else { Heard::NotHere }));
             }
             Told::Reply(secret) => {
-                let is_taken = self.0.queues.replies.put(secret, parts);
-                return bare(ready(if is_taken { Heard::Done } else { Heard::NotHere }));
+                return bare(ready(self.0.queues.replies.put(secret, parts.into_iter().next())));
             }
             told => told,
         };

@@ -135,7 +135,13 @@ pub async fn serve(stream: Stream, shared: Arc<Shared>, client: Arc<Client>, sto
     let outcome = tokio::select! {
         biased;
         written = &mut write => written,
-        no_more = &mut read => drain(write, no_more).await,
+        no_more = &mut read => {
+            if matches!(no_more, Err(Error::Wire(_) | Error::Refused(_))) {
+                // It is a refusal.
+                drop(client.answered.set(()));
+            }
+            drain(write, no_more).await
+        }
         _ = stopped => {
             drop(read);
             drain(write, Ok(())).await
@@ -228,7 +234,9 @@ async fn write_responses(
                 write(&mut writer, first, &mut line, &shared).await?;
                 if !only_greeted {
                     // Fails from the second on.
-                    drop(client.answered.set(()));
+                    if client.answered.set(()).is_ok() {
+                        writer.flush().await?;
+                    }
                 }
             }
             else => break,

@@ -69,7 +69,7 @@ pub enum Told {
     },
     /// New leader to gateway: is anybody there? `Done` if not; else it attends.
     Call,
-    /// To the node of a mailbox: these replies; without any, whether it is there.
+    /// To the node of a mailbox: the part is a reply; without one, whether it is there.
     Reply(u128),
 }
 
@@ -307,8 +307,10 @@ pub enum Heard {
     Peeked(Vec<Peeked>),
     /// To Seek: how many messages are what they were not.
     Sought(u64),
-    /// Nothing was done: who was asked does not lead the queue, or not yet, or does not know the attachment.
+    /// Nothing was done: who was asked does not lead the queue, or not yet, or does not know the attachment or the mailbox.
     NotHere,
+    /// To Reply: there is no room.
+    Full,
 }
 
 impl Told {

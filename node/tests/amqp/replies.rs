@@ -1,7 +1,7 @@
 //! Direct reply-to: requests that carry an address, replies that come straight to it from any node, and what is refused.
 
 use wire::amqp::method::{Method, basic, confirm, queue};
-use wire::amqp::{Properties, ShortStr};
+use wire::amqp::{Array, Properties, ShortStr, TableBuilder, Value};
 
 use crate::frames::{Frames, listening, short, start};
 use crate::node::{start_three_with, until};
@@ -70,7 +70,7 @@ async fn replies_come_from_any_node_in_order_and_end_with_the_channel() {
 }
 
 #[tokio::test]
-async fn what_is_no_direct_reply_is_refused() {
+async fn copies_are_sent_and_what_is_no_direct_reply_is_refused() {
     let node = start().await;
     let mut client = Frames::channel(&node).await;
     client.send(1, replies(false, "answers")).await;
@@ -82,8 +82,23 @@ async fn what_is_no_direct_reply_is_refused() {
     client.publish(publish, &asks, b"who hears the answer?").await;
     client.channel_closed(406).await;
     let guessed = short("amq.rabbitmq.reply-to.1.00000000000000000000000000000007");
-    for none in [&guessed, &short("amq.rabbitmq.reply-to."), &short("amq.rabbitmq.reply-to.x")] {
-        client.send(1, passive(none)).await;
+    let copies = Array::new(&[Value::text("copies")]).expect("short");
+    let headers = TableBuilder::default().put("CC", &Value::Array(copies)).build().expect("flat");
+    client.declare("copies", Default::default()).await;
+    client.ask(1, replies(true, "answers")).await;
+    let (publish, asks) = request();
+    client.declare("rpc", Default::default()).await;
+    client.publish(publish, &asks, b"question").await;
+    client.send(1, basic::Get { queue: short("rpc"), no_ack: true }).await;
+    let address = client.content(1).await.1.properties.reply_to.expect("an address");
+    let to_both = basic::Publish { routing_key: address, ..Default::default() };
+    client.publish(to_both, &Properties { headers: Some(headers), ..Default::default() }, b"answer").await;
+    assert!(matches!(client.content(1).await.0, Method::Basic(basic::Method::Deliver(_))));
+    client.send(1, basic::Get { queue: short("copies"), no_ack: true }).await;
+    assert_eq!(&*client.content(1).await.1.body, b"answer");
+    let no_node = "amq.rabbitmq.reply-to.99.00000000000000000000000000000007";
+    for none in [&*guessed.to_str().expect("text"), no_node, "amq.rabbitmq.reply-to.", "amq.rabbitmq.reply-to.x"] {
+        client.send(1, passive(&short(none))).await;
         client.channel_closed(404).await;
     }
     reply(&mut client, &guessed, true, b"nobody").await;

@@ -82,10 +82,9 @@ impl Client {
         self.frame().await.is_none()
     }
 
-    /// Whether the other side closes without another byte and in a way that no client takes for an answer.
-    pub async fn is_reset(&mut self) -> bool {
-        let read = timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await.expect("an end in time");
-        read.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+    /// How the other side ends: without another byte, or by a reset, which no client takes for an answer.
+    pub async fn end(&mut self) -> std::io::Result<usize> {
+        timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await.expect("an end in time")
     }
 
     fn take_id(&mut self) -> i32 {

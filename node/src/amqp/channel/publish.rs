@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::future::{FutureExt, join_all};
+use futures::future::{FutureExt, join, join_all};
 use model::controller::topology::Queue;
 use model::exchange::{ArgValue, Headers, Routed};
 use model::limits::QUEUE_MS_MAX;
@@ -19,18 +19,19 @@ use crate::amqp::failure::{Result, failure};
 use crate::amqp::outbox;
 use crate::broker::queues::Message;
 use crate::broker::queues::message::Content;
+use crate::broker::queues::replies::Replied;
 use crate::listening::Taken;
 
 /// A message that is checked, and not sent.
 pub(super) struct Publication {
-    pub(super) content: Content,
+    content: Content,
     /// Its own key and those of CC and BCC.
     keys: Vec<ShortStr>,
-    pub(super) mandatory: bool,
+    mandatory: bool,
     priority: Option<u8>,
     ttl_ms: Option<i64>,
     said: Said,
-    pub(super) held: Taken,
+    held: Taken,
 }
 
 /// What a message says of itself, for routing.
@@ -121,35 +122,31 @@ impl Channel {
         }
     }
 
-    /// Routes it and sends it to its queues; `number` is to be confirmed.
+    /// Routes it and sends it to its queues and requesters; `number` is to be confirmed.
     pub(super) fn send(&mut self, publication: Publication, number: Option<u64>) -> Result<()> {
-        let (since, bytes) = (Instant::now(), publication.bytes());
-        if let Some(address) = replies::address(&publication.content) {
-            let sent = self.reply(address, publication, (number, since, bytes))?;
-            self.confirms.push(bytes, sent);
-            return Ok(());
-        }
         let (queues, delayed) = self.route(&publication)?;
-        if queues.is_empty() {
-            self.session.shared.metrics.queues.unroutable.inc();
-            if publication.mandatory {
-                self.give_back(&publication.content);
-            }
-            self.confirms
-                .push(bytes, async move { Sent { number, bytes, since, is_safe: true, returned: None } }.boxed());
-            return Ok(());
-        }
-        let broker = self.session.broker();
+        let addresses: Vec<_> = match publication.content.exchange.is_empty() {
+            true => publication.keys.iter().filter_map(replies::address).collect(),
+            false => Vec::new(),
+        };
+        let (since, bytes) = (Instant::now(), publication.bytes());
+        let (broker, metrics) = (self.session.broker(), self.session.shared.metrics.clone());
         let batch = publication.content.to_batch(broker.clock().wall_ms());
         let batch = batch.map_err(|error| failure!(PreconditionFailed, "{error}"))?;
         let delay_ms = publication.delay_ms().filter(|_| delayed);
-        let Publication { priority, ttl_ms, held, .. } = publication;
-        let message = Message { batch, priority, delay_ms, ttl_ms };
+        let Publication { content, mandatory, priority, ttl_ms, held, .. } = publication;
+        let message = Message { batch: batch.clone(), priority, delay_ms, ttl_ms };
         let sending = join_all(queues.iter().map(|queue| broker.publish(queue, message.clone())));
+        let replying = join_all(addresses.iter().map(|address| broker.reply(*address, Some(batch.clone()))));
         let sent = async move {
-            let is_safe = sending.await.iter().all(std::result::Result::is_ok);
+            let (sent, replied) = join(sending, replying).await;
             drop(held);
-            Sent { number, bytes, since, is_safe, returned: None }
+            let is_safe = sent.iter().all(std::result::Result::is_ok) && !replied.contains(&Replied::Full);
+            let is_unroutable = sent.is_empty() && replied.iter().all(|replied| *replied == Replied::Gone);
+            if is_unroutable {
+                metrics.queues.unroutable.inc();
+            }
+            Sent { number, bytes, since, is_safe, returned: (is_unroutable && mandatory).then_some(content) }
         };
         self.confirms.push(bytes, sent.boxed());
         Ok(())

@@ -1,18 +1,14 @@
 //! Direct reply-to: a requester consumes from a queue that is none, its requests carry its address, and what is published to that
 //! address comes to it past every queue: at most once, and only while its channel is open.
 
-use futures::future::FutureExt;
-use tokio::time::Instant;
 use wire::amqp::method::{basic, queue};
 use wire::amqp::{Properties, ShortStr};
 
 use super::Channel;
-use super::confirms::{Sending, Sent};
-use super::publish::Publication;
 use crate::amqp::failure::{Result, failure};
 use crate::amqp::outbox::{self, Outbox};
 use crate::broker::queues::message::Content;
-use crate::broker::queues::replies::{Address, Mailbox, Reply};
+use crate::broker::queues::replies::{Address, Mailbox, Replied, Reply};
 
 /// What a requester consumes from and names in `reply_to`.
 pub(super) const PSEUDO_QUEUE: &str = "amq.rabbitmq.reply-to";
@@ -30,10 +26,9 @@ pub(super) fn is_meant(name: &ShortStr) -> bool {
     **name == *PSEUDO_QUEUE.as_bytes() || name.starts_with(PREFIX.as_bytes())
 }
 
-/// Where a message goes that is a reply.
-pub(super) fn address(content: &Content) -> Option<Address> {
-    let key = content.routing_key.to_str().filter(|_| content.exchange.is_empty())?;
-    key.strip_prefix(PREFIX)?.parse().ok()
+/// Where a message with this key goes by the default exchange, if it is a reply.
+pub(super) fn address(key: &ShortStr) -> Option<Address> {
+    key.to_str()?.strip_prefix(PREFIX)?.parse().ok()
 }
 
 /// The next reply, if the client reads. Cancel safe.
@@ -64,7 +59,7 @@ impl Channel {
         let name = declare.queue.clone();
         let address = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
         let is_there = match address.map(str::parse) {
-            Some(Ok(address)) => self.session.broker().reply(address, None).await,
+            Some(Ok(address)) => self.session.broker().reply(address, None).await == Replied::Taken,
             Some(Err(())) => false,
             None => true,
         };
@@ -86,29 +81,6 @@ impl Channel {
         };
         properties.reply_to = Some(ShortStr::shortened(&format!("{PREFIX}{}", replies.mailbox.address)));
         Ok(true)
-    }
-
-    /// Sends a reply: on its way when this returns.
-    pub(super) fn reply(
-        &self,
-        to: Address,
-        publication: Publication,
-        (number, since, bytes): (Option<u64>, Instant, usize),
-    ) -> Result<Sending> {
-        let broker = self.session.broker();
-        let batch = publication.content.to_batch(broker.clock().wall_ms());
-        let batch = batch.map_err(|error| failure!(PreconditionFailed, "{error}"))?;
-        let (taken, metrics) = (broker.reply(to, Some(batch)), self.session.shared.metrics.clone());
-        Ok(async move {
-            let is_taken = taken.await;
-            if !is_taken {
-                metrics.queues.unroutable.inc();
-            }
-            let Publication { content, mandatory, held, .. } = publication;
-            drop(held);
-            Sent { number, bytes, since, is_safe: true, returned: (mandatory && !is_taken).then_some(content) }
-        }
-        .boxed())
     }
 
     pub(super) fn deliver_reply(&mut self, reply: &Reply) {

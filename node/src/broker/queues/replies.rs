@@ -6,19 +6,26 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, ready};
 use model::{GroupId, NodeId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, sleep};
 
 use crate::broker::Broker;
+use crate::peer::link::Failure;
 use crate::peer::queues::{Heard, Told};
 
 /// Replies that wait in one mailbox.
 const MAILBOX_BYTES_MAX: usize = 4 << 20;
 /// What a reply takes at least.
 const REPLY_BYTES: usize = 256;
+/// A living node is connected by then.
+const CONNECTED: Duration = Duration::from_secs(2);
+/// Between two attempts.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Where replies go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +51,17 @@ impl FromStr for Address {
     }
 }
 
+/// What became of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replied {
+    /// It is in its mailbox.
+    Taken,
+    /// Its requester reads too slowly.
+    Full,
+    /// There is no such mailbox, or its node was lost.
+    Gone,
+}
+
 /// A reply as it waits: a batch of one record.
 pub struct Reply {
     /// The message.
@@ -65,16 +83,18 @@ impl Replies {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts these into a mailbox; whether it is there and has room for all.
-    pub(super) fn put(&self, secret: u128, batches: Vec<Bytes>) -> bool {
+    /// Puts a reply into a mailbox; without one only looks whether that is there.
+    pub(super) fn put(&self, secret: u128, batch: Option<Bytes>) -> Heard {
         let slots = self.slots();
-        let Some(slot) = slots.get(&secret) else { return false };
-        batches.into_iter().all(|batch| {
-            // The largest takes all of the room.
-            let bytes = batch.len().clamp(REPLY_BYTES, MAILBOX_BYTES_MAX) as u32;
-            let room = slot.room.clone().try_acquire_many_owned(bytes);
-            room.is_ok_and(|room| slot.replies.send(Reply { batch, _room: room }).is_ok())
-        })
+        let Some(slot) = slots.get(&secret) else { return Heard::NotHere };
+        let Some(batch) = batch else { return Heard::Done };
+        // The largest takes all of the room.
+        let bytes = batch.len().clamp(REPLY_BYTES, MAILBOX_BYTES_MAX) as u32;
+        let Ok(room) = slot.room.clone().try_acquire_many_owned(bytes) else { return Heard::Full };
+        match slot.replies.send(Reply { batch, _room: room }) {
+            Ok(()) => Heard::Done,
+            Err(_gone) => Heard::NotHere,
+        }
     }
 }
 
@@ -103,15 +123,30 @@ impl Broker {
         Mailbox { broker: self.clone(), address, inbox }
     }
 
-    /// Sends a reply, or without one only asks: whether the mailbox takes it. On its way, in the order of the calls, when this returns.
-    pub fn reply(&self, to: Address, batch: Option<Bytes>) -> BoxFuture<'static, bool> {
-        let batches = batch.into_iter().collect();
-        if to.node == self.node_id() {
-            return ready(self.0.queues.replies.put(to.secret, batches)).boxed();
+    /// Sends a reply, or without one only asks whether somebody waits for any. On its way, in the order of the calls, when this returns,
+    /// unless the other node is being connected to.
+    pub fn reply(&self, to: Address, batch: Option<Bytes>) -> BoxFuture<'static, Replied> {
+        if !self.is_alive(to.node) {
+            return ready(Replied::Gone).boxed();
         }
+        let (broker, since) = (self.clone(), Instant::now());
         // Of no queue's group.
-        let answer = self.tell_queue(to.node, GroupId::CONTROLLER, Told::Reply(to.secret), batches);
-        async move { matches!(answer.await, Ok((Heard::Done, _))) }.boxed()
+        let told = Told::Reply(to.secret);
+        let tell =
+            move || broker.tell_queue(to.node, GroupId::CONTROLLER, told.clone(), batch.iter().cloned().collect());
+        let mut answer = tell();
+        async move {
+            loop {
+                match answer.await {
+                    Ok((Heard::Done, _)) => return Replied::Taken,
+                    Ok((Heard::Full, _)) => return Replied::Full,
+                    Err(Failure::Unreachable(_)) if since.elapsed() < CONNECTED => sleep(AGAIN).await,
+                    _ => return Replied::Gone,
+                }
+                answer = tell();
+            }
+        }
+        .boxed()
     }
 }
 
@@ -134,16 +169,14 @@ mod tests {
         let all = Replies::default();
         all.slots().insert(1, Slot { replies, room: Arc::new(Semaphore::new(MAILBOX_BYTES_MAX)) });
         let half = Bytes::from(vec![0; MAILBOX_BYTES_MAX / 2]);
-        assert!(all.put(1, vec![half.clone()]) && all.put(1, vec![half.clone()]));
-        assert!(!all.put(1, vec![Bytes::new()]), "it is full");
-        assert!(all.put(1, vec![]), "it is there");
+        let put = |batch: &Bytes| all.put(1, Some(batch.clone()));
+        assert_eq!((put(&half), put(&half)), (Heard::Done, Heard::Done));
+        assert_eq!(put(&Bytes::new()), Heard::Full);
+        assert_eq!((all.put(1, None), all.put(2, None)), (Heard::Done, Heard::NotHere));
         drop(inbox.recv().await);
-        assert!(all.put(1, vec![half]));
+        assert_eq!(put(&half), Heard::Done);
         drop((inbox.recv().await, inbox.recv().await));
-        assert!(
-            all.put(1, vec![Bytes::from(vec![0; MAILBOX_BYTES_MAX * 2])]),
-            "one that is larger has all of the room"
-        );
-        assert!(!all.put(2, vec![]), "there is no other");
+        let larger = Bytes::from(vec![0; MAILBOX_BYTES_MAX * 2]);
+        assert_eq!(put(&larger), Heard::Done, "one that is larger has all of the room");
     }
 }

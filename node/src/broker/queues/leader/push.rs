@@ -15,6 +15,8 @@ use crate::peer::queues::{Attachment, Heard, Item, Told};
 
 /// Bytes of one push, unless one message has more.
 const PUSH_BYTES: usize = 1 << 20;
+/// A gateway whose attachment is over may take so long to begin another.
+const GRACE: Duration = Duration::from_secs(1);
 /// After a failure.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -91,7 +93,14 @@ pub(super) async fn again(broker: Broker, handle: Arc<Handle>, sent: Sent) -> Pu
     let answer = broker.tell_queue(to, handle.local.group(), sent.told.clone(), sent.parts.clone()).await;
     let outcome = match answer {
         Ok((Heard::Done, _)) => Outcome::Taken,
-        Ok(_) => Outcome::Stale,
+        Ok(_) => {
+            // It attends anew within moments, unless nobody is there, with what its consumers have settled: others may not get that.
+            let nobody = broker.tell_queue(to, handle.local.group(), Told::Call, Vec::new()).await;
+            if !matches!(nobody, Ok((Heard::Done, _))) {
+                sleep(GRACE).await;
+            }
+            Outcome::Stale
+        }
         Err(_) => {
             sleep(AGAIN).await;
             let outcome = Outcome::Lost(sent);
