@@ -97,7 +97,7 @@ async fn copies_are_sent_and_what_is_no_direct_reply_is_refused() {
     client.send(1, basic::Get { queue: short("copies"), no_ack: true }).await;
     assert_eq!(&*client.content(1).await.1.body, b"answer");
     let no_node = "amq.rabbitmq.reply-to.99.00000000000000000000000000000007";
-    for none in [&*guessed.to_str().expect("text"), no_node, "amq.rabbitmq.reply-to.", "amq.rabbitmq.reply-to.x"] {
+    for none in [guessed.to_str().expect("text"), no_node, "amq.rabbitmq.reply-to.", "amq.rabbitmq.reply-to.x"] {
         client.send(1, passive(&short(none))).await;
         client.channel_closed(404).await;
     }
