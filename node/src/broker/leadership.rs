@@ -88,7 +88,9 @@ impl Broker {
             let Leadership { node, term } = self.0.router.leader(group);
             match node {
                 Some(now) if now == to => return Ok(()),
-                Some(now) if term > before.term => return Err(Unmoved::Failed(format!("node {now} was elected"))),
+                Some(now) if now != leader && term > before.term => {
+                    return Err(Unmoved::Failed(format!("node {now} was elected")));
+                }
                 _ if Instant::now() >= deadline => return Err(Unmoved::Failed("nobody else was elected".to_owned())),
                 _ => sleep(LOOK).await,
             }

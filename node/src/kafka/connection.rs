@@ -135,18 +135,16 @@ pub async fn serve(stream: Stream, shared: Arc<Shared>, client: Arc<Client>, sto
     let outcome = tokio::select! {
         biased;
         written = &mut write => written,
-        no_more = &mut read => {
-            if matches!(no_more, Err(Error::Wire(_) | Error::Refused(_))) {
-                // It is a refusal.
-                drop(client.answered.set(()));
-            }
-            drain(write, no_more).await
-        }
+        no_more = &mut read => drain(write, no_more).await,
         _ = stopped => {
             drop(read);
             drain(write, Ok(())).await
         }
     };
+    if matches!(outcome, Err(Error::Wire(_) | Error::Refused(_))) {
+        // The end is a refusal.
+        drop(client.answered.set(()));
+    }
     if let Err(error) = outcome {
         shared.metrics.connections_failed.get_or_create(&LISTENER).inc();
         tracing::debug!(peer = %client.peer, %error, "kafka connection closed");

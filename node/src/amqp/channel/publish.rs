@@ -1,7 +1,7 @@
 //! basic.publish: checks what a message says of itself, routes it, sends it to each of its queues.
 //! Invariant: a message without a queue comes back if it is mandatory, before it is confirmed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::{FutureExt, join, join_all};
@@ -125,12 +125,21 @@ impl Channel {
     /// Routes it and sends it to its queues and requesters; `number` is to be confirmed.
     pub(super) fn send(&mut self, publication: Publication, number: Option<u64>) -> Result<()> {
         let (queues, delayed) = self.route(&publication)?;
-        let addresses: Vec<_> = match publication.content.exchange.is_empty() {
+        let addresses: BTreeSet<_> = match publication.content.exchange.is_empty() {
             true => publication.keys.iter().filter_map(replies::address).collect(),
-            false => Vec::new(),
+            false => BTreeSet::new(),
         };
         let (since, bytes) = (Instant::now(), publication.bytes());
         let (broker, metrics) = (self.session.broker(), self.session.shared.metrics.clone());
+        if queues.is_empty() && addresses.is_empty() {
+            metrics.queues.unroutable.inc();
+            if publication.mandatory {
+                self.give_back(&publication.content);
+            }
+            let sent = async move { Sent { number, bytes, since, is_safe: true, returned: None } };
+            self.confirms.push(bytes, sent.boxed());
+            return Ok(());
+        }
         let batch = publication.content.to_batch(broker.clock().wall_ms());
         let batch = batch.map_err(|error| failure!(PreconditionFailed, "{error}"))?;
         let delay_ms = publication.delay_ms().filter(|_| delayed);
@@ -138,6 +147,7 @@ impl Channel {
         let message = Message { batch: batch.clone(), priority, delay_ms, ttl_ms };
         let sending = join_all(queues.iter().map(|queue| broker.publish(queue, message.clone())));
         let replying = join_all(addresses.iter().map(|address| broker.reply(*address, Some(batch.clone()))));
+        let returnable = (mandatory && queues.is_empty()).then_some(content);
         let sent = async move {
             let (sent, replied) = join(sending, replying).await;
             drop(held);
@@ -146,7 +156,7 @@ impl Channel {
             if is_unroutable {
                 metrics.queues.unroutable.inc();
             }
-            Sent { number, bytes, since, is_safe, returned: (is_unroutable && mandatory).then_some(content) }
+            Sent { number, bytes, since, is_safe, returned: returnable.filter(|_| is_unroutable) }
         };
         self.confirms.push(bytes, sent.boxed());
         Ok(())

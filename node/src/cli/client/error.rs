@@ -87,6 +87,7 @@ impl Error {
                     | ErrorCode::KafkaStorageError
                     | ErrorCode::CoordinatorNotAvailable
                     | ErrorCode::CoordinatorLoadInProgress
+                    | ErrorCode::NotCoordinator
                     | ErrorCode::ThrottlingQuotaExceeded
             ),
             _ => false,

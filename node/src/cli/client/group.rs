@@ -7,7 +7,8 @@ use wire::kafka::messages::leave_group::MemberIdentity;
 use wire::kafka::messages::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use wire::kafka::messages::offset_fetch::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use wire::kafka::messages::{
-    DeleteGroupsRequest, FindCoordinatorRequest, LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest,
+    DeleteGroupsRequest, DeleteGroupsResponse, FindCoordinatorRequest, LeaveGroupRequest, LeaveGroupResponse,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, RequestBody,
 };
 
 use super::{Client, Connection, Error, PATIENCE, Patience, text};
@@ -36,6 +37,22 @@ impl Client {
         }
     }
 
+    /// Asks the coordinator of a group, again if it says that it cannot answer yet, or is none any more.
+    async fn ask_coordinator<Q: RequestBody, T>(
+        &self,
+        group: &str,
+        request: &Q,
+        read: impl Fn(Q::Response) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut patience = Patience::new(PATIENCE);
+        loop {
+            match read(self.coordinator(group).await?.call(request).await?) {
+                Err(error @ Error::Code { .. }) if error.passes() => patience.pause(error).await?,
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// What a group has committed of a topic; partitions without a commit are missing.
     pub async fn committed(&self, group: &str, topic: &str, partitions: &[i32]) -> Result<Offsets, Error> {
         let topics = OffsetFetchRequestTopics {
@@ -46,17 +63,18 @@ impl Client {
         };
         let asked = OffsetFetchRequestGroup { group_id: text(group), topics: Some(vec![topics]), ..Default::default() };
         let request = OffsetFetchRequest { groups: vec![asked], ..Default::default() };
-        let answer = self.coordinator(group).await?.call(&request).await?;
-        let answer = answer.groups.into_iter().next().ok_or(Error::NoLeader)?;
-        Error::check(answer.error_code)?;
-        let mut offsets = Offsets::new();
-        for partition in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
-            Error::check(partition.error_code)?;
-            offsets.extend(
-                (partition.committed_offset >= 0).then_some((partition.partition_index, partition.committed_offset)),
-            );
-        }
-        Ok(offsets)
+        let read = |answer: OffsetFetchResponse| {
+            let answer = answer.groups.into_iter().next().ok_or(Error::NoLeader)?;
+            Error::check(answer.error_code)?;
+            let mut offsets = Offsets::new();
+            for partition in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
+                Error::check(partition.error_code)?;
+                let committed = (partition.committed_offset >= 0).then_some(partition.committed_offset);
+                offsets.extend(committed.map(|offset| (partition.partition_index, offset)));
+            }
+            Ok(offsets)
+        };
+        self.ask_coordinator(group, &request, read).await
     }
 
     /// Commits offsets of a group without members.
@@ -79,9 +97,11 @@ impl Client {
             topics: vec![topics],
             ..Default::default()
         };
-        let answer = self.coordinator(group).await?.call(&request).await?;
-        let partitions = answer.topics.into_iter().flat_map(|topic| topic.partitions);
-        partitions.map(|partition| partition.error_code).try_for_each(Error::check)
+        let read = |answer: OffsetCommitResponse| {
+            let partitions = answer.topics.into_iter().flat_map(|topic| topic.partitions);
+            partitions.map(|partition| partition.error_code).try_for_each(Error::check)
+        };
+        self.ask_coordinator(group, &request, read).await
     }
 
     /// Makes a member leave its group.
@@ -92,16 +112,20 @@ impl Client {
             ..Default::default()
         };
         let request = LeaveGroupRequest { group_id: text(group), members: vec![member], ..Default::default() };
-        let answer = self.coordinator(group).await?.call(&request).await?;
-        Error::check(answer.error_code)?;
-        answer.members.iter().map(|member| member.error_code).try_for_each(Error::check)
+        let read = |answer: LeaveGroupResponse| {
+            Error::check(answer.error_code)?;
+            answer.members.iter().map(|member| member.error_code).try_for_each(Error::check)
+        };
+        self.ask_coordinator(group, &request, read).await
     }
 
     /// Deletes a group without members, and what it has committed.
     pub async fn delete_group(&self, group: &str) -> Result<(), Error> {
         let request = DeleteGroupsRequest { groups_names: vec![text(group)], ..Default::default() };
-        let answer = self.coordinator(group).await?.call(&request).await?;
-        answer.results.iter().map(|result| result.error_code).try_for_each(Error::check)
+        let read = |answer: DeleteGroupsResponse| {
+            answer.results.iter().map(|result| result.error_code).try_for_each(Error::check)
+        };
+        self.ask_coordinator(group, &request, read).await
     }
 
     /// Offsets are committed by topic ids from some version on.

@@ -15,8 +15,8 @@ use crate::peer::queues::{Attachment, Heard, Item, Told};
 
 /// Bytes of one push, unless one message has more.
 const PUSH_BYTES: usize = 1 << 20;
-/// A gateway whose attachment is over may take so long to begin another.
-const GRACE: Duration = Duration::from_secs(1);
+/// A gateway whose attachment is over begins another meanwhile.
+const ATTENDS: Duration = Duration::from_millis(500);
 /// After a failure.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -86,6 +86,13 @@ pub(super) async fn run(broker: Broker, handle: Arc<Handle>, push: Push) -> Push
     again(broker, handle, Sent { to, told, parts, missing, left }).await
 }
 
+/// Whether nobody consumes there any more. Else it attends anew within moments, with what its consumers have settled, and others may not
+/// get that: what it holds stays with it until it does, or dies.
+async fn is_deserted(broker: &Broker, gateway: NodeId, handle: &Handle) -> bool {
+    let nobody = broker.tell_queue(gateway, handle.local.group(), Told::Call, Vec::new()).await;
+    matches!(nobody, Ok((Heard::Done, _)))
+}
+
 /// Sends what is read.
 pub(super) async fn again(broker: Broker, handle: Arc<Handle>, sent: Sent) -> Pushed {
     let Told::Deliver { attachment, .. } = sent.told else { unreachable!("a push delivers") };
@@ -93,16 +100,9 @@ pub(super) async fn again(broker: Broker, handle: Arc<Handle>, sent: Sent) -> Pu
     let answer = broker.tell_queue(to, handle.local.group(), sent.told.clone(), sent.parts.clone()).await;
     let outcome = match answer {
         Ok((Heard::Done, _)) => Outcome::Taken,
-        Ok(_) => {
-            // It attends anew within moments, unless nobody is there, with what its consumers have settled: others may not get that.
-            let nobody = broker.tell_queue(to, handle.local.group(), Told::Call, Vec::new()).await;
-            if !matches!(nobody, Ok((Heard::Done, _))) {
-                sleep(GRACE).await;
-            }
-            Outcome::Stale
-        }
-        Err(_) => {
-            sleep(AGAIN).await;
+        Ok(_) if is_deserted(&broker, to, &handle).await => Outcome::Stale,
+        answer => {
+            sleep(if answer.is_ok() { ATTENDS } else { AGAIN }).await;
             let outcome = Outcome::Lost(sent);
             return Pushed { to, attachment, missing: Vec::new(), left: Vec::new(), outcome };
         }
