@@ -22,7 +22,7 @@ use crate::checker::operations_finish::OperationsFinish;
 use crate::checker::orphans_wake::OrphansWake;
 use crate::checker::replicas_as_wanted::{self, Led, ReplicasAsWanted};
 use crate::checker::sleepers_agree::{Sleeper, SleepersAgree};
-use crate::checker::works_after_healing::{self, Replicas};
+use crate::checker::works_after_healing::{Replicas, WorksAfterHealing};
 use crate::checker::{metadata_linearizable, minority_bounded, replicas_identical};
 use crate::cluster::{State, View};
 use crate::disk::Disks;
@@ -42,8 +42,6 @@ const SURVEY: Duration = Duration::from_secs(1);
 const SETTLED: usize = 3;
 /// How long after healing everything must be well, and how old a group must be to be asked.
 pub const GRACE: Duration = Duration::from_secs(5);
-/// How long a group may have no leader then: leaderships are handed over as long as the cluster runs.
-const HANDED_OVER: Duration = Duration::from_millis(500);
 /// The process that describes topics when all is over.
 const OBSERVER: u32 = 299;
 /// More broken promises than this tell nothing new.
@@ -77,10 +75,8 @@ pub struct Probe {
     damaged: BTreeSet<u32>,
     next_round: Duration,
     surveys: VecDeque<Survey>,
-    /// Whether the look that is due when the world has been well for [`GRACE`] was taken.
-    looked_healed: bool,
-    /// When everything was well last, from that look on.
-    well_at: Duration,
+    /// Asked once the world has been well for [`GRACE`].
+    healed: WorksAfterHealing,
     faults: Vec<(Duration, Fault)>,
 }
 
@@ -126,7 +122,9 @@ impl Probe {
         if at >= self.next_replicas {
             self.next_replicas = at + REPLICAS;
             self.look_replicas(at, views, disks, history);
-            self.look_healed(at, views, history);
+            if at >= HEAL + GRACE {
+                self.look_healed(at, views, history, false);
+            }
         }
         if self.surveys.back().is_none_or(|last| at >= last.at + SURVEY) {
             self.survey(at, views);
@@ -161,11 +159,8 @@ impl Probe {
     /// The run is over: one more look at everything.
     pub fn finish(&mut self, at: Duration, views: &[View], disks: &Disks, history: &mut History) {
         self.next_round = at;
-        self.next_replicas = at;
         self.look(at, views, disks, history);
-        if self.well_at + HANDED_OVER < at {
-            self.unwell(views).into_iter().for_each(|words| history.violate(at, words));
-        }
+        self.look_healed(at, views, history, true);
         let Some(settled) = self.surveys.front().filter(|survey| survey.at + SURVEY <= at) else { return };
         let placed = settled.placed.iter().flat_map(|(group, nodes)| nodes.iter().map(|node| (*node, *group)));
         let replicas: Vec<_> = placed
@@ -247,26 +242,13 @@ impl Probe {
     }
 
     /// Everything was healed [`GRACE`] ago: every group must be well on every node without lasting damage.
-    fn look_healed(&mut self, at: Duration, views: &[View], history: &mut History) {
-        if at < HEAL + GRACE {
-            return;
-        }
-        let unwell = self.unwell(views);
-        if unwell.is_empty() {
-            (self.well_at, self.looked_healed) = (at, true);
-        } else if !self.looked_healed && at >= HEAL + GRACE + HANDED_OVER {
-            self.looked_healed = true;
-            unwell.into_iter().for_each(|words| history.violate(at, words));
-        }
-    }
-
-    /// What is not well on nodes without lasting damage.
-    fn unwell(&self, views: &[View]) -> Vec<String> {
-        let Some(settled) = self.surveys.front() else { return Vec::new() };
+    fn look_healed(&mut self, at: Duration, views: &[View], history: &mut History, last: bool) {
+        let Some(settled) = self.surveys.front() else { return };
         let well = |node: &u32| !self.damaged.contains(node);
-        let down = views.iter().filter(|view| well(&view.node) && view.state != State::Up);
-        let mut unwell: Vec<_> =
-            down.map(|view| format!("L1 WorksAfterHealing: node {} is {:?}", view.node, view.state)).collect();
+        let is_first = self.healed.is_new();
+        for view in views.iter().filter(|view| (is_first || last) && well(&view.node) && view.state != State::Up) {
+            history.violate(at, format!("L1 WorksAfterHealing: node {} is {:?}", view.node, view.state));
+        }
         let mut groups: BTreeMap<GroupId, Replicas> = BTreeMap::new();
         for (group, nodes) in placed(views) {
             let due = settled.committed.get(&group).copied().unwrap_or(0);
@@ -287,9 +269,9 @@ impl Probe {
         }
         // What came or went while we waited has had no time to settle.
         groups.retain(|group, replicas| settled.placed.contains_key(group) != replicas.placed.is_empty());
-        let found = groups.iter().flat_map(|(group, replicas)| works_after_healing::check(*group, replicas));
-        unwell.extend(found.map(|words| format!("L1 WorksAfterHealing: {words}")));
-        unwell
+        for words in self.healed.look(at, &groups, last) {
+            history.violate(at, format!("L1 WorksAfterHealing: {words}"));
+        }
     }
 
     fn see(
