@@ -4,8 +4,11 @@
 
 pub mod ackset;
 mod note;
+mod recent;
 
 pub use note::{LetterNote, Note};
+pub use recent::Once;
+pub(crate) use recent::Recent;
 use serde::{Deserialize, Serialize};
 
 /// The body of a `Tag::CursorBatch` entry: all that waited on one log in one turn, applied in this order.

@@ -103,6 +103,8 @@ pub const CURSOR_FACTS_MAX: usize = 64 * 1024;
 pub const CURSOR_SETTLE_MAX: usize = 64 * 1024;
 /// Times that have come and are forgotten by one apply, for the same reason.
 pub const CURSOR_WAKE_PER_APPLY_MAX: usize = 1_024;
+/// Keys of messages that shall come once, of one log: about 100 bytes each.
+pub const RECENT_KEYS_MAX: usize = 64 * 1024;
 /// Targets of one dead message: an exchange may route it to many queues, and each is a letter in the state.
 pub const DEAD_TARGETS_MAX: usize = 1_000;
 /// Targets of all dead messages of a cursor, and sources of those that come to a queue, about 100 bytes each.
@@ -117,7 +119,7 @@ const _: () = assert!(BATCHES_PER_ENTRY_MAX <= u16::MAX as usize);
 const _: () = assert!(ENTRY_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(FORGET_PER_APPLY_MAX >= 2 * BATCHES_PER_ENTRY_MAX);
 const _: () = assert!(CURSOR_SETTLE_MAX * CURSOR_MESSAGE_BYTES < CURSOR_BYTES_MAX);
-const _: () = assert!(CURSOR_BYTES_MAX / 2 * 3 * CURSORS_PER_LOG_MAX < ENTRY_BYTES_MAX);
+const _: () = assert!(CURSOR_BYTES_MAX / 2 * 3 * CURSORS_PER_LOG_MAX + RECENT_KEYS_MAX * 32 < ENTRY_BYTES_MAX);
 const _: () = assert!(CURSOR_FACTS_MAX <= CURSOR_SETTLE_MAX);
 const _: () = assert!(DEAD_TARGETS_MAX <= TARGETS_MAX);
 const _: () = assert!(SEGMENT_BYTES_MIN < SEGMENT_BYTES_MAX);

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command;
-use crate::cursor::{CursorRefusal, ackset};
+use crate::cursor::{CursorRefusal, Once, ackset};
 use crate::partition::{Clean, Epoch, Moved, Sparse, State};
 use crate::producer::Producer;
 use crate::record::BadBatch;
@@ -74,6 +74,10 @@ pub enum Write {
     },
     /// The source does not exist any more.
     InboxGone(ackset::Place),
+    /// What came lately and shall come once.
+    Recent(Once),
+    /// This key is forgotten.
+    RecentGone(u128),
 }
 
 /// Which table of a partition a [`Write`] belongs to.
@@ -97,6 +101,8 @@ pub enum WriteKind {
     Cursor,
     /// Keyed by source.
     Inbox,
+    /// Keyed by the publishers' keys.
+    Recent,
 }
 
 impl Write {
@@ -128,14 +134,16 @@ impl Write {
                 (WriteKind::Cursor, key)
             }
             Write::Inbox { source, .. } | Write::InboxGone(source) => (WriteKind::Inbox, source.to_be_bytes().to_vec()),
+            Write::Recent(Once { key, .. }) | Write::RecentGone(key) => (WriteKind::Recent, key.to_be_bytes().to_vec()),
         }
     }
 
     /// Whether the write removes the row of its key.
     pub fn is_gone(&self) -> bool {
-        use Write::{Cursor, DeadGone, EpochGone, InboxGone, MovedGone, ProducerGone, SparseGone};
+        use Write::{Cursor, DeadGone, EpochGone, InboxGone, MovedGone, ProducerGone, RecentGone, SparseGone};
         match self {
-            SparseGone(_) | EpochGone(_) | DeadGone(_) | ProducerGone(_) | MovedGone(_) | InboxGone(_) => true,
+            SparseGone(_) | EpochGone(_) | DeadGone(_) | ProducerGone(_) | MovedGone(_) => true,
+            InboxGone(_) | RecentGone(_) => true,
             Cursor { row, .. } => row.value.is_none(),
             _ => false,
         }

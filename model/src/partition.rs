@@ -183,10 +183,11 @@ impl PartitionMachine {
         let mut lives = false;
         let mut notes = appended.notes.iter().peekable();
         let mut told = Vec::new();
+        let mut surplus = Vec::new();
         let mut replies = Vec::with_capacity(appended.batches.len());
         for (ordinal, batch) in appended.batches.iter().enumerate() {
             let note = notes.next_if(|note| note.ordinal as usize == ordinal);
-            let reply = match self.judge(batch, note, told.len()) {
+            let reply = match self.judge(at, batch, note, told.len() + surplus.len()) {
                 Ok((facts, Verdict::New)) => {
                     // A point stands before a whole entry: what comes after its first live batch is too late.
                     if !std::mem::replace(&mut lives, true) {
@@ -194,8 +195,11 @@ impl PartitionMachine {
                     }
                     touched.extend(facts.has_producer().then_some(facts.producer_id));
                     let base_offset = self.take_offsets(&facts, at.leader_ts);
-                    note.and_then(|note| note.letter).into_iter().for_each(|letter| self.cursors.take(letter, out));
-                    told.extend(note.and_then(|note| note.fact(base_offset)));
+                    if let Some(note) = note {
+                        self.cursors.take(at, note, out);
+                        told.extend(note.fact(base_offset));
+                        surplus.extend(note.surplus.then_some((base_offset, self.state.next_offset)));
+                    }
                     AppendReply::Ok { base_offset }
                 }
                 Ok((_, Verdict::Duplicate { .. })) if planted::is(Bug::DuplicateWrongOffset) => {
@@ -214,6 +218,7 @@ impl PartitionMachine {
         out.writes.extend(gone.into_iter().map(Write::ProducerGone));
         if self.state.next_offset > before {
             self.cursors.publish(at, self.state.next_offset, &told, out);
+            self.cursors.refuse(at, surplus, out);
         }
         Reply::Append(replies)
     }
@@ -229,7 +234,13 @@ impl PartitionMachine {
     }
 
     /// Whether a batch may have offsets, where `told` messages before it in its entry say something of themselves.
-    fn judge(&self, batch: &[u8], note: Option<&Note>, told: usize) -> Result<(BatchFacts, Verdict), AppendError> {
+    fn judge(
+        &self,
+        at: At,
+        batch: &[u8],
+        note: Option<&Note>,
+        told: usize,
+    ) -> Result<(BatchFacts, Verdict), AppendError> {
         let facts = BatchFacts::read(batch).inspect_err(|_| invariants::count(InvariantId::DeadEntry))?;
         if facts.is_transactional() || facts.is_control() {
             return Err(AppendError::Transactional);
@@ -239,7 +250,7 @@ impl PartitionMachine {
         }
         let verdict = if facts.has_producer() { self.producers.judge(&facts)? } else { Verdict::New };
         match note.filter(|_| matches!(verdict, Verdict::New)) {
-            Some(note) if self.cursors.is_known(note, told)? => Ok((facts, Verdict::Duplicate { base_offset: -1 })),
+            Some(note) if self.cursors.is_known(at, note, told)? => Ok((facts, Verdict::Duplicate { base_offset: -1 })),
             _ => Ok((facts, verdict)),
         }
     }
@@ -372,7 +383,8 @@ impl PartitionMachine {
             Write::Moved(row) => drop(self.moved.rows.insert(row.from, row)),
             Write::MovedGone(from) => drop(self.moved.rows.remove(&from)),
             Write::Clean(clean) => self.moved.clean = clean,
-            Write::Cursor { .. } | Write::Inbox { .. } | Write::InboxGone(_) => {}
+            Write::Cursor { .. } => {}
+            Write::Inbox { .. } | Write::InboxGone(_) | Write::Recent(_) | Write::RecentGone(_) => {}
         }
     }
 }

@@ -74,6 +74,7 @@ bugs! {
     InstanceNotFenced = "a static member's older life may go on beside the new one (KIP-345 without fencing)",
     DeadLetterOnce = "a dead letter counts as sent when it was sent, arrived or not (at most once: the default of RabbitMQ's quorum queues)",
     DeadLetterAgain = "a queue takes a dead letter as often as it is sent (at least once, as brokers have it that republish)",
+    PublishedAgain = "a message that shall come once is appended as often as it is published (RabbitMQ's queues)",
     UnackedOrphaned = "what a consumer had when it went is given to nobody else (RabbitMQ 15473: unacknowledged for ever)",
     FailuresForgotten = "how often a message failed is known to the leader only, and the next one begins at none",
     ConfirmBeforeQuorum = "a publish is confirmed when its leader has taken it, before a majority has it",

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::command::{Flags, Payload, Tag};
 use crate::controller::*;
 use crate::cursor::ackset::tests::{command, config, place};
-use crate::cursor::{Batch, CursorCommand, LetterNote, Note};
+use crate::cursor::{Batch, CursorCommand, LetterNote, Note, Once};
 use crate::ids::{GroupId, NodeId, PartitionIndex, ReplicaId, StoreId, TopicId};
 use crate::machine::{At, Out, Write};
 use crate::partition::{Checkpoint, Mark, MovedBatch, PartitionMachine, Place, Relocation, moved_batches};
@@ -88,7 +88,8 @@ fn batch(text: &str) -> Bytes {
     sample_batch(&facts, words.number("body", 0))
 }
 
-/// What a message of a queue says of itself: `priority=`, `due=`, `expires=`, `letter=GROUP.QUEUE number= lowest=`.
+/// What a message of a queue says of itself: `priority=`, `due=`, `expires=`, `letter=GROUP.QUEUE number= lowest=`, `once=KEY until=`,
+/// `surplus`.
 fn note((ordinal, text): (usize, &str)) -> Option<Note> {
     let words = Words::of(text);
     let time = |key| words.get(key).map(|time| time.parse().unwrap());
@@ -102,6 +103,8 @@ fn note((ordinal, text): (usize, &str)) -> Option<Note> {
         not_before: time("due"),
         expires_at: time("expires"),
         letter: words.get("letter").map(letter),
+        once: words.get("once").map(|key| Once { key: key.parse().unwrap(), until: words.number("until", 0) }),
+        surplus: words.plain().contains(&"surplus"),
     };
     (note != Note { ordinal: ordinal as u16, ..Note::default() }).then_some(note)
 }

@@ -34,7 +34,7 @@ const RUN_ENTRIES: usize = 256;
 /// Bytes that one row or the state of a controller may have.
 const STATE_BYTES_MAX: usize = codec::LIMIT_MAX;
 /// The tables of a partition.
-const PARTITION_ROWS: [RowKind; 9] = [
+const PARTITION_ROWS: [RowKind; 10] = [
     RowKind::State,
     RowKind::Sparse,
     RowKind::Epoch,
@@ -44,6 +44,7 @@ const PARTITION_ROWS: [RowKind; 9] = [
     RowKind::Clean,
     RowKind::Cursor,
     RowKind::Inbox,
+    RowKind::Recent,
 ];
 
 /// The row behind every run: what the machine's rows are the state of.
@@ -173,6 +174,7 @@ impl StateMachine {
             WriteKind::Clean => RowKind::Clean,
             WriteKind::Cursor => RowKind::Cursor,
             WriteKind::Inbox => RowKind::Inbox,
+            WriteKind::Recent => RowKind::Recent,
         };
         let value = (!write.is_gone()).then(|| codec::encode(write));
         Row { group: self.group, kind, suffix: Bytes::from(key), value }

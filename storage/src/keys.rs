@@ -51,11 +51,13 @@ pub enum RowKind {
     Cursor = 19,
     /// The last letter that a partition took of each source; suffix = source.
     Inbox = 20,
+    /// Keys of messages that a partition takes once; suffix = key.
+    Recent = 21,
 }
 
 impl RowKind {
     /// Every kind that belongs to a group and goes with it when the group is destroyed.
-    pub const OF_GROUP: [RowKind; 19] = [
+    pub const OF_GROUP: [RowKind; 20] = [
         RowKind::Vote,
         RowKind::Committed,
         RowKind::Purged,
@@ -75,6 +77,7 @@ impl RowKind {
         RowKind::Clean,
         RowKind::Cursor,
         RowKind::Inbox,
+        RowKind::Recent,
     ];
 
     /// Whether a write of this row must be durable before its `Done`. The others can be rebuilt from the log, and the

@@ -22,7 +22,7 @@ use crate::controller::{Image, Outcome};
 use crate::exchange::{Args, Binding, Destination, ExchangeKind, HashOn, Table};
 use crate::ids::{GroupId, NodeId, TopicId};
 
-pub use arguments::{Arguments, Overflow};
+pub use arguments::{Arguments, Overflow, max_rate};
 pub use error::{EntityKind, TopologyError};
 pub(super) use queues::refuse_growth;
 pub use route::{NoExchange, Route};

@@ -1,10 +1,11 @@
 //! What messages of a queue say of themselves when they are appended: the last part of an append entry of version 1.
-//! Layout: for each note ordinal u16, fields u8, then of priority u8, not_before i64, expires_at i64 and letter (group u32, queue u32,
-//! number u64, lowest u64) those that `fields` names, all little endian.
+//! Layout: for each note ordinal u16, fields u8, then of priority u8, not_before i64, expires_at i64, letter (group u32, queue u32,
+//! number u64, lowest u64) and once (until i64, key u128) those that `fields` names, all little endian.
 //! Invariant: at most one note for a batch, in the order of batches. Must never trust a byte: what is wrong is no note at all.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::Once;
 use super::ackset::{Fact, Place};
 use crate::command::{Flags, Header, Payload, Tag};
 use crate::ids::GroupId;
@@ -15,6 +16,9 @@ const PRIORITY: u8 = 1;
 const NOT_BEFORE: u8 = 2;
 const EXPIRES_AT: u8 = 4;
 const LETTER: u8 = 8;
+const ONCE: u8 = 16;
+const SURPLUS: u8 = 32;
+const ALL: u8 = PRIORITY | NOT_BEFORE | EXPIRES_AT | LETTER | ONCE | SURPLUS;
 
 /// What the first record of a batch says of itself. A message of a queue is a batch of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +33,10 @@ pub struct Note {
     pub expires_at: Option<i64>,
     /// It is a dead letter of another queue.
     pub letter: Option<LetterNote>,
+    /// It is not appended if it came before.
+    pub once: Option<Once>,
+    /// It is one too many: dead from the beginning.
+    pub surplus: bool,
 }
 
 /// Which letter it is: `ackset::Sending`, and whose.
@@ -62,7 +70,9 @@ impl Note {
         let fields = field(PRIORITY, self.priority.is_some())
             | field(NOT_BEFORE, self.not_before.is_some())
             | field(EXPIRES_AT, self.expires_at.is_some())
-            | field(LETTER, self.letter.is_some());
+            | field(LETTER, self.letter.is_some())
+            | field(ONCE, self.once.is_some())
+            | field(SURPLUS, self.surplus);
         out.put_u16_le(self.ordinal);
         out.put_u8(fields);
         self.priority.into_iter().for_each(|priority| out.put_u8(priority));
@@ -74,15 +84,19 @@ impl Note {
             out.put_u64_le(number);
             out.put_u64_le(lowest);
         }
+        if let Some(Once { until, key }) = self.once {
+            out.put_i64_le(until);
+            out.put_u128_le(key);
+        }
     }
 
     fn read(bytes: &mut &[u8]) -> Option<Self> {
         let ordinal = u16::from_le_bytes(take(bytes)?);
         let [fields] = take(bytes)?;
-        if fields & !(PRIORITY | NOT_BEFORE | EXPIRES_AT | LETTER) != 0 {
+        if fields & !ALL != 0 {
             return None;
         }
-        let mut note = Note { ordinal, ..Note::default() };
+        let mut note = Note { ordinal, surplus: fields & SURPLUS != 0, ..Note::default() };
         if fields & PRIORITY != 0 {
             let [priority] = take(bytes)?;
             note.priority = Some(priority);
@@ -98,6 +112,10 @@ impl Note {
             let source = Place { group, queue: u32::from_le_bytes(take(bytes)?) };
             let (number, lowest) = (u64::from_le_bytes(take(bytes)?), u64::from_le_bytes(take(bytes)?));
             note.letter = Some(LetterNote { source, number, lowest });
+        }
+        if fields & ONCE != 0 {
+            let until = i64::from_le_bytes(take(bytes)?);
+            note.once = Some(Once { until, key: u128::from_le_bytes(take(bytes)?) });
         }
         Some(note)
     }
@@ -167,10 +185,18 @@ mod tests {
 
     #[test]
     fn golden_notes() {
-        let all =
-            Note { ordinal: 1, priority: Some(3), not_before: Some(258), expires_at: Some(-1), letter: Some(letter()) };
+        let all = Note {
+            ordinal: 1,
+            priority: Some(3),
+            not_before: Some(258),
+            expires_at: Some(-1),
+            letter: Some(letter()),
+            once: Some(Once { until: 259, key: 1 << 127 | 2 }),
+            surplus: true,
+        };
         let payload = payload(2, &[all]);
-        let want = "0100 0f 03 0201000000000000 ffffffffffffffff 06040000 07000000 0900000000000000 0800000000000000";
+        let want = "0100 3f 03 0201000000000000 ffffffffffffffff 06040000 07000000 0900000000000000 0800000000000000 \
+                    0301000000000000 02000000000000000000000000000080";
         let hex: String = payload.body[2].iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, want.replace(' ', ""));
         assert_eq!(payload.header().unwrap().version, 1);
@@ -196,7 +222,7 @@ mod tests {
         assert_eq!(with(&[0, 0, PRIORITY, 4]).map(|notes| notes[0].priority), Some(Some(4)));
         assert_eq!(with(&[0, 0, PRIORITY]), None, "cut");
         assert_eq!(with(&[0, 0, PRIORITY, 4, 0]), None, "longer");
-        assert_eq!(with(&[0, 0, 16]), None, "an unknown field");
+        assert_eq!(with(&[0, 0, 64]), None, "an unknown field");
         assert_eq!(with(&[1, 0, 0]), None, "of a batch that is not there");
         assert_eq!(with(&[0, 0, 0, 0, 0, 0]), None, "two of one batch");
     }

@@ -1,4 +1,4 @@
-//! The ack-set cursors on a partition's log, and the inbox of the letters that come to it.
+//! The ack-set cursors on a partition's log, the inbox of the letters that come to it, and what came lately and shall come once.
 //! Owns no record: a cursor hears of each append and of each move of the log start in the entry that does it.
 //! Invariants: every cursor knows as many records as the log has; their rows restore them, or say which invariant is broken.
 
@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use super::PartitionMachine;
 use crate::check;
 use crate::cursor::ackset::{
-    AckSet, Command, Config, Fact, Inbox, Key, Place, Ranges, Refusal, Reply, Row, Settlement, Taking, Value, Verdict,
+    AckSet, Command, Config, Fact, Inbox, Key, Place, Ranges, Reason, Refusal, Reply, Row, Settlement, Taking, Value,
+    Verdict,
 };
-use crate::cursor::{Batch, CursorCommand, CursorRefusal, LetterNote, Note};
+use crate::cursor::{Batch, CursorCommand, CursorRefusal, LetterNote, Note, Once, Recent};
 use crate::invariants::InvariantId;
 use crate::limits;
 use crate::machine::{AppendError, At, Out, Write};
@@ -23,6 +24,7 @@ pub(super) type Outcome = Result<Reply, CursorRefusal>;
 pub(super) struct Cursors {
     open: BTreeMap<u32, AckSet>,
     inbox: Inbox,
+    recent: Recent,
     /// What the rows broke that this was restored from.
     broken: Option<InvariantId>,
 }
@@ -39,29 +41,39 @@ fn written(cursor: u32, rows: Vec<Row>, out: &mut Out) {
 }
 
 impl Cursors {
-    /// Whether a message that says this of itself is in the log already. `told` before it in its entry say something too.
+    /// Whether a message that says this of itself is in the log already. For `told` before it in its entry the cursor needs room too.
     ///
     /// # Errors
     /// Why it may not be there yet.
-    pub(super) fn is_known(&self, note: &Note, told: usize) -> Result<bool, AppendError> {
+    pub(super) fn is_known(&self, at: At, note: &Note, told: usize) -> Result<bool, AppendError> {
         let taking = note.letter.map(|letter| self.inbox.judge(letter.source, letter.number, letter.lowest));
         match taking {
             Some(Taking::Duplicate) => return Ok(!planted::is(Bug::DeadLetterAgain)),
             Some(Taking::Early) => return Err(AppendError::EarlyLetter),
             Some(Taking::New) | None => {}
         }
-        let says = note.fact(0).is_some();
+        if note.once.is_some_and(|once| self.recent.knows(once.key, at.leader_ts)) {
+            return Ok(!planted::is(Bug::PublishedAgain));
+        }
+        let says = note.surplus || note.fact(0).is_some();
         let full = says && self.open.values().any(|cursor| cursor.has_room(told + 1).is_err());
         if full { Err(AppendError::QueueFull) } else { Ok(false) }
     }
 
-    /// The letter has an offset.
-    pub(super) fn take(&mut self, letter: LetterNote, out: &mut Out) {
-        let LetterNote { source, number, lowest } = letter;
-        let taking = self.inbox.take(source, number, lowest);
-        let taking = if planted::is(Bug::DeadLetterAgain) { Taking::New } else { taking };
-        check!(taking == Taking::New, DeadLetterOnce, "{letter:?} was judged new and is {taking:?}");
-        out.writes.push(Write::Inbox { source, number });
+    /// The message that says this of itself has an offset.
+    pub(super) fn take(&mut self, at: At, note: &Note, out: &mut Out) {
+        if let Some(letter) = note.letter {
+            let LetterNote { source, number, lowest } = letter;
+            let taking = self.inbox.take(source, number, lowest);
+            let taking = if planted::is(Bug::DeadLetterAgain) { Taking::New } else { taking };
+            check!(taking == Taking::New, DeadLetterOnce, "{letter:?} was judged new and is {taking:?}");
+            out.writes.push(Write::Inbox { source, number });
+        }
+        if let Some(once) = note.once {
+            let gone = self.recent.take(once, at.leader_ts);
+            out.writes.push(Write::Recent(once));
+            out.writes.extend(gone.into_iter().map(Write::RecentGone));
+        }
     }
 
     /// The log has grown to `next`. What is said of records was judged before: there is room.
@@ -77,6 +89,13 @@ impl Cursors {
         }
     }
 
+    /// These are too many: dead, in the entry that appended them. There is room for them, as above.
+    pub(super) fn refuse(&mut self, at: At, surplus: Vec<(i64, i64)>, out: &mut Out) {
+        if !surplus.is_empty() {
+            self.settle_all(at, Verdict::Reject(Reason::Overflow), surplus, out);
+        }
+    }
+
     /// Records below `start` are gone.
     pub(super) fn move_start(&mut self, at: At, start: i64, out: &mut Out) {
         for (number, cursor) in &mut self.open {
@@ -89,12 +108,17 @@ impl Cursors {
 
     /// There are no records in these ranges any more: what nobody needed was left out of a move, or what a newer one replaced.
     pub(super) fn lose(&mut self, at: At, gaps: &[(i64, i64)], out: &mut Out) {
+        self.settle_all(at, Verdict::Accept, gaps.iter().copied(), out);
+    }
+
+    /// Settles these messages of every cursor, which may not refuse it.
+    fn settle_all(&mut self, at: At, verdict: Verdict, ranges: impl IntoIterator<Item = (i64, i64)>, out: &mut Out) {
+        let settlement = Settlement { verdict, ranges: Ranges::of(ranges) };
         for (number, cursor) in &mut self.open {
-            let settlement = Settlement { verdict: Verdict::Accept, ranges: Ranges::of(gaps.iter().copied()) };
             let mut rows = Vec::new();
-            let done = cursor.apply(at, Command::Settle(vec![settlement]), &mut rows);
+            let done = cursor.apply(at, Command::Settle(vec![settlement.clone()]), &mut rows);
             let settled = matches!(&done, Ok(Reply::Settled(each)) if each.iter().all(Result::is_ok));
-            check!(settled, CursorFloor, "{gaps:?}: {done:?}");
+            check!(settled, CursorFloor, "{settlement:?}: {done:?}");
             written(*number, rows, out);
         }
     }
@@ -155,7 +179,7 @@ impl Cursors {
             set.rows().into_iter().map(move |row| Write::Cursor { cursor, row })
         };
         let letters = self.inbox.sources().map(|(source, number)| Write::Inbox { source, number });
-        self.open.iter().flat_map(rows).chain(letters)
+        self.open.iter().flat_map(rows).chain(letters).chain(self.recent.all().map(Write::Recent))
     }
 
     /// The first invariant that does not hold with a log of this extent.
@@ -180,15 +204,18 @@ fn within(extent: Extent, command: Command) -> Result<Command, Refusal> {
 pub(super) struct Restored {
     rows: BTreeMap<(u32, Key), Option<Value>>,
     letters: BTreeMap<Place, Option<u64>>,
+    recent: BTreeMap<u128, Option<i64>>,
 }
 
 impl Restored {
-    /// Takes a row of a cursor or of the inbox; any other comes back.
+    /// Takes a row of those in here; any other comes back.
     pub(super) fn put(&mut self, row: Write) -> Option<Write> {
         match row {
             Write::Cursor { cursor, row } => drop(self.rows.insert((cursor, row.key), row.value)),
             Write::Inbox { source, number } => drop(self.letters.insert(source, Some(number))),
             Write::InboxGone(source) => drop(self.letters.insert(source, None)),
+            Write::Recent(Once { key, until }) => drop(self.recent.insert(key, Some(until))),
+            Write::RecentGone(key) => drop(self.recent.insert(key, None)),
             other => return Some(other),
         }
         None
@@ -208,6 +235,8 @@ impl Restored {
         }
         let letters = self.letters.into_iter().filter_map(|(source, number)| Some((source, number?)));
         cursors.inbox = Inbox::from_sources(letters);
+        let recent = self.recent.into_iter().filter_map(|(key, until)| Some(Once { key, until: until? }));
+        recent.for_each(|once| cursors.recent.put(once));
         cursors
     }
 }

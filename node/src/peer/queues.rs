@@ -82,6 +82,8 @@ pub struct Saying {
     pub delay_ms: Option<i64>,
     /// Not to be delivered after so long, ms.
     pub ttl_ms: Option<i64>,
+    /// Its publisher's key: a digest. Another message of this key is the same one.
+    pub key: Option<u128>,
 }
 
 /// A dead letter, as `model::cursor::LetterNote`.
@@ -108,6 +110,8 @@ pub struct Attendant {
     pub priority: i32,
     /// Nobody else may consume.
     pub exclusive: bool,
+    /// Messages that it gets in a second, at most.
+    pub max_rate: Option<u32>,
     /// It has messages that it asked for one by one, and is no consumer otherwise.
     pub gets: bool,
     /// What it holds, where the leader does not know it yet.

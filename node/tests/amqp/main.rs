@@ -9,6 +9,7 @@ mod node;
 mod channels;
 mod frames;
 mod handshake;
+mod limits;
 mod management;
 mod messages;
 mod replies;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use model::controller::topology::{Arguments, Queue};
 use model::cursor::ackset::{Reason, Verdict};
 use node::broker::Broker;
-use node::broker::queues::{Message, MessageReport, PeekState, QueueCounts, SeekTo};
+use node::broker::queues::{MessageReport, PeekState, QueueCounts, Saying, SeekTo};
 
 use crate::node::{start, start_three, until};
-use crate::queues::{Consumer, content, declare, leader_and_other, message, numbers, publish, text, texts};
+use crate::queues::{Consumer, content, declare, leader_and_other, numbers, publish, says, text, texts};
 
 fn offsets(messages: &[MessageReport]) -> Vec<i64> {
     messages.iter().map(|message| message.offset).collect()
@@ -25,7 +25,10 @@ async fn a_look_at_messages_takes_none() {
     let (_, other) = leader_and_other(&nodes, &queue).await;
     let broker = other.broker();
     publish(broker, &queue, numbers(0..4)).await;
-    broker.publish(&queue, Message { delay_ms: Some(60_000), ..message("late") }).await.expect("confirmed");
+    broker
+        .publish(&queue, says(Saying { delay_ms: Some(60_000), ..Saying::default() }, "late"))
+        .await
+        .expect("confirmed");
     let mut holder = Consumer::of(broker, &queue, 1).await;
     let held = holder.next().await;
     let seen = broker.peek(&queue, 0, 10, true).await.expect("a look");

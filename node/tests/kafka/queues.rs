@@ -11,7 +11,7 @@ use model::exchange::{Binding, Destination, ExchangeKind};
 use node::broker::Broker;
 use node::broker::queues::message::Content;
 use node::broker::queues::{
-    ConsumeError, ConsumerSpec, Delivered, Message, PublishError, QueueEvent, QueueStanding, Subscription,
+    ConsumeError, ConsumerSpec, Delivered, Message, PublishError, QueueEvent, QueueStanding, Saying, Subscription,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -30,7 +30,11 @@ pub fn message(text: &str) -> Message {
         body: Bytes::copy_from_slice(text.as_bytes()),
     };
     let batch = content.to_batch(1).expect("a small message");
-    Message { batch, priority: None, delay_ms: None, ttl_ms: None }
+    Message { batch, saying: Saying::default() }
+}
+
+pub fn says(saying: Saying, text: &str) -> Message {
+    Message { saying, ..message(text) }
 }
 
 pub fn content(delivered: &Delivered) -> Content {
@@ -61,7 +65,7 @@ pub struct Consumer {
 }
 
 fn spec(credit: u32) -> ConsumerSpec {
-    ConsumerSpec { credit, priority: 0, exclusive: false, tag_for_humans: "test".to_owned() }
+    ConsumerSpec { credit, ..ConsumerSpec::default() }
 }
 
 impl Consumer {
@@ -213,9 +217,9 @@ async fn messages_wait_expire_and_come_by_priority() {
     let broker = node.broker();
     let arguments = Arguments { max_priority: Some(5), ..Arguments::default() };
     let queue = declare(broker, "timed", arguments).await;
-    let late = Message { delay_ms: Some(400), ..message("late") };
-    let short = Message { ttl_ms: Some(50), ..message("short") };
-    let high = Message { priority: Some(9), ..message("high") };
+    let late = says(Saying { delay_ms: Some(400), ..Saying::default() }, "late");
+    let short = says(Saying { ttl_ms: Some(50), ..Saying::default() }, "short");
+    let high = says(Saying { priority: Some(9), ..Saying::default() }, "high");
     for message in [message("plain"), late, short, high] {
         broker.publish(&queue, message).await.expect("confirmed");
     }
@@ -349,7 +353,10 @@ async fn any_node_tells_how_a_queue_stands() {
     let (leader, other) = leader_and_other(&nodes, &queue).await;
     let broker = other.broker().clone();
     publish(&broker, &queue, numbers(0..10)).await;
-    broker.publish(&queue, Message { delay_ms: Some(60_000), ..message("late") }).await.expect("confirmed");
+    broker
+        .publish(&queue, says(Saying { delay_ms: Some(60_000), ..Saying::default() }, "late"))
+        .await
+        .expect("confirmed");
     let mut consumer = Consumer::of(&broker, &queue, 4).await;
     let first = consumer.next().await;
     consumer.settle(&first, Verdict::Reject(model::cursor::ackset::Reason::Rejected));

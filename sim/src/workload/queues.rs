@@ -28,6 +28,8 @@ const CALM: Duration = HEAL;
 const GIVE_UP: Duration = Duration::from_secs(46);
 /// Publishers, each to all queues.
 const PUBLISHERS: u32 = 2;
+/// Longer than a run, whatever the clocks do.
+const DEDUP_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Kinds of queue of one run, beside that of the dead letters.
 const PLAYED: usize = 2;
 
@@ -48,6 +50,8 @@ pub struct Kind {
     pub priority_max: u8,
     /// How long a message waits after its first failure and at most, ms.
     pub retry_ms: Option<(u64, u64)>,
+    /// Whether a message that is published again is the same one.
+    pub is_once: bool,
     /// Its consumers at a time.
     consumers: u32,
 }
@@ -60,6 +64,7 @@ const PLAIN: Kind = Kind {
     ttl_ms: None,
     priority_max: 0,
     retry_ms: None,
+    is_once: false,
     consumers: 3,
 };
 
@@ -68,8 +73,16 @@ pub const KINDS: [Kind; 5] = [
     PLAIN,
     Kind { name: "strict", buries: true, failures_max: Some(2), ..PLAIN },
     Kind { name: "brief", buries: true, ttl_ms: Some(1_500), consumers: 1, ..PLAIN },
-    Kind { name: "ranked", priority_max: 4, consumers: 2, ..PLAIN },
-    Kind { name: "patient", buries: true, failures_max: Some(3), retry_ms: Some((200, 800)), consumers: 2, ..PLAIN },
+    Kind { name: "ranked", priority_max: 4, is_once: true, consumers: 2, ..PLAIN },
+    Kind {
+        name: "patient",
+        buries: true,
+        failures_max: Some(3),
+        retry_ms: Some((200, 800)),
+        is_once: true,
+        consumers: 2,
+        ..PLAIN
+    },
 ];
 /// The queue of the dead.
 const DEAD: Kind = Kind { name: GRAVES, is_published: false, consumers: 2, ..PLAIN };
@@ -117,6 +130,9 @@ impl Kind {
         }
         if self.priority_max > 0 {
             table = table.put("x-max-priority", &Value::I32(self.priority_max.into()));
+        }
+        if self.is_once {
+            table = table.put("x-dedup-window", &number(DEDUP_MS));
         }
         if let Some((first, most)) = self.retry_ms {
             table = table.put("x-delayed-retry-min", &number(first)).put("x-delayed-retry-max", &number(most));

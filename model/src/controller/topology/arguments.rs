@@ -84,6 +84,10 @@ pub struct Arguments {
     pub consumer_timeout_ms: Option<i64>,
     /// `x-delayed-retry-min` and `-max`: how long a message waits that failed.
     pub retry: Option<Backoff>,
+    /// `x-max-rate`: messages that are delivered in a second, at most.
+    pub max_rate: Option<u32>,
+    /// `x-dedup-window`: a message whose key came so long ago at most is the same again, ms.
+    pub dedup_ms: Option<i64>,
 }
 
 impl Arguments {
@@ -111,6 +115,8 @@ impl Arguments {
                 }
                 "x-delivery-limit" => read.delivery_limit = Some(number(name, value, -1, i32::MAX.into())? as i32),
                 "x-consumer-timeout" => read.consumer_timeout_ms = Some(number(name, value, 1, QUEUE_MS_MAX)?),
+                "x-max-rate" => read.max_rate = Some(max_rate(name, value)?),
+                "x-dedup-window" => read.dedup_ms = Some(number(name, value, 1, QUEUE_MS_MAX)?),
                 "x-delayed-retry-min" => retry.0 = Some(number(name, value, 0, QUEUE_MS_MAX)?),
                 "x-delayed-retry-max" => retry.1 = Some(number(name, value, 0, QUEUE_MS_MAX)?),
                 known if WITHOUT_MEANING.contains(&known) => {}
@@ -144,6 +150,8 @@ impl Arguments {
             ("x-consumer-timeout", int(self.consumer_timeout_ms)),
             ("x-delayed-retry-min", int(self.retry.map(|retry| retry.first_ms))),
             ("x-delayed-retry-max", int(self.retry.map(|retry| retry.max_ms))),
+            ("x-max-rate", int(self.max_rate.map(i64::from))),
+            ("x-dedup-window", int(self.dedup_ms)),
         ];
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
@@ -163,6 +171,14 @@ impl Arguments {
             dead_letters: self.dead_letter_exchange.is_some(),
         }
     }
+}
+
+/// Reads `x-max-rate`, of a queue or of a consumer: messages a second.
+///
+/// # Errors
+/// It is no number, or not from 1 to a million.
+pub fn max_rate(name: &str, value: &ArgValue) -> Result<u32, TopologyError> {
+    number(name, value, 1, 1_000_000).map(|rate| rate as u32)
 }
 
 fn refused(name: &str, why: impl std::fmt::Display) -> TopologyError {

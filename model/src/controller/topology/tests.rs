@@ -369,6 +369,8 @@ fn arguments_of_queues_are_read_and_none_is_forgotten() {
         ("x-consumer-timeout", int(9)),
         ("x-delayed-retry-min", int(10)),
         ("x-delayed-retry-max", int(20)),
+        ("x-max-rate", int(1_000_000)),
+        ("x-dedup-window", int(30)),
     ];
     let read = with(&all).expect("legal");
     assert_eq!(read.named().into_iter().collect::<Vec<_>>(), BTreeMap::from(all).into_iter().collect::<Vec<_>>());
@@ -385,6 +387,9 @@ fn arguments_of_queues_are_read_and_none_is_forgotten() {
         ("x-dead-letter-routing-key", text("k")),
         ("x-delayed-retry-max", int(5)),
         ("x-delivery-limit", int(-2)),
+        ("x-max-rate", int(0)),
+        ("x-max-rate", text("9")),
+        ("x-dedup-window", int(0)),
         ("x-single-active-consumer", text("true")),
     ] {
         let words = with(&[(name, value)]).expect_err(name).to_string();

@@ -194,6 +194,11 @@ impl Dispatch {
         self.flights.iter().filter(|(_, flight)| flight.consumer == consumer).map(|(offset, _)| *offset).collect()
     }
 
+    /// How many that are.
+    pub fn count_of(&self, consumer: ConsumerId) -> usize {
+        self.consumers.get(&consumer).map_or(0, |consumer| consumer.held)
+    }
+
     /// Whether the message is in flight, or settled by a command that is not applied.
     pub fn is_taken(&self, offset: i64) -> bool {
         self.taken.contains(offset)

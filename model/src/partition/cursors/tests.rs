@@ -156,6 +156,40 @@ fn a_letter_arrives_once_and_in_its_turn() {
 }
 
 #[test]
+fn what_shall_come_once_comes_once_for_its_time() {
+    let mut log = log();
+    let once = |ordinal, key, until| Note { ordinal, once: Some(Once { key, until }), ..Note::default() };
+    let known = AppendReply::Duplicate { base_offset: -1 };
+    let some = [once(0, 7, 1_100), once(1, 7, 1_100), once(2, 8, 1_100)];
+    assert_eq!(publish(&mut log, &some, 4), [ok(0), known, ok(1), ok(2)]);
+    log.now = 1_099;
+    assert_eq!(publish(&mut log, &[once(0, 8, 2_000)], 1), [known], "it does not begin anew");
+    let checkpoint = log.checkpoint();
+    log.now = 1_100;
+    assert_eq!(publish(&mut log, &[once(0, 8, 2_000)], 1), [ok(3)]);
+    assert_eq!(log.read(0).len(), 4, "what came before is not read");
+    assert_eq!((log.restored(), log.rows.len()), (log.machine.clone(), log.machine.rows().len()));
+    log.apply(Payload::log_start(log.now, -1));
+    assert_eq!(successor(&log, checkpoint), log.machine);
+}
+
+#[test]
+fn one_too_many_is_dead_where_it_is_appended() {
+    let mut log = log();
+    open(&mut log, 0, Config { dead_letters: true, ..Config::default() }).unwrap();
+    let surplus = |ordinal| Note { ordinal, surplus: true, ..Note::default() };
+    assert_eq!(publish(&mut log, &[surplus(1)], 3), [ok(0), ok(1), ok(2)]);
+    let cursor = log.machine.cursor(0).unwrap();
+    assert_eq!(cursor.unresolved().collect::<Vec<_>>(), [1]);
+    assert_eq!((cursor.counts(0).ready, cursor.state().dead), (2, [0, 0, 0, 1]));
+    open(&mut log, 0, Config::default()).unwrap();
+    assert_eq!(publish(&mut log, &[surplus(0)], 1), [ok(3)]);
+    let cursor = log.machine.cursor(0).unwrap();
+    assert_eq!((cursor.counts(0).ready, cursor.state().dead), (2, [0, 0, 0, 2]), "without dead letters it is dropped");
+    assert_eq!((log.restored(), log.machine.breach()), (log.machine.clone(), None));
+}
+
+#[test]
 fn a_full_cursor_takes_what_says_nothing_of_itself() {
     // Bitmaps up to three messages below the bound.
     let holes = Value::Chunk(Chunk::Bits(vec![0x5555_5555_5555_5555; 1_024]));
@@ -249,17 +283,16 @@ struct Say {
     due: Option<i64>,
     over: Option<i64>,
     letter: Option<(u32, i8)>,
+    once: Option<(u128, i64)>,
+    surplus: bool,
 }
 
 fn say() -> impl Strategy<Value = Say> {
     let time = || proptest::option::weighted(0.3, -50i64..200);
     let letter = proptest::option::weighted(0.3, (0u32..3, prop_oneof![6 => Just(1i8), 1 => -1i8..=2]));
-    (proptest::option::weighted(0.3, 0u8..4), time(), time(), letter).prop_map(|(priority, due, over, letter)| Say {
-        priority,
-        due,
-        over,
-        letter,
-    })
+    let once = proptest::option::weighted(0.3, (0u128..4, -10i64..100));
+    (proptest::option::weighted(0.3, 0u8..4), time(), time(), letter, once, proptest::bool::weighted(0.1))
+        .prop_map(|(priority, due, over, letter, once, surplus)| Say { priority, due, over, letter, once, surplus })
 }
 
 fn verdict() -> impl Strategy<Value = Verdict> {
@@ -298,6 +331,8 @@ struct World {
     log: Log,
     cursors: BTreeMap<u32, AckSet>,
     inbox: Inbox,
+    /// Until when each key is known.
+    recent: BTreeMap<u128, i64>,
     /// Base offsets of what may be read.
     live: Vec<i64>,
 }
@@ -316,7 +351,7 @@ impl World {
     }
 
     fn publish(&mut self, messages: &[(Say, bool)]) {
-        let (mut notes, mut expected, mut facts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut notes, mut expected, mut facts, mut surplus) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let at = self.at();
         let before = self.log.machine.next_offset();
         let mut next = before;
@@ -326,20 +361,27 @@ impl World {
                 let last = self.inbox.sources().find(|(of, _)| *of == place(source)).map_or(0, |(_, last)| last);
                 LetterNote { source: place(source), number: last.saturating_add_signed(step.into()), lowest: 1 }
             });
-            let note = Note { ordinal: ordinal as u16, priority: say.priority, not_before, expires_at, letter };
+            let once = say.once.map(|(key, time)| Once { key, until: time + at.leader_ts });
+            let (ordinal, priority, surplus_one) = (ordinal as u16, say.priority, say.surplus);
+            let note = Note { ordinal, priority, not_before, expires_at, letter, once, surplus: surplus_one };
             notes.push(note);
             if !sound {
                 expected.push(AppendReply::Err(AppendError::InvalidRecord));
                 continue;
             }
-            let taking = letter.map_or(Taking::New, |one| self.inbox.take(one.source, one.number, one.lowest));
+            let judged = letter.map_or(Taking::New, |one| self.inbox.judge(one.source, one.number, one.lowest));
+            let came = once.is_some_and(|once| self.recent.get(&once.key).is_some_and(|until| *until > at.leader_ts));
+            let taking = if judged == Taking::New && came { Taking::Duplicate } else { judged };
             expected.push(match taking {
                 Taking::New => ok(next),
                 Taking::Duplicate => AppendReply::Duplicate { base_offset: -1 },
                 Taking::Early => AppendReply::Err(AppendError::EarlyLetter),
             });
             if taking == Taking::New {
+                letter.map(|one| self.inbox.take(one.source, one.number, one.lowest));
+                self.recent.extend(once.map(|once| (once.key, once.until)));
                 facts.extend(note.fact(next));
+                surplus.extend(surplus_one.then_some((next, next + 1)));
                 self.live.push(next);
                 next += 1;
             }
@@ -349,6 +391,9 @@ impl World {
         assert_eq!(self.log.apply(payload).0, Replied::Append(expected));
         if next > before {
             self.each(at, &Command::Publish { next, facts });
+        }
+        if !surplus.is_empty() {
+            self.each(at, &settle(Verdict::Reject(Reason::Overflow), surplus));
         }
     }
 
@@ -459,12 +504,20 @@ proptest! {
     fn cursors_are_what_they_were_told_and_their_rows_and_checkpoints(
         steps in proptest::collection::vec(step(), 1..60),
     ) {
-        let mut world = World { log: log(), cursors: BTreeMap::new(), inbox: Inbox::default(), live: Vec::new() };
+        let mut world = World {
+            log: log(),
+            cursors: BTreeMap::new(),
+            inbox: Inbox::default(),
+            recent: BTreeMap::new(),
+            live: Vec::new(),
+        };
         for step in &steps {
             world.take(step);
             let machine = &world.log.machine;
             prop_assert_eq!(&machine.cursors.open, &world.cursors);
             prop_assert_eq!(machine.inbox(), &world.inbox);
+            let unforgotten = |once: &Once| world.recent.get(&once.key) == Some(&once.until);
+            prop_assert!(machine.cursors.recent.all().all(|once| unforgotten(&once)));
             prop_assert_eq!(&world.log.restored(), machine, "rows");
             prop_assert_eq!(machine.breach(), None);
             let rows = machine.rows();

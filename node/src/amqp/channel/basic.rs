@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use model::controller::topology::max_rate;
 use model::cursor::ackset::{Reason, Verdict};
 use tokio::sync::mpsc;
 use wire::amqp::ShortStr;
@@ -12,7 +13,7 @@ use super::acknowledge::Held;
 use super::consumers::{Consumer, credit, readable};
 use super::queues::{clamp, unanswered};
 use super::replies::PSEUDO_QUEUE;
-use super::{Channel, text};
+use super::{Channel, argument, text};
 use crate::amqp::assembly::Content;
 use crate::amqp::failure::{Result, failure};
 use crate::amqp::outbox;
@@ -78,10 +79,12 @@ impl Channel {
         }
         let queue = self.named(&consume.queue)?;
         let priority = consume.arguments.get("x-priority").and_then(|value| value.as_integer()).unwrap_or(0);
+        let max_rate = consume.arguments.get("x-max-rate").map(|value| max_rate("x-max-rate", &argument(&value)));
         let spec = ConsumerSpec {
             credit: credit(consume.no_ack, self.consumers.prefetch, self.unacked.prefetch),
             priority: i32::try_from(priority).unwrap_or(0),
             exclusive: consume.exclusive,
+            max_rate: max_rate.transpose().map_err(|error| failure!(PreconditionFailed, "{error}"))?,
             tag_for_humans: tag.escape_ascii().to_string(),
         };
         let (events, inbox) = mpsc::channel(EVENTS);

@@ -8,6 +8,7 @@ use futures::future::{FutureExt, join, join_all};
 use model::controller::topology::Queue;
 use model::exchange::{ArgValue, Headers, Routed};
 use model::limits::QUEUE_MS_MAX;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use wire::amqp::method::basic;
 use wire::amqp::{Properties, ReplyCode, ShortStr, TableBuilder, Value};
@@ -17,9 +18,9 @@ use super::{Channel, Mode, argument, replies, text};
 use crate::amqp::assembly::{self, BODY_BYTES_MAX};
 use crate::amqp::failure::{Result, failure};
 use crate::amqp::outbox;
-use crate::broker::queues::Message;
 use crate::broker::queues::message::Content;
 use crate::broker::queues::replies::Replied;
+use crate::broker::queues::{Message, Saying};
 use crate::listening::Taken;
 
 /// A message that is checked, and not sent.
@@ -62,6 +63,18 @@ impl Publication {
     /// Milliseconds to wait, if it comes through an exchange that heeds that.
     fn delay_ms(&self) -> Option<i64> {
         self.said.0.headers.as_ref()?.get("x-delay")?.as_integer().filter(|delay| *delay > 0)
+    }
+
+    /// A digest of what the message is known by: its header `x-dedup-key`, else its id. Two keys of one digest (SHA-256, half of it) do
+    /// not happen.
+    fn key(&self) -> Option<u128> {
+        let header = self.said.get("x-dedup-key").map(|value| match value {
+            ArgValue::Bytes(bytes) => bytes,
+            other => other.to_string().into_bytes(),
+        });
+        let key = header.or_else(|| Some(self.said.0.message_id.as_ref()?.to_vec())).filter(|key| !key.is_empty())?;
+        let digest: [u8; 32] = Sha256::digest(key).into();
+        digest.first_chunk().map(|half| u128::from_be_bytes(*half))
     }
 }
 
@@ -143,8 +156,10 @@ impl Channel {
         let batch = publication.content.to_batch(broker.clock().wall_ms());
         let batch = batch.map_err(|error| failure!(PreconditionFailed, "{error}"))?;
         let delay_ms = publication.delay_ms().filter(|_| delayed);
+        let heeds_keys = queues.iter().any(|queue| queue.spec.arguments.dedup_ms.is_some());
+        let key = if heeds_keys { publication.key() } else { None };
         let Publication { content, mandatory, priority, ttl_ms, held, .. } = publication;
-        let message = Message { batch: batch.clone(), priority, delay_ms, ttl_ms };
+        let message = Message { batch: batch.clone(), saying: Saying { priority, delay_ms, ttl_ms, key } };
         let sending = join_all(queues.iter().map(|queue| broker.publish(queue, message.clone())));
         let replying = join_all(addresses.iter().map(|address| broker.reply(*address, Some(batch.clone()))));
         let returnable = (mandatory && queues.is_empty()).then_some(content);

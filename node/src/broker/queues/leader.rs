@@ -5,6 +5,7 @@ pub(super) mod append;
 mod handle;
 mod letters;
 mod orders;
+mod pace;
 mod peek;
 mod push;
 mod roll;
@@ -21,7 +22,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use model::NodeId;
-use model::controller::topology::Overflow;
+use model::controller::topology::{Arguments, Overflow};
 use model::cursor::CursorCommand;
 use model::cursor::ackset::{AckSet, Command, Place, Reason, Verdict};
 use tokio::sync::mpsc;
@@ -103,7 +104,7 @@ impl Leader {
             handle,
             term: 0,
             leads: false,
-            soft: Soft::new(0, false),
+            soft: Soft::new(0, &Arguments::default()),
             moments: Moments { propose_at: now, letters_at: now, looked: now, sources: now, used: now },
             roll: Roll::over(),
             orders: Orders::default(),
@@ -185,7 +186,7 @@ impl Leader {
 
     fn take_over(&mut self) {
         let old_below = self.handle.local.raft().partition(|machine| machine.high_watermark()).unwrap_or(0);
-        self.soft = Soft::new(old_below, self.handle.queue.spec.arguments.single_active_consumer);
+        self.soft = Soft::new(old_below, &self.handle.queue.spec.arguments);
         let now = Instant::now();
         (self.moments.looked, self.moments.used) = (now, now);
         let has_old = self.handle.cursor(|cursor| self.soft.has_old(cursor)) == Some(true);
@@ -443,12 +444,13 @@ impl Leader {
         let (due, expiry) = times.unwrap_or_default();
         let due = due.filter(|_| self.soft.has_consumers() || self.handle.length_max().is_some());
         let walls = [due, expiry].into_iter().flatten().map(|at| until(at, now.wall));
-        let deadline = self.soft.dispatch().next_deadline().map(|at| until(at, now.steady));
+        let soft = [self.soft.next_deadline(), self.soft.again_at(now)].into_iter().flatten();
+        let steady = soft.map(|at| until(at, now.steady)).min();
         let remote = self.soft.has_remote(self.broker.node_id()).then_some(self.moments.looked + LOOK);
         let grace = self.holds_back().then_some(self.roll.until);
         let letters = self.may_send_letters().then_some(self.moments.letters_at.max(here));
         let expires = self.expires_at().filter(|_| !self.ending && !self.soft.has_consumers());
-        walls.chain([deadline, remote, grace, letters, expires, self.next_proposal()].into_iter().flatten()).min()
+        walls.chain([steady, remote, grace, letters, expires, self.next_proposal()].into_iter().flatten()).min()
     }
 
     /// When the next entry is proposed: the end of the one before wakes the loop by itself.

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::gateway::Subscription;
 use super::message::Content;
-use super::types::{ConsumeError, ConsumerSpec, Delivered, Message, QueueCounts, QueueEvent};
+use super::types::{ConsumeError, ConsumerSpec, Delivered, Message, QueueCounts, QueueEvent, Saying};
 use crate::broker::Broker;
 
 /// Messages at a time; those that stay count as long as it lasts.
@@ -95,7 +95,7 @@ impl Redrive<'_> {
     async fn run(&mut self, wanted: u64) -> Result<(), ConsumeError> {
         let credit = u32::try_from(wanted.min(HELD_MAX)).unwrap_or(u32::MAX);
         let tag_for_humans = "flotilla queue redrive".to_owned();
-        let spec = ConsumerSpec { credit, priority: 0, exclusive: false, tag_for_humans };
+        let spec = ConsumerSpec { credit, tag_for_humans, ..ConsumerSpec::default() };
         let (events, mut heard) = mpsc::channel(1);
         let subscription = self.broker.consume(self.from, spec, events).await?;
         let until = Instant::now() + REDRIVE_TIME;
@@ -146,6 +146,6 @@ impl Redrive<'_> {
         }
         let batch = content.to_batch(self.broker.clock().wall_ms()).map_err(|error| error.to_string())?;
         let priority = content.properties.read().priority;
-        Ok((target, Message { batch, priority, delay_ms: None, ttl_ms: None }))
+        Ok((target, Message { batch, saying: Saying { priority, ..Saying::default() } }))
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub use crate::peer::queues::{Deaths, PeekState, QueueCounts, QueueStanding, QueueTraffic, SeekTo};
+pub use crate::peer::queues::{Deaths, PeekState, QueueCounts, QueueStanding, QueueTraffic, Saying, SeekTo};
 
 use crate::peer::queues::Heard;
 
@@ -12,12 +12,8 @@ use crate::peer::queues::Heard;
 pub struct Message {
     /// One record batch of one record.
     pub batch: Bytes,
-    /// The higher, the sooner; capped by the queue's own bound.
-    pub priority: Option<u8>,
-    /// Not to be delivered for so long, ms.
-    pub delay_ms: Option<i64>,
-    /// Not to be delivered after so long, ms. The queue's own bound counts if that is shorter.
-    pub ttl_ms: Option<i64>,
+    /// What it says of itself. The queue's own bounds count where they are lower, and a key where the queue heeds keys.
+    pub saying: Saying,
 }
 
 /// A message that a consumer has until it settles it.
@@ -61,7 +57,7 @@ pub enum QueueEvent {
 pub type Events = mpsc::Sender<QueueEvent>;
 
 /// A consumer to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsumerSpec {
     /// How many messages it may hold; at most [`CREDIT_MAX`] count.
     pub credit: u32,
@@ -69,6 +65,8 @@ pub struct ConsumerSpec {
     pub priority: i32,
     /// Nobody else may consume.
     pub exclusive: bool,
+    /// Messages that it gets in a second, at most.
+    pub max_rate: Option<u32>,
     /// What operators see.
     pub tag_for_humans: String,
 }

@@ -1,5 +1,6 @@
 //! Publishers with confirms: a burst of messages to any queues, then all their confirms. What is not confirmed is published again, through
-//! another node, as real clients do; each attempt has a number of its own, so that nothing is forgiven as "the one before".
+//! another node, as real clients do; each attempt has a number of its own, so that nothing is forgiven as "the one before". Where a message
+//! shall come once, all attempts are the same message, and have one number.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,6 +32,9 @@ struct Message {
     /// The application's name of it.
     id: u32,
     queue: &'static str,
+    is_once: bool,
+    /// The number of the last attempt.
+    attempt: Option<usize>,
     priority: u8,
     ttl_ms: Option<u64>,
 }
@@ -87,7 +91,7 @@ impl Publisher {
         let priority = self.rng.random_range(0..=kind.priority_max);
         let own = kind.ttl_ms.filter(|_| self.rng.random_bool(0.3));
         let ttl_ms = own.map(|ttl| self.rng.random_range(ttl / 4..ttl));
-        Message { id: self.messages, queue: kind.name, priority, ttl_ms }
+        Message { id: self.messages, queue: kind.name, is_once: kind.is_once, attempt: None, priority, ttl_ms }
     }
 
     /// Publishes all of `burst` and waits until each is confirmed or refused.
@@ -125,11 +129,13 @@ impl Publisher {
         Ok(())
     }
 
-    async fn send(&mut self, message: Message) -> anyhow::Result<()> {
-        let Message { id, queue, priority, ttl_ms } = message;
+    async fn send(&mut self, mut message: Message) -> anyhow::Result<()> {
+        let Message { id, queue, priority, ttl_ms, .. } = message;
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let publication = Publication { queue, priority, ttl_ms, sent: now(), ended: None };
-        let attempt = self.ledger.borrow_mut().publish(publication);
+        let before = message.attempt.filter(|_| message.is_once);
+        let attempt = before.unwrap_or_else(|| self.ledger.borrow_mut().publish(publication));
+        message.attempt = Some(attempt);
         self.tag += 1;
         self.open.insert(self.tag, (message, attempt));
         let properties = Properties {

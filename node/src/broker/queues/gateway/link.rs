@@ -21,7 +21,7 @@ use super::state::{GotOne, Pending, State, Waiting};
 use crate::broker::Broker;
 use crate::broker::queues::types::{ConsumeError, ConsumerSpec, Events, Message, PublishError};
 use crate::peer::link::Failure;
-use crate::peer::queues::{Attachment, Heard, Item, Saying, Told, Unpublished};
+use crate::peer::queues::{Attachment, Heard, Item, Told, Unpublished};
 
 /// Between two attempts to find a leader that listens.
 pub(super) const AGAIN: Duration = Duration::from_millis(30);
@@ -263,12 +263,7 @@ impl Link {
             return;
         }
         flights.publishing = true;
-        let saying = |Waiting { message: Message { priority, delay_ms, ttl_ms, .. }, .. }: &Waiting| Saying {
-            priority: *priority,
-            delay_ms: *delay_ms,
-            ttl_ms: *ttl_ms,
-        };
-        let told = Told::Publish(waiting.iter().map(saying).collect());
+        let told = Told::Publish(waiting.iter().map(|waiting| waiting.message.saying).collect());
         let parts = waiting.iter().map(|waiting| waiting.message.batch.clone()).collect();
         let answer = self.tell(leader, told, parts);
         flights.all.push(Box::pin(async move {

@@ -61,6 +61,7 @@ struct Consumer {
     credit: u32,
     priority: i32,
     exclusive: bool,
+    max_rate: Option<u32>,
     gets: bool,
     held: BTreeMap<i64, Held>,
     paused: bool,
@@ -148,8 +149,7 @@ impl State {
 
     /// Somebody asks for one message; who holds it.
     pub(super) fn get(&mut self, told: oneshot::Sender<GotOne>) -> u64 {
-        let spec = ConsumerSpec { credit: 0, priority: 0, exclusive: false, tag_for_humans: String::new() };
-        let number = self.add(&spec, true, mpsc::unbounded_channel().0, None);
+        let number = self.add(&ConsumerSpec::default(), true, mpsc::unbounded_channel().0, None);
         self.gets.push_back((number, told));
         number
     }
@@ -166,6 +166,7 @@ impl State {
             credit: spec.credit.min(CREDIT_MAX),
             priority: spec.priority,
             exclusive: spec.exclusive,
+            max_rate: spec.max_rate,
             gets,
             held: BTreeMap::new(),
             paused: false,
@@ -401,7 +402,7 @@ fn gives_back(verdict: Verdict) -> bool {
 
 /// Who has left, as a leader is told: it gets nothing more and counts as nobody.
 fn ghost(consumer: u64, holds: Vec<Hold>) -> Attendant {
-    Attendant { consumer, credit: 0, priority: 0, exclusive: false, gets: true, holds }
+    Attendant { consumer, credit: 0, priority: 0, exclusive: false, max_rate: None, gets: true, holds }
 }
 
 /// As a leader is told.
@@ -419,9 +420,9 @@ fn holds(all: &BTreeMap<i64, Held>) -> Vec<Hold> {
 impl Consumer {
     fn attendant(&self, consumer: u64, with_holds: bool) -> Attendant {
         let credit = if self.paused { 0 } else { self.credit };
-        let (priority, exclusive, gets) = (self.priority, self.exclusive, self.gets);
+        let Self { priority, exclusive, max_rate, gets, .. } = *self;
         let holds = if with_holds { holds(&self.held) } else { Vec::new() };
-        Attendant { consumer, credit, priority, exclusive, gets, holds }
+        Attendant { consumer, credit, priority, exclusive, max_rate, gets, holds }
     }
 
     fn tell(&mut self, joined: Result<(), ConsumeError>) {
@@ -439,7 +440,7 @@ mod tests {
     fn holding() -> (State, u64) {
         let mut state = State::default();
         state.attach((NodeId(1), 1));
-        let spec = ConsumerSpec { credit: 1, priority: 0, exclusive: false, tag_for_humans: String::new() };
+        let spec = ConsumerSpec { credit: 1, ..ConsumerSpec::default() };
         let (number, _unread) = state.join(&spec, mpsc::unbounded_channel().0, oneshot::channel().0);
         assert_eq!(state.take_changes().0.len(), 1);
         let item = Item { consumer: number, offset: 7, failures: 0, redelivered: false, part: 0 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use model::controller::topology::Overflow;
-use model::cursor::{LetterNote, Note};
+use model::cursor::{LetterNote, Note, Once};
 use model::machine::AppendError;
 use model::planted::{self, Bug};
 use tokio::sync::oneshot;
@@ -19,6 +19,8 @@ use crate::router::{AppendJob, Committed, Refused};
 struct Queued {
     outcome: oneshot::Receiver<Result<Committed, Refused>>,
     bytes: usize,
+    /// It goes to dead letters, and its publisher hears that the queue is full.
+    surplus: bool,
 }
 
 impl Handle {
@@ -30,8 +32,15 @@ impl Handle {
         max.saturating_sub(held.saturating_sub(self.shown().taken))
     }
 
-    /// What a message says of itself, by the rules of this queue at this time; none if nothing.
-    fn note(&self, saying: &Saying, now_ms: i64, letter: Option<LetterNote>) -> Option<Note> {
+    /// Whether what the queue is too full for goes to dead letters.
+    fn buries_surplus(&self) -> bool {
+        let arguments = &self.queue.spec.arguments;
+        arguments.overflow == Overflow::RejectPublishDlx && arguments.dead_letter_exchange.is_some()
+    }
+
+    /// What a message says of itself, by the rules of this queue at this time. Only what publishers send comes once: a dead letter that
+    /// comes back is no repetition.
+    fn note(&self, saying: &Saying, now_ms: i64, letter: Option<LetterNote>) -> Note {
         let arguments = &self.queue.spec.arguments;
         let priority = arguments.max_priority.and_then(|max| Some(saying.priority?.min(max)));
         let delay = saying.delay_ms.filter(|delay| *delay > 0);
@@ -39,8 +48,9 @@ impl Handle {
         let ttl = ttl.map(|ttl| if planted::is(Bug::ExpiryEarly) { ttl / 2 } else { ttl });
         let not_before = delay.map(|delay| now_ms.saturating_add(delay));
         let expires_at = ttl.map(|ttl| not_before.unwrap_or(now_ms).saturating_add(ttl.max(0)));
-        let said = priority.is_some() || not_before.is_some() || expires_at.is_some() || letter.is_some();
-        said.then_some(Note { ordinal: 0, priority, not_before, expires_at, letter })
+        let window = arguments.dedup_ms.filter(|_| letter.is_none());
+        let once = window.zip(saying.key).map(|(window, key)| Once { until: now_ms.saturating_add(window), key });
+        Note { ordinal: 0, priority, not_before, expires_at, letter, once, surplus: false }
     }
 }
 
@@ -55,14 +65,18 @@ impl Broker {
         let room = handle.room(self.0.clock.wall_ms());
         let mut comes_again = false;
         let outcomes = sayings.iter().zip(batches).zip(0..).map(|((saying, batch), place)| {
-            if place >= room {
+            let surplus = place >= room;
+            if surplus && !handle.buries_surplus() {
                 return Err(Unpublished::Full);
             }
             // Those behind one that is sent again come again too, in their order.
             if comes_again {
                 return Err(Unpublished::NotHere);
             }
-            let note = handle.note(saying, self.0.clock.wall_ms(), None);
+            let note = match surplus {
+                true => Note { surplus, ..Note::default() },
+                false => handle.note(saying, self.0.clock.wall_ms(), None),
+            };
             let queued = self.queue_up(handle, batch, note);
             comes_again = matches!(queued, Err(Unpublished::NotHere));
             queued
@@ -85,7 +99,7 @@ impl Broker {
         published(handle, outcomes.collect())
     }
 
-    fn queue_up(&self, handle: &Arc<Handle>, batch: Bytes, note: Option<Note>) -> Result<Queued, Unpublished> {
+    fn queue_up(&self, handle: &Arc<Handle>, batch: Bytes, note: Note) -> Result<Queued, Unpublished> {
         if !handle.is_open() {
             return Err(Unpublished::NotHere);
         }
@@ -98,8 +112,10 @@ impl Broker {
         let bytes = batch.len();
         let admission = self.0.budget.admit(bytes).ok_or(Unpublished::NotHere)?;
         let (reply, outcome) = oneshot::channel();
+        let surplus = note.surplus;
+        let note = (note != Note::default()).then_some(note);
         handle.local.inbox().push(AppendJob { batches: vec![batch], note, stamp, bytes, admission, reply });
-        Ok(Queued { outcome, bytes })
+        Ok(Queued { outcome, bytes, surplus })
     }
 }
 
@@ -107,14 +123,14 @@ fn published(handle: &Arc<Handle>, outcomes: Vec<Result<Queued, Unpublished>>) -
     let handle = handle.clone();
     Box::pin(async move {
         let each = outcomes.into_iter().map(async |queued| {
-            let Queued { outcome, bytes } = queued?;
+            let Queued { outcome, bytes, surplus } = queued?;
             if planted::is(Bug::ConfirmBeforeQuorum) {
                 return Ok(());
             }
             judge(outcome.await.unwrap_or(Err(Refused::Unknown(None))))?;
             handle.local.traffic().produced_bytes.inc_by(bytes as u64);
             handle.local.traffic().produced_records.inc();
-            Ok(())
+            if surplus { Err(Unpublished::Full) } else { Ok(()) }
         });
         Heard::Published(join_all(each).await)
     })

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::NodeId;
+use model::controller::topology::Arguments;
 use model::cursor::ackset::{AckSet, ConsumerId, Delivery, Dispatch, OffsetSet, Ranges, Verdict};
 use model::planted::{self, Bug};
 
+use super::pace::Pace;
 use super::shown::Shown;
 use crate::broker::queues::types::CREDIT_MAX;
 use crate::peer::queues::{Attachment, Attendant, Settled, Unattended};
@@ -46,6 +48,7 @@ struct Consumer {
     credit: usize,
     priority: i32,
     exclusive: bool,
+    pace: Option<Pace>,
     gets: bool,
 }
 
@@ -94,11 +97,13 @@ pub(super) struct Soft {
     active: Option<ConsumerId>,
     /// Not all consumers may be served alike.
     mixed: bool,
+    /// Of the whole queue.
+    pace: Option<Pace>,
 }
 
 impl Soft {
     /// Nobody is here yet. An earlier leader may have delivered what is below `old_below`.
-    pub(super) fn new(old_below: i64, single: bool) -> Self {
+    pub(super) fn new(old_below: i64, rules: &Arguments) -> Self {
         Self {
             dispatch: Dispatch::default(),
             gateways: BTreeMap::new(),
@@ -111,9 +116,10 @@ impl Soft {
             redelivered: 0,
             old_below,
             settled_below: 0,
-            single,
+            single: rules.single_active_consumer,
             active: None,
             mixed: false,
+            pace: rules.max_rate.map(Pace::new),
         }
     }
 
@@ -203,7 +209,7 @@ impl Soft {
         attendant: &Attendant,
         deadline: i64,
     ) -> Result<(), Unattended> {
-        let Attendant { consumer: number, priority, exclusive, gets, .. } = *attendant;
+        let Attendant { consumer: number, priority, exclusive, max_rate, gets, .. } = *attendant;
         let credit = attendant.credit.min(CREDIT_MAX) as usize;
         if let Some(id) = self.id(from, number) {
             self.set_credit(id, credit);
@@ -216,7 +222,8 @@ impl Soft {
         if others.any(|other| other.exclusive || exclusive) {
             return Err(Unattended::Exclusive);
         }
-        let id = self.add(Consumer { gateway: from, number, credit, priority, exclusive, gets });
+        let pace = max_rate.map(Pace::new);
+        let id = self.add(Consumer { gateway: from, number, credit, priority, exclusive, pace, gets });
         let held = attendant.holds.iter().flat_map(|hold| (hold.first..hold.end).map(|offset| (offset, hold.failures)));
         let is_held = |(offset, failures): &(i64, u32)| {
             cursor.is_live(*offset) && cursor.exception(*offset).failures == *failures
@@ -293,6 +300,7 @@ impl Soft {
         let mut levels = consuming.map(|consumer| consumer.priority);
         let first = levels.next();
         self.mixed = self.single || levels.any(|level| Some(level) != first);
+        self.mixed |= self.consumers.values().any(|consumer| consumer.pace.is_some());
         if !self.single {
             return;
         }
@@ -332,7 +340,8 @@ impl Soft {
     /// Gives messages to consumers: to those of the highest priority first.
     pub(super) fn deliver(&mut self, cursor: &AckSet, now: Now, deadline: i64) {
         let waiting: usize = self.gateways.values().map(|gateway| gateway.outbox.len()).sum();
-        let mut room = OUTBOX_MAX.saturating_sub(waiting);
+        let paced = self.pace.map_or(usize::MAX, |pace| pace.room(now.steady));
+        let mut room = OUTBOX_MAX.saturating_sub(waiting).min(paced);
         if !self.mixed {
             self.deliver_alike(cursor, now, deadline, room);
             return;
@@ -341,7 +350,9 @@ impl Soft {
         for level in levels.into_iter().rev() {
             for (id, consumer) in &self.consumers {
                 let turn = consumer.priority == level && (!self.single || self.active == Some(*id));
-                self.dispatch.set_credit(*id, if turn && !consumer.gets { consumer.credit } else { 0 });
+                let more = consumer.pace.map_or(usize::MAX, |pace| pace.room(now.steady));
+                let credit = consumer.credit.min(self.dispatch.count_of(*id).saturating_add(more));
+                self.dispatch.set_credit(*id, if turn && !consumer.gets { credit } else { 0 });
             }
             room -= self.deliver_alike(cursor, now, deadline, room);
         }
@@ -351,10 +362,10 @@ impl Soft {
         self.settled_below = self.settled_below.max(cursor.state().floor);
         let deliveries = self.dispatch.deliver(cursor, now.wall, deadline, count_max);
         for delivery in &deliveries {
-            let Some(Consumer { gateway, number, .. }) = self.consumers.get(&delivery.consumer).copied() else {
-                continue;
-            };
-            let outgoing = self.outgoing(delivery, number);
+            let Some(consumer) = self.consumers.get_mut(&delivery.consumer) else { continue };
+            consumer.pace.iter_mut().for_each(|pace| pace.spend(now.steady));
+            let Consumer { gateway, number, .. } = *consumer;
+            let outgoing = self.outgoing(delivery, number, now);
             if let Some(gateway) = self.gateways.get_mut(&gateway) {
                 gateway.outbox.push_back(outgoing);
             }
@@ -366,11 +377,12 @@ impl Soft {
     }
 
     /// Notes a delivery to the consumer that its gateway calls `number`.
-    fn outgoing(&mut self, delivery: &Delivery, number: u64) -> Outgoing {
+    fn outgoing(&mut self, delivery: &Delivery, number: u64, now: Now) -> Outgoing {
         let Delivery { offset, failures, .. } = *delivery;
         let again = self.seen.insert(offset, offset + 1) == 0;
         let redelivered = again || failures > 0 || offset < self.old_below.max(self.settled_below);
         let forgets = planted::is(Bug::FailuresForgotten) && offset < self.old_below;
+        self.pace.iter_mut().for_each(|pace| pace.spend(now.steady));
         self.delivered += 1;
         self.redelivered += u64::from(redelivered);
         Outgoing { consumer: number, offset, failures: if forgets { 0 } else { failures }, redelivered }
@@ -386,7 +398,8 @@ impl Soft {
     ) -> Option<Option<Outgoing>> {
         self.gateways.get(&from).filter(|gateway| gateway.attachment == attachment)?;
         let id = self.id(from, number).unwrap_or_else(|| {
-            self.add(Consumer { gateway: from, number, credit: 0, priority: 0, exclusive: false, gets: true })
+            let (credit, priority) = (0, 0);
+            self.add(Consumer { gateway: from, number, credit, priority, exclusive: false, pace: None, gets: true })
         });
         if let Some(offset) = self.dispatch.held(id).first().copied() {
             let failures = cursor.exception(offset).failures;
@@ -395,7 +408,7 @@ impl Soft {
         self.settled_below = self.settled_below.max(cursor.state().floor);
         self.seen.remove(0, cursor.state().floor);
         let delivery = self.dispatch.deliver_to(id, cursor, now.wall, deadline);
-        Some(delivery.map(|delivery| self.outgoing(&delivery, number)))
+        Some(delivery.map(|delivery| self.outgoing(&delivery, number, now)))
     }
 
     /// What is to be ordered for a settlement; nothing if it comes too late to mean anything.
@@ -461,6 +474,17 @@ impl Soft {
     /// Whether a push of this attachment still has somebody to go to.
     pub(super) fn attachment(&self, node: NodeId) -> Option<Attachment> {
         self.gateways.get(&node).map(|gateway| gateway.attachment)
+    }
+
+    /// When the first delivery is late, by the steady clock.
+    pub(super) fn next_deadline(&self) -> Option<i64> {
+        self.dispatch.next_deadline()
+    }
+
+    /// When somebody may have a message again who has had enough for now, by the steady clock.
+    pub(super) fn again_at(&self, now: Now) -> Option<i64> {
+        let paces = self.pace.into_iter().chain(self.consumers.values().filter_map(|consumer| consumer.pace));
+        paces.filter_map(|pace| pace.again_at(now.steady)).min()
     }
 
     /// Deliveries that nobody settled in time.

@@ -25,7 +25,7 @@ fn attachment(number: u64) -> Attachment {
 }
 
 fn consumer(consumer: u64, credit: u32) -> Attendant {
-    Attendant { consumer, credit, priority: 0, exclusive: false, gets: false, holds: Vec::new() }
+    Attendant { consumer, credit, priority: 0, exclusive: false, max_rate: None, gets: false, holds: Vec::new() }
 }
 
 fn hold(offset: i64, failures: u32) -> Hold {
@@ -64,7 +64,7 @@ fn settled(consumer: u64, offset: i64, failures: u32, verdict: Verdict) -> Settl
 #[test]
 fn consumers_of_all_gateways_take_turns_and_give_back_when_they_go() {
     let cursor = published(6);
-    let mut soft = Soft::new(0, false);
+    let mut soft = Soft::new(0, &Arguments::default());
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 2)]);
     attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 2)]);
     assert_eq!(leaves(&mut soft, &cursor), [(1, 1, 0, false), (1, 1, 2, false), (2, 1, 1, false), (2, 1, 3, false)]);
@@ -81,7 +81,7 @@ fn consumers_of_all_gateways_take_turns_and_give_back_when_they_go() {
 #[test]
 fn a_gateway_that_comes_anew_keeps_what_it_says_it_holds() {
     let cursor = published(4);
-    let mut soft = Soft::new(0, false);
+    let mut soft = Soft::new(0, &Arguments::default());
     attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 3)]);
     assert_eq!(leaves(&mut soft, &cursor).len(), 3);
     let holding = Attendant { holds: vec![hold(1, 0)], ..consumer(1, 3) };
@@ -96,7 +96,7 @@ fn a_gateway_that_comes_anew_keeps_what_it_says_it_holds() {
 #[test]
 fn a_new_leader_takes_claims_and_flags_what_is_old() {
     let cursor = published(3);
-    let mut soft = Soft::new(2, false);
+    let mut soft = Soft::new(2, &Arguments::default());
     assert!(soft.has_old(&cursor));
     let holding = Attendant { holds: vec![hold(0, 0)], ..consumer(1, 1) };
     attend(&mut soft, &cursor, HERE, 1, &[holding]);
@@ -109,7 +109,7 @@ fn what_was_given_back_is_not_held_by_who_did_not_hear_of_that_yet() {
     let mut cursor = published(1);
     let ranges = Ranges::of([(0, 1)]);
     apply(&mut cursor, Command::Settle(vec![Settlement { verdict: AGAIN, ranges }]));
-    let mut soft = Soft::new(1, false);
+    let mut soft = Soft::new(1, &Arguments::default());
     let holding = Attendant { holds: vec![hold(0, 0)], ..consumer(1, 1) };
     attend(&mut soft, &cursor, HERE, 1, &[holding]);
     assert_eq!(leaves(&mut soft, &cursor), [(1, 1, 0, true)], "the leader before has committed that it failed");
@@ -120,7 +120,7 @@ fn what_was_given_back_is_not_held_by_who_did_not_hear_of_that_yet() {
 #[test]
 fn a_failure_that_is_told_twice_is_counted_once() {
     let mut cursor = published(2);
-    let mut soft = Soft::new(0, false);
+    let mut soft = Soft::new(0, &Arguments::default());
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 1)]);
     assert_eq!(leaves(&mut soft, &cursor), [(1, 1, 0, false)]);
     assert!(settle(&mut soft, &mut cursor, HERE, settled(1, 0, 0, AGAIN)));
@@ -134,7 +134,7 @@ fn a_failure_that_is_told_twice_is_counted_once() {
 #[test]
 fn what_was_done_is_done_whoever_has_it_now() {
     let mut cursor = published(2);
-    let mut soft = Soft::new(0, false);
+    let mut soft = Soft::new(0, &Arguments::default());
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 2)]);
     leaves(&mut soft, &cursor);
     assert!(!settle(&mut soft, &mut cursor, THERE, settled(9, 0, 0, Verdict::Reject(Reason::Rejected))));
@@ -147,7 +147,7 @@ fn what_was_done_is_done_whoever_has_it_now() {
 #[test]
 fn settlements_of_those_who_have_gone_count_while_nobody_has_the_message() {
     let mut cursor = published(2);
-    let mut soft = Soft::new(2, false);
+    let mut soft = Soft::new(2, &Arguments::default());
     assert!(settle(&mut soft, &mut cursor, THERE, settled(3, 0, 0, AGAIN)));
     assert!(settle(&mut soft, &mut cursor, THERE, settled(3, 1, 0, Verdict::Reject(Reason::Rejected))));
     assert_eq!((cursor.exception(0).failures, cursor.is_live(1)), (1, false));
@@ -156,7 +156,7 @@ fn settlements_of_those_who_have_gone_count_while_nobody_has_the_message() {
 #[test]
 fn an_exclusive_consumer_is_alone() {
     let cursor = published(0);
-    let mut soft = Soft::new(0, false);
+    let mut soft = Soft::new(0, &Arguments::default());
     let exclusive = |number| Attendant { exclusive: true, ..consumer(number, 1) };
     assert_eq!(attend(&mut soft, &cursor, HERE, 1, &[exclusive(1)]), Some(0));
     assert_eq!(attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 1)]), Some(1));
@@ -168,7 +168,7 @@ fn an_exclusive_consumer_is_alone() {
 #[test]
 fn a_single_active_consumer_gets_all_until_it_goes() {
     let cursor = published(4);
-    let mut soft = Soft::new(0, true);
+    let mut soft = Soft::new(0, &Arguments { single_active_consumer: true, ..Arguments::default() });
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 1), consumer(2, 9)]);
     assert_eq!(leaves(&mut soft, &cursor), [(1, 1, 0, false)]);
     soft.gone(HERE, [1]);
@@ -179,7 +179,7 @@ fn a_single_active_consumer_gets_all_until_it_goes() {
 #[test]
 fn the_most_important_consumers_are_full_before_others_get_any() {
     let cursor = published(4);
-    let mut soft = Soft::new(0, false);
+    let mut soft = Soft::new(0, &Arguments::default());
     let important = Attendant { priority: 5, ..consumer(2, 2) };
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 9), important]);
     let order: Vec<u64> = leaves(&mut soft, &cursor).into_iter().map(|(_, consumer, ..)| consumer).collect();
@@ -187,9 +187,29 @@ fn the_most_important_consumers_are_full_before_others_get_any() {
 }
 
 #[test]
+fn who_may_have_so_many_a_second_leaves_the_others_theirs() {
+    let cursor = published(40);
+    let mut soft = Soft::new(0, &Arguments { max_rate: Some(100), ..Arguments::default() });
+    let slow = Attendant { max_rate: Some(10), ..consumer(1, 9) };
+    attend(&mut soft, &cursor, HERE, 1, &[slow, consumer(2, 99)]);
+    let at = |steady| Now { steady, ..Now::default() };
+    let left = |soft: &mut Soft, now| {
+        soft.deliver(&cursor, at(now), 9_000);
+        let pushes = soft.pushes();
+        pushes.iter().for_each(|push| soft.pushed(push.to, push.attachment, Vec::new()));
+        let count = |number| pushes.iter().flat_map(|push| &push.items).filter(|item| item.consumer == number).count();
+        (count(1), count(2))
+    };
+    assert_eq!(left(&mut soft, 5_000), (2, 9), "a tenth of a second's worth, and one");
+    assert_eq!((left(&mut soft, 5_000), soft.again_at(at(5_000))), ((0, 0), Some(5_011)));
+    assert_eq!(left(&mut soft, 5_011), (0, 1));
+    assert_eq!(left(&mut soft, 5_211), (2, 9));
+}
+
+#[test]
 fn less_credit_takes_back_what_did_not_leave() {
     let cursor = published(5);
-    let mut soft = Soft::new(0, false);
+    let mut soft = Soft::new(0, &Arguments::default());
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 4)]);
     soft.deliver(&cursor, Now::default(), 1_000);
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 0)]);
@@ -201,7 +221,7 @@ fn less_credit_takes_back_what_did_not_leave() {
 #[test]
 fn a_message_that_is_got_stays_with_who_got_it() {
     let cursor = published(2);
-    let mut soft = Soft::new(0, false);
+    let mut soft = Soft::new(0, &Arguments::default());
     let get = |soft: &mut Soft, number, consumer| {
         let got = soft.get(&cursor, HERE, (attachment(number), consumer), (Now::default(), 1_000));
         got.map(|got| got.map(|outgoing| outgoing.offset))
@@ -220,7 +240,7 @@ fn a_message_that_is_got_stays_with_who_got_it() {
 #[test]
 fn a_gateway_that_stays_dead_holds_nothing() {
     let cursor = published(1);
-    let mut soft = Soft::new(0, false);
+    let mut soft = Soft::new(0, &Arguments::default());
     attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 1)]);
     leaves(&mut soft, &cursor);
     for _ in 0..3 {
@@ -236,7 +256,7 @@ fn a_gateway_that_stays_dead_holds_nothing() {
 
 #[test]
 fn a_node_whose_process_is_another_one_has_lost_what_it_held() {
-    let (cursor, mut soft) = (published(1), Soft::new(0, false));
+    let (cursor, mut soft) = (published(1), Soft::new(0, &Arguments::default()));
     attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 1)]);
     soft.is_of(THERE, Some(7));
     leaves(&mut soft, &cursor);
@@ -248,7 +268,7 @@ fn a_node_whose_process_is_another_one_has_lost_what_it_held() {
 
 #[test]
 fn a_gateway_that_was_given_up_begins_another_attachment() {
-    let (cursor, mut soft) = (published(2), Soft::new(0, false));
+    let (cursor, mut soft) = (published(2), Soft::new(0, &Arguments::default()));
     attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 1)]);
     leaves(&mut soft, &cursor);
     for _ in 0..4 {
@@ -261,7 +281,8 @@ fn a_gateway_that_was_given_up_begins_another_attachment() {
 
 #[test]
 fn the_active_consumer_is_the_one_that_works() {
-    let (cursor, mut soft) = (published(3), Soft::new(1, true));
+    let (cursor, mut soft) =
+        (published(3), Soft::new(1, &Arguments { single_active_consumer: true, ..Arguments::default() }));
     attend(&mut soft, &cursor, THERE, 1, &[consumer(1, 9)]);
     let holding = Attendant { holds: vec![hold(0, 0)], ..consumer(1, 9) };
     attend(&mut soft, &cursor, HERE, 1, std::slice::from_ref(&holding));
@@ -274,7 +295,8 @@ fn the_active_consumer_is_the_one_that_works() {
 
 #[test]
 fn who_asks_for_a_message_gets_it_and_nobody_else_does() {
-    let (cursor, mut soft) = (published(4), Soft::new(0, true));
+    let (cursor, mut soft) =
+        (published(4), Soft::new(0, &Arguments { single_active_consumer: true, ..Arguments::default() }));
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 1)]);
     assert_eq!(leaves(&mut soft, &cursor), [(1, 1, 0, false)]);
     attend(&mut soft, &cursor, HERE, 1, &[consumer(1, 1), consumer(2, 5)]);
