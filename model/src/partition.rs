@@ -198,7 +198,7 @@ impl PartitionMachine {
                     if let Some(note) = note {
                         self.cursors.take(at, note, out);
                         told.extend(note.fact(base_offset));
-                        surplus.extend(note.surplus.then_some((base_offset, self.state.next_offset)));
+                        surplus.extend(note.surplus.then_some((base_offset, base_offset + 1)));
                     }
                     AppendReply::Ok { base_offset }
                 }

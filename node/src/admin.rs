@@ -23,6 +23,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use model::controller::topology::{DEFAULT_VHOST, Queue};
 use tokio::time::Instant;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -128,6 +129,8 @@ fn documented() -> OpenApiRouter<Broker> {
         .routes(routes!(queues::purge))
         .routes(routes!(queues::redrive))
         .routes(routes!(queues::seek))
+        .routes(routes!(topology::vhosts, topology::add_vhost))
+        .routes(routes!(topology::delete_vhost))
         .routes(routes!(topology::exchanges, topology::declare_exchange))
         .routes(routes!(topology::delete_exchange))
         .routes(routes!(topology::bindings, topology::bind, topology::unbind))
@@ -237,8 +240,12 @@ fn refresh_queues(broker: &Broker) {
             dead: dead.by_reason(),
         }
     };
+    let label = |queue: &Queue| match &*queue.vhost {
+        DEFAULT_VHOST => queue.name.clone(),
+        vhost => format!("{vhost}/{}", queue.name),
+    };
     let led = broker.queues_led_here(None).into_iter();
-    broker.metrics().queues.show(led.map(|(queue, standing)| (queue.name.clone(), row(standing))).collect());
+    broker.metrics().queues.show(led.map(|(queue, standing)| (label(&queue), row(standing))).collect());
 }
 
 /// Leader and term of each raft are read when asked for, so that a group that left leaves the page too.

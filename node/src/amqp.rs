@@ -44,6 +44,7 @@ pub async fn serve(broker: Broker, budget: Budget, listener: Box<dyn Listener>, 
         () = listening.serve(stop.clone(), |stream| connection::serve(stream, shared.clone(), stop.clone())) => {}
         () = watch_disk(&shared.broker, full) => {}
         () = clean_up(&shared.broker, queues) => {}
+        () = shared.broker.end_lost_connections() => {}
     }
 }
 

@@ -54,7 +54,7 @@ pub use operations::NotBegun;
 pub use read::bytes_of;
 pub use topology::{
     BindingReport, DestinationKind, ExchangeDeclaration, ExchangeReport, QueueDeclaration, QueueReport, Scalar,
-    TopologyFailure, Values,
+    TopologyFailure, Values, VhostReport,
 };
 pub use types::*;
 pub use wake::Wake;

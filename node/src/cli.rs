@@ -18,6 +18,7 @@ pub mod raft;
 pub mod rebalance;
 pub mod server;
 pub mod topic;
+mod vhost;
 mod whence;
 
 use std::future::Future;
@@ -50,6 +51,8 @@ enum Command {
     Queue(queue::Options),
     /// Exchanges: ls, declare, bind, unbind, delete
     Exchange(queue::ExchangeOptions),
+    /// Virtual hosts: ls, add, delete
+    Vhost(vhost::Options),
     /// Consumer groups: ls, describe, reset, rebalance, remove, rm
     Group(group::Options),
     /// The cluster as a whole: info, health, can-stop, config, features
@@ -129,6 +132,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Topic(options) => on_runtime(topic::run(options)),
         Command::Queue(options) => on_runtime(queue::run(options)),
         Command::Exchange(options) => on_runtime(queue::run_exchange(options)),
+        Command::Vhost(options) => on_runtime(vhost::run(options)),
         Command::Group(options) => on_runtime(group::run(options)),
         Command::Cluster(options) => on_runtime(cluster::run(options)),
         Command::Node(options) => on_runtime(node::run(options)),

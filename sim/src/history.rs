@@ -210,10 +210,11 @@ impl History {
         number
     }
 
-    /// A publisher knows what became of an attempt, or that it never will.
-    pub fn end_publication(&mut self, at: Duration, number: usize, outcome: queues::Outcome) {
+    /// A publisher knows what became of an attempt that was sent at `sent`, or that it never will.
+    pub fn end_publication(&mut self, at: Duration, number: usize, sent: Duration, outcome: queues::Outcome) {
         self.mix(at, &format!("{} publish {number} {outcome:?}", at.as_nanos()));
         self.queues.publications[number].ended = Some((at, outcome));
+        self.queues.unconfirmed.extend((outcome == queues::Outcome::Unknown).then_some((number, sent)));
         self.count(match outcome {
             queues::Outcome::Confirmed => "messages confirmed",
             queues::Outcome::Unknown => "messages published again",

@@ -10,6 +10,7 @@ mod queues;
 mod route;
 #[cfg(test)]
 mod tests;
+mod vhosts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub use error::{EntityKind, TopologyError};
 pub(super) use queues::refuse_growth;
 pub use route::{NoExchange, Route};
 
-/// The one virtual host that there is so far.
+/// The virtual host that is always there.
 pub const DEFAULT_VHOST: &str = "/";
 /// Names that begin with this are the server's to give.
 pub const RESERVED: &str = "amq.";
@@ -78,6 +79,10 @@ pub enum TopologyChange {
         /// Whose queues stay; none if all go.
         but: Option<u64>,
     },
+    /// There is to be such a virtual host.
+    AddVhost,
+    /// There is to be no such virtual host, nor anything in it.
+    DropVhost,
 }
 
 /// A queue to be made, if there is none.
@@ -318,6 +323,8 @@ impl Image {
             TopologyChange::Bind(binding) => self.bind(&vhost, &binding),
             TopologyChange::Unbind(binding) => self.unbind(&vhost, &binding),
             TopologyChange::DropOwned { node, but } => self.drop_owned(&vhost, node, but),
+            TopologyChange::AddVhost => self.add_vhost(&vhost),
+            TopologyChange::DropVhost => self.drop_vhost(&vhost),
         };
         self.check_topology(&vhost);
         (matches!(result, Ok(true)), Outcome::Topology(result.map(drop)))

@@ -53,7 +53,7 @@ impl Cursors {
             Some(Taking::New) | None => {}
         }
         if note.once.is_some_and(|once| self.recent.knows(once.key, at.leader_ts)) {
-            return Ok(!planted::is(Bug::PublishedAgain));
+            return Ok(true);
         }
         let says = note.surplus || note.fact(0).is_some();
         let full = says && self.open.values().any(|cursor| cursor.has_room(told + 1).is_err());
@@ -69,7 +69,8 @@ impl Cursors {
             check!(taking == Taking::New, DeadLetterOnce, "{letter:?} was judged new and is {taking:?}");
             out.writes.push(Write::Inbox { source, number });
         }
-        if let Some(once) = note.once {
+        // What is refused may come again.
+        if let Some(once) = note.once.filter(|_| !note.surplus) {
             let gone = self.recent.take(once, at.leader_ts);
             out.writes.push(Write::Recent(once));
             out.writes.extend(gone.into_iter().map(Write::RecentGone));
@@ -250,6 +251,11 @@ impl PartitionMachine {
     /// The open cursors, by their numbers.
     pub fn cursors(&self) -> impl Iterator<Item = (u32, &AckSet)> {
         self.cursors.open.iter().map(|(cursor, set)| (*cursor, set))
+    }
+
+    /// Whether a message of this key, which was to come once, is in the log, by the time `now_ms`.
+    pub fn knows(&self, key: u128, now_ms: i64) -> bool {
+        self.cursors.recent.knows(key, now_ms)
     }
 
     /// What was taken of the letters of each source.

@@ -26,10 +26,11 @@ pub use auth::Peer;
 const DEFINITIONS_BYTES_MAX: usize = 16 << 20;
 
 /// Every page: also the values of the metrics' label.
-pub const PAGES: [&str; 23] = [
+pub const PAGES: [&str; 24] = [
     "/api/overview",
     "/api/whoami",
     "/api/vhosts",
+    "/api/vhosts/{name}",
     "/api/nodes",
     "/api/nodes/{name}",
     "/api/queues",
@@ -59,6 +60,7 @@ pub fn routes(broker: Broker) -> Router<Broker> {
         .route("/api/overview", get(overview::overview))
         .route("/api/whoami", get(overview::whoami))
         .route("/api/vhosts", get(overview::vhosts))
+        .route("/api/vhosts/{name}", get(overview::vhost).put(overview::add_vhost).delete(overview::delete_vhost))
         .route("/api/nodes", get(overview::nodes))
         .route("/api/nodes/{name}", get(overview::node))
         .route("/api/queues", get(queues::all))

@@ -1,4 +1,4 @@
-//! Exchanges, queues and bindings.
+//! Virtual hosts, exchanges, queues and bindings.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,7 +8,9 @@ use utoipa::ToSchema;
 
 use super::operations::Nothing;
 use super::problem::{InBody, InPath, Problem};
-use crate::broker::{BindingReport, Broker, ExchangeDeclaration, ExchangeReport, QueueDeclaration, QueueReport};
+use crate::broker::{
+    BindingReport, Broker, ExchangeDeclaration, ExchangeReport, QueueDeclaration, QueueReport, VhostReport,
+};
 
 /// What else is said of something to be deleted.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -18,6 +20,14 @@ pub struct Deletion {
     vhost: Option<String>,
     /// Of an exchange: only if it has no bindings.
     if_unused: bool,
+}
+
+/// A virtual host to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewVhost {
+    /// Its name.
+    name: String,
 }
 
 impl Deletion {
@@ -54,6 +64,36 @@ pub async fn delete_queue(
     InBody(deletion): InBody<Deletion>,
 ) -> Result<Json<Nothing>, Problem> {
     broker.delete_queue(deletion.vhost(), &queue).await?;
+    Ok(Json(Nothing {}))
+}
+
+/// The virtual hosts
+#[utoipa::path(get, path = "/v1/vhosts", tag = "queues", responses((status = 200, description = "By name", body = Vec<VhostReport>)))]
+pub async fn vhosts(State(broker): State<Broker>) -> Json<Vec<VhostReport>> {
+    Json(broker.vhost_reports())
+}
+
+/// Makes a virtual host; that it is there already is no problem
+#[utoipa::path(post, path = "/v1/vhosts", tag = "queues", request_body = NewVhost,
+    responses((status = 200, description = "It is there", body = Nothing),
+        (status = "default", description = "It is refused", body = Problem, content_type = "application/problem+json")))]
+pub async fn add_vhost(
+    State(broker): State<Broker>,
+    InBody(wanted): InBody<NewVhost>,
+) -> Result<Json<Nothing>, Problem> {
+    broker.add_vhost(&wanted.name).await?;
+    Ok(Json(Nothing {}))
+}
+
+/// Deletes a virtual host with its queues, their messages, and its exchanges
+#[utoipa::path(delete, path = "/v1/vhosts/{vhost}", tag = "queues", params(("vhost" = String, Path, description = "Its name")),
+    responses((status = 200, description = "It is gone", body = Nothing),
+        (status = "default", description = "There is none, or it is the default one", body = Problem, content_type = "application/problem+json")))]
+pub async fn delete_vhost(
+    State(broker): State<Broker>,
+    InPath(vhost): InPath<String>,
+) -> Result<Json<Nothing>, Problem> {
+    broker.drop_vhost(&vhost).await?;
     Ok(Json(Nothing {}))
 }
 

@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 use super::Broker;
 use crate::peer::questions::{Answered, ConnectionReport, Question};
 
+/// How often virtual hosts are looked for.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a node may take to answer.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -104,6 +106,18 @@ impl Broker {
         let report =
             |open: &Open| ConnectionReport { channels: open.channels.load(Ordering::Relaxed), ..open.report.clone() };
         open.values().map(report).collect()
+    }
+
+    /// Ends the connections to virtual hosts that are no more, for ever.
+    pub async fn end_lost_connections(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let image = self.image();
+            let is_lost = |_: &u64, open: &mut Open| image.topology.vhost(&open.report.vhost).is_none();
+            for (_, Open { report, close, .. }) in self.0.connections.open().extract_if(.., is_lost) {
+                let _gone = close.send(format!("vhost '{}' is deleted", report.vhost));
+            }
+        }
     }
 
     /// The connections of all nodes that answer, by name.

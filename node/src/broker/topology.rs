@@ -15,6 +15,7 @@ use super::{Broker, Error, random_topic_id};
 
 pub use report::{
     BindingReport, DestinationKind, ExchangeDeclaration, ExchangeReport, QueueDeclaration, QueueReport, Scalar, Values,
+    VhostReport,
 };
 
 /// What a queue is named by the server: this, and what nobody can guess.
@@ -127,6 +128,22 @@ impl Broker {
     /// The exchange of this name, in this node's image; the default one, whose name is empty, is none of them.
     pub fn exchange(&self, vhost: &str, name: &str) -> Option<Arc<Exchange>> {
         self.0.image.borrow().topology.vhost(vhost)?.exchange(name).cloned()
+    }
+
+    /// Makes a virtual host. That it is there is no failure.
+    ///
+    /// # Errors
+    /// Refused, or the controller cannot be reached.
+    pub async fn add_vhost(&self, name: &str) -> Result<(), TopologyFailure> {
+        self.change_topology(name, TopologyChange::AddVhost).await
+    }
+
+    /// Deletes a virtual host with its queues and exchanges; its connections end soon.
+    ///
+    /// # Errors
+    /// Refused, or the controller cannot be reached.
+    pub async fn drop_vhost(&self, name: &str) -> Result<(), TopologyFailure> {
+        self.change_topology(name, TopologyChange::DropVhost).await
     }
 
     /// The virtual hosts, by name.

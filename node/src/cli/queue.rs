@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use model::controller::topology::DEFAULT_VHOST;
 use serde_json::{Value, json};
 
 use super::output::{Format, pairs, print, table};
@@ -20,6 +21,9 @@ pub struct Options {
     admin: Admin,
     #[command(flatten)]
     output: Output,
+    /// Virtual host
+    #[arg(long, global = true, default_value = DEFAULT_VHOST)]
+    vhost: String,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -31,8 +35,19 @@ pub struct ExchangeOptions {
     admin: Admin,
     #[command(flatten)]
     output: Output,
+    /// Virtual host
+    #[arg(long, global = true, default_value = DEFAULT_VHOST)]
+    vhost: String,
     #[command(subcommand)]
     verb: ExchangeVerb,
+}
+
+/// Whom to ask, how to print, and which virtual host is meant.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    address: &'a str,
+    format: Format,
+    vhost: &'a str,
 }
 
 #[derive(Debug, Subcommand)]
@@ -147,72 +162,75 @@ fn values(given: Vec<(String, Scalar)>) -> Values {
 
 /// Runs a command about queues.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let (address, format) = (&*options.admin.admin, options.output.output);
+    let at = At { address: &options.admin.admin, format: options.output.output, vhost: &options.vhost };
     match options.verb {
-        Verb::Ls => ls(address, format).await?,
-        Verb::Describe { name } => describe(address, format, &name).await?,
+        Verb::Ls => ls(at).await?,
+        Verb::Describe { name } => describe(at, &name).await?,
         Verb::Declare { name, transient, auto_delete, argument } => {
             let (durable, arguments) = (!transient, values(argument));
-            let wanted =
-                json!({ "name": name, "durable": durable, "auto_delete": auto_delete, "arguments": arguments });
-            let queue: QueueReport = post(address, "/v1/queues", &wanted).await?.json()?;
-            print(format, &queue, |queue| format!("queue {} is there, in topic {}\n", queue.name, queue.topic))?;
+            let wanted = json!({
+                "vhost": at.vhost, "name": name, "durable": durable, "auto_delete": auto_delete, "arguments": arguments,
+            });
+            let queue: QueueReport = post(at.address, "/v1/queues", &wanted).await?.json()?;
+            print(at.format, &queue, |queue| format!("queue {} is there, in topic {}\n", queue.name, queue.topic))?;
         }
-        Verb::Bind(binding) => bind(address, format, binding, DestinationKind::Queue).await?,
-        Verb::Unbind(binding) => unbind(address, format, binding, DestinationKind::Queue).await?,
-        Verb::Peek(peek) => operate::peek(address, format, peek).await?,
-        Verb::Purge { name } => operate::purge(address, format, &name).await?,
-        Verb::Redrive(redrive) => operate::redrive(address, format, redrive).await?,
-        Verb::Seek(seek) => operate::seek(address, format, seek).await?,
-        Verb::Delete { name } => remove(address, format, ("queues", &name), &json!({})).await?,
+        Verb::Bind(binding) => bind(at, binding, DestinationKind::Queue).await?,
+        Verb::Unbind(binding) => unbind(at, binding, DestinationKind::Queue).await?,
+        Verb::Peek(peek) => operate::peek(at, peek).await?,
+        Verb::Purge { name } => operate::purge(at, &name).await?,
+        Verb::Redrive(redrive) => operate::redrive(at, redrive).await?,
+        Verb::Seek(seek) => operate::seek(at, seek).await?,
+        Verb::Delete { name } => remove(at, ("queues", &name), false).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs a command about exchanges.
 pub async fn run_exchange(options: ExchangeOptions) -> anyhow::Result<ExitCode> {
-    let (address, format) = (&*options.admin.admin, options.output.output);
+    let at = At { address: &options.admin.admin, format: options.output.output, vhost: &options.vhost };
     match options.verb {
-        ExchangeVerb::Ls => ls_exchanges(address, format).await?,
+        ExchangeVerb::Ls => ls_exchanges(at).await?,
         ExchangeVerb::Declare { name, kind, transient, auto_delete, internal, argument } => {
             let wanted = json!({
-                "name": name, "type": kind, "durable": !transient, "auto_delete": auto_delete,
+                "vhost": at.vhost, "name": name, "type": kind, "durable": !transient, "auto_delete": auto_delete,
                 "internal": internal, "arguments": values(argument),
             });
-            let exchange: ExchangeReport = post(address, "/v1/exchanges", &wanted).await?.json()?;
-            print(format, &exchange, |exchange| format!("exchange {} is there\n", exchange.name))?;
+            let exchange: ExchangeReport = post(at.address, "/v1/exchanges", &wanted).await?.json()?;
+            print(at.format, &exchange, |exchange| format!("exchange {} is there\n", exchange.name))?;
         }
-        ExchangeVerb::Bind(binding) => bind(address, format, binding, DestinationKind::Exchange).await?,
-        ExchangeVerb::Unbind(binding) => unbind(address, format, binding, DestinationKind::Exchange).await?,
+        ExchangeVerb::Bind(binding) => bind(at, binding, DestinationKind::Exchange).await?,
+        ExchangeVerb::Unbind(binding) => unbind(at, binding, DestinationKind::Exchange).await?,
         ExchangeVerb::Delete { name, if_unused } => {
-            remove(address, format, ("exchanges", &name), &json!({ "if_unused": if_unused })).await?;
+            remove(at, ("exchanges", &name), if_unused).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn remove(address: &str, format: Format, (kind, name): (&str, &str), how: &Value) -> anyhow::Result<()> {
-    delete(address, &format!("/v1/{kind}/{}", segment(name)), how).await?.json::<Value>()?;
-    print(format, &json!({ "name": name, "result": "deleted" }), |_| format!("deleted {name}\n"))
+async fn remove(at: At<'_>, (kind, name): (&str, &str), if_unused: bool) -> anyhow::Result<()> {
+    let how = json!({ "vhost": at.vhost, "if_unused": if_unused });
+    delete(at.address, &format!("/v1/{kind}/{}", segment(name)), &how).await?.json::<Value>()?;
+    print(at.format, &json!({ "name": name, "result": "deleted" }), |_| format!("deleted {name}\n"))
 }
 
-fn wanted(binding: Binding, to: DestinationKind) -> Value {
+fn wanted(vhost: &str, binding: Binding, to: DestinationKind) -> Value {
     let Binding { source, destination, key, argument } = binding;
     json!({
-        "source": source, "destination": destination, "destination_type": to, "key": key, "arguments": values(argument),
+        "vhost": vhost, "source": source, "destination": destination, "destination_type": to, "key": key,
+        "arguments": values(argument),
     })
 }
 
-async fn bind(address: &str, format: Format, binding: Binding, to: DestinationKind) -> anyhow::Result<()> {
-    let wanted = wanted(binding, to);
-    post(address, "/v1/bindings", &wanted).await?.json::<Value>()?;
-    print(format, &wanted, |_| "bound\n".to_owned())
+async fn bind(at: At<'_>, binding: Binding, to: DestinationKind) -> anyhow::Result<()> {
+    let wanted = wanted(at.vhost, binding, to);
+    post(at.address, "/v1/bindings", &wanted).await?.json::<Value>()?;
+    print(at.format, &wanted, |_| "bound\n".to_owned())
 }
 
-async fn unbind(address: &str, format: Format, binding: Binding, to: DestinationKind) -> anyhow::Result<()> {
-    let wanted = wanted(binding, to);
-    delete(address, "/v1/bindings", &wanted).await?.json::<Value>()?;
-    print(format, &wanted, |_| "unbound\n".to_owned())
+async fn unbind(at: At<'_>, binding: Binding, to: DestinationKind) -> anyhow::Result<()> {
+    let wanted = wanted(at.vhost, binding, to);
+    delete(at.address, "/v1/bindings", &wanted).await?.json::<Value>()?;
+    print(at.format, &wanted, |_| "unbound\n".to_owned())
 }
 
 fn leader(queue: &QueueReport) -> String {
@@ -233,9 +251,10 @@ fn marks(queue: &QueueReport) -> String {
     features(queue.durable, &[("exclusive", queue.exclusive), ("auto-delete", queue.auto_delete)])
 }
 
-async fn ls(address: &str, format: Format) -> anyhow::Result<()> {
-    let queues: Vec<QueueReport> = get(address, "/v1/queues").await?.json()?;
-    print(format, &queues, |queues| {
+async fn ls(at: At<'_>) -> anyhow::Result<()> {
+    let mut queues: Vec<QueueReport> = get(at.address, "/v1/queues").await?.json()?;
+    queues.retain(|queue| queue.vhost == at.vhost);
+    print(at.format, &queues, |queues| {
         let row = |queue: &QueueReport| {
             let number = |of: fn(&QueueStanding) -> u64| known(queue, |standing| of(standing).to_string());
             [
@@ -297,13 +316,14 @@ fn traffic(standing: &QueueStanding) -> String {
     )
 }
 
-async fn describe(address: &str, format: Format, name: &str) -> anyhow::Result<()> {
-    let queues: Vec<QueueReport> = get(address, "/v1/queues").await?.json()?;
-    let found = queues.into_iter().find(|queue| queue.name == name);
+async fn describe(at: At<'_>, name: &str) -> anyhow::Result<()> {
+    let queues: Vec<QueueReport> = get(at.address, "/v1/queues").await?.json()?;
+    let found = queues.into_iter().find(|queue| queue.vhost == at.vhost && queue.name == name);
     let queue = found.ok_or_else(|| anyhow::anyhow!("there is no queue {name}"))?;
-    let mut bindings: Vec<BindingReport> = get(address, "/v1/bindings").await?.json()?;
-    bindings.retain(|binding| binding.destination_type == DestinationKind::Queue && binding.destination == name);
-    print(format, &json!({ "queue": queue, "bindings": bindings }), |_| {
+    let mut bindings: Vec<BindingReport> = get(at.address, "/v1/bindings").await?.json()?;
+    let is_its = |kind, vhost: &str, to: &str| kind == DestinationKind::Queue && vhost == at.vhost && to == name;
+    bindings.retain(|binding| is_its(binding.destination_type, &binding.vhost, &binding.destination));
+    print(at.format, &json!({ "queue": queue, "bindings": bindings }), |_| {
         let head = pairs(&[
             ("queue", queue.name.clone()),
             ("topic", queue.topic.clone()),
@@ -323,9 +343,10 @@ async fn describe(address: &str, format: Format, name: &str) -> anyhow::Result<(
     })
 }
 
-async fn ls_exchanges(address: &str, format: Format) -> anyhow::Result<()> {
-    let exchanges: Vec<ExchangeReport> = get(address, "/v1/exchanges").await?.json()?;
-    print(format, &exchanges, |exchanges| {
+async fn ls_exchanges(at: At<'_>) -> anyhow::Result<()> {
+    let mut exchanges: Vec<ExchangeReport> = get(at.address, "/v1/exchanges").await?.json()?;
+    exchanges.retain(|exchange| exchange.vhost == at.vhost);
+    print(at.format, &exchanges, |exchanges| {
         let row = |exchange: &ExchangeReport| {
             let marks = [("auto-delete", exchange.auto_delete), ("internal", exchange.internal)];
             let (kind, bindings) = (exchange.kind.clone(), exchange.bindings.to_string());

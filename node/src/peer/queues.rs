@@ -84,6 +84,8 @@ pub struct Saying {
     pub ttl_ms: Option<i64>,
     /// Its publisher's key: a digest. Another message of this key is the same one.
     pub key: Option<u128>,
+    /// Its publisher keeps it if it is refused: it is not to be among dead letters then.
+    pub is_kept: bool,
 }
 
 /// A dead letter, as `model::cursor::LetterNote`.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wire::amqp::method::{basic, confirm};
+use wire::amqp::method::{basic, confirm, queue};
 use wire::amqp::{Properties, Table, TableBuilder, Value};
 
 use crate::frames::{Frames, short, start};
@@ -40,10 +40,15 @@ async fn a_message_with_a_known_key_is_confirmed_and_not_queued_again() {
         (of_key(Value::text("c")), 3),
         (of_key(Value::I32(7)), 4),
         (of_key(Value::I32(7)), 4),
-        (Properties::default(), 5),
-        (Properties::default(), 6),
-        (of_id(""), 7),
-        (of_id(""), 8),
+        (of_key(Value::text("7")), 5),
+        (of_key(Value::U64(u64::MAX)), 6),
+        (of_key(Value::U64(u64::MAX - 1)), 7),
+        (of_key(Value::U64(u64::MAX)), 7),
+        (of_key(Value::Void), 7),
+        (Properties::default(), 8),
+        (Properties::default(), 9),
+        (of_id(""), 10),
+        (of_id(""), 11),
     ];
     for (tag, (properties, count)) in (1..).zip(&all) {
         assert!(is_confirmed(&mut client, "once", properties, tag).await);
@@ -52,7 +57,7 @@ async fn a_message_with_a_known_key_is_confirmed_and_not_queued_again() {
             *count
         );
     }
-    for tag in 12..=13 {
+    for tag in 17..=18 {
         assert!(is_confirmed(&mut client, "any", &of_id("a"), tag).await);
     }
     assert_eq!(client.declare("any", Table::default()).await.message_count, 2, "keys mean nothing to other queues");
@@ -94,6 +99,41 @@ async fn a_full_queue_refuses_and_may_bury_what_it_refused() {
         assert_eq!(headers.get("x-first-death-queue"), Some(Value::text("buries")));
         assert_eq!(headers.get("x-first-death-reason"), Some(Value::text("maxlen")));
     }
+}
+
+#[tokio::test]
+async fn what_a_full_queue_has_already_is_confirmed() {
+    let node = start().await;
+    let mut client = Frames::channel(&node).await;
+    client.declare("graves", Table::default()).await;
+    let rules = |overflow| {
+        rules(&[
+            ("x-max-length", Value::I32(1)),
+            ("x-overflow", Value::text(overflow)),
+            ("x-dedup-window", Value::I32(60_000)),
+            ("x-dead-letter-exchange", Value::text("")),
+            ("x-dead-letter-routing-key", Value::text("graves")),
+        ])
+    };
+    client.ask(1, confirm::Select { no_wait: false }).await;
+    let mut tag = 0;
+    for overflow in ["reject-publish", "reject-publish-dlx"] {
+        client.declare(overflow, rules(overflow)).await;
+        for (id, expected) in [("a", true), ("b", false), ("a", true), ("b", false)] {
+            tag += 1;
+            let of_id = Properties { message_id: Some(short(id)), ..Default::default() };
+            assert_eq!(is_confirmed(&mut client, overflow, &of_id, tag).await, expected, "{overflow} {id}");
+        }
+        client.ask(1, queue::Purge { queue: short(overflow), no_wait: false }).await;
+        tag += 1;
+        let refused_before = Properties { message_id: Some(short("b")), ..Default::default() };
+        assert!(is_confirmed(&mut client, overflow, &refused_before, tag).await, "{overflow}");
+    }
+    crate::node::until("both refusals of one queue", async || {
+        let mut looks = Frames::channel(&node).await;
+        (looks.declare("graves", Table::default()).await.message_count == 2).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -13,3 +13,4 @@ mod limits;
 mod management;
 mod messages;
 mod replies;
+mod vhosts;

@@ -8,10 +8,10 @@ use wire::amqp::method::{basic, queue};
 use crate::frames::{Frames, short, start};
 use crate::node::{Node, until};
 
-const GUEST: &str = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n";
+pub const GUEST: &str = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n";
 
 /// Sends a request with these headers; gives the status, the head and the body.
-async fn raw(node: &Node, what: &str, headers: &str, body: &str) -> (u16, String, Value) {
+pub async fn raw(node: &Node, what: &str, headers: &str, body: &str) -> (u16, String, Value) {
     let mut stream = TcpStream::connect(node.running.addresses().admin).await.expect("the node listens");
     let head = format!("{what} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}");
     let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
@@ -23,19 +23,19 @@ async fn raw(node: &Node, what: &str, headers: &str, body: &str) -> (u16, String
     (head[9..12].parse().expect("a status"), head.to_owned(), value)
 }
 
-async fn get(node: &Node, page: &str) -> Value {
+pub async fn get(node: &Node, page: &str) -> Value {
     let (status, _, value) = raw(node, &format!("GET {page}"), GUEST, "").await;
     assert_eq!(status, 200, "{page}: {value}");
     value
 }
 
-async fn import(node: &Node, definitions: &Value) -> (u16, String) {
+pub async fn import(node: &Node, definitions: &Value) -> (u16, String) {
     let headers = format!("{GUEST}Content-Type: application/json\r\n");
     let (status, _, value) = raw(node, "POST /api/definitions", &headers, &definitions.to_string()).await;
     (status, value["reason"].as_str().unwrap_or_default().to_owned())
 }
 
-fn names(rows: &Value) -> Vec<&str> {
+pub fn names(rows: &Value) -> Vec<&str> {
     rows.as_array().expect("rows").iter().filter_map(|row| row["name"].as_str()).collect()
 }
 
@@ -147,7 +147,7 @@ async fn definitions_are_taken_in_and_given_out() {
     for (what, why) in [
         (json!({ "policies": [{ "name": "ha" }] }), "there are no policies (ha)"),
         (json!({ "parameters": [{}] }), "no parameters"),
-        (json!({ "vhosts": [{ "name": "other" }] }), "no virtual host other"),
+        (json!({ "vhosts": [{ "name": "" }] }), "needs a name"),
         (
             json!({ "queues": [{ "name": "q", "durable": true, "auto_delete": false, "arguments": { "x-new": 1 } }] }),
             "x-new",
@@ -173,6 +173,7 @@ async fn every_page_answers_and_is_measured() {
         "overview",
         "whoami",
         "vhosts",
+        "vhosts/{name}",
         "nodes",
         "nodes/{name}",
         "queues",
@@ -196,6 +197,7 @@ async fn every_page_answers_and_is_measured() {
         let name = match page.split('/').next() {
             Some("queues") => "q",
             Some("exchanges") => "amq.topic",
+            Some("vhosts") => "%2F",
             _ => "flotilla@1",
         };
         get(&node, &format!("/api/{}", page.replace("{vhost}", "%2F").replace("{name}", name))).await;

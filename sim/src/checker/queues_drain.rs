@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::history::History;
-use crate::history::queues::{Outcome, Queues};
+use crate::history::queues::Queues;
 use crate::nemesis::HEAL;
 use crate::probe::GRACE;
 use crate::workload::UNTIL;
@@ -31,19 +31,20 @@ pub fn check(history: &History) -> Vec<String> {
 }
 
 fn unconfirmed(queues: &Queues) -> impl Iterator<Item = String> + '_ {
-    let confirmed = |ended| matches!(ended, Some((_, Outcome::Confirmed)));
-    let late = queues
-        .publications
-        .iter()
-        .enumerate()
-        .filter(move |(_, one)| one.sent >= HEAL + GRACE && !confirmed(one.ended));
-    late.map(|(number, one)| format!("message {number} of {}, sent at {:?}, was not confirmed", one.queue, one.sent))
+    let numbered = queues.publications.iter().enumerate();
+    let waiting = numbered.filter(|(_, one)| one.ended.is_none()).map(|(number, one)| (number, one.sent));
+    let late = queues.unconfirmed.iter().copied().chain(waiting).filter(|(_, sent)| *sent >= HEAL + GRACE);
+    let queue = |number: usize| queues.publications[number].queue;
+    late.map(move |(number, sent)| {
+        format!("message {number} of {}, sent at {sent:?}, was not confirmed", queue(number))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::checker::sample::{QueueSample, at};
+    use crate::history::queues::Outcome;
 
     #[test]
     fn queues_that_keep_something_are_seen() {

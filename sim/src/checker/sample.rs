@@ -103,8 +103,10 @@ impl Default for QueueSample {
 impl QueueSample {
     /// A message is published, and confirmed or not in the same second.
     pub fn publish(&mut self, queue: &'static str, seconds: u64, outcome: queues::Outcome) -> usize {
-        let ended = Some((at(seconds), outcome));
-        self.history.publish(Publication { queue, priority: 0, ttl_ms: None, sent: at(seconds), ended })
+        let sent = at(seconds);
+        let number = self.history.publish(Publication { queue, priority: 0, ttl_ms: None, sent, ended: None });
+        self.history.end_publication(sent, number, sent, outcome);
+        number
     }
 
     /// Somebody consumes through node 1, and is heard of for long.

@@ -104,6 +104,8 @@ pub struct Queues {
     pub kinds: Vec<Kind>,
     /// By number.
     pub publications: Vec<Publication>,
+    /// Which of them were sent when and not confirmed. One that shall come once may be, later.
+    pub unconfirmed: Vec<(usize, Duration)>,
     /// By number.
     pub consumers: Vec<Consumer>,
     /// In the order in which they came.

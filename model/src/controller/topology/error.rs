@@ -27,7 +27,7 @@ impl std::fmt::Display for EntityKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum TopologyError {
     /// There is no such thing (404; 530 for a virtual host).
-    #[error("no {kind} '{name}' in vhost '{vhost}'")]
+    #[error("{}", not_found(*kind, name, vhost))]
     NotFound {
         /// What it would be.
         kind: EntityKind,
@@ -76,6 +76,13 @@ pub enum TopologyError {
     /// A limit of the cluster is reached, or too few of its nodes are there (506).
     #[error("{0}")]
     Limit(String),
+}
+
+fn not_found(kind: EntityKind, name: &str, vhost: &str) -> String {
+    match kind {
+        EntityKind::Vhost => format!("vhost '{name}' not found"),
+        EntityKind::Exchange | EntityKind::Queue => format!("no {kind} '{name}' in vhost '{vhost}'"),
+    }
 }
 
 impl TopologyError {

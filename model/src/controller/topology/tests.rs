@@ -38,7 +38,11 @@ impl World {
     }
 
     fn change(&mut self, change: TopologyChange) -> Refused {
-        let vhost = DEFAULT_VHOST.to_owned();
+        self.change_in(DEFAULT_VHOST, change)
+    }
+
+    fn change_in(&mut self, vhost: &str, change: TopologyChange) -> Refused {
+        let vhost = vhost.to_owned();
         match self.apply(Command::Topology(Box::new(TopologyCommand { vhost, change }))) {
             Outcome::Topology(result) => result,
             other => panic!("{other:?}"),
@@ -51,9 +55,13 @@ impl World {
     }
 
     fn declare(&mut self, name: &str, spec: QueueSpec) -> Refused {
+        self.declare_in(DEFAULT_VHOST, name, spec)
+    }
+
+    fn declare_in(&mut self, vhost: &str, name: &str, spec: QueueSpec) -> Refused {
         let topic = self.id();
         let new = NewQueue { name: name.to_owned(), spec, topic, server_named: false };
-        self.change(TopologyChange::DeclareQueue(new))
+        self.change_in(vhost, TopologyChange::DeclareQueue(new))
     }
 
     fn queue(&mut self, name: &str) {
@@ -349,6 +357,29 @@ fn types_and_arguments_of_exchanges_are_read() {
     for kind in ["", "x-delayed-message", "x-random", "Direct"] {
         assert!(matches!(parse(kind, &[]), Err(TopologyError::Precondition(_))), "{kind}");
     }
+}
+
+#[test]
+fn virtual_hosts_have_names_of_their_own_and_go_with_all_that_is_in_them() {
+    let mut world = World::new();
+    assert_eq!(words(world.declare_in("b", "q", QueueSpec::default())), "vhost 'b' not found");
+    world.change_in("b", TopologyChange::AddVhost).expect("a name");
+    world.change_in("b", TopologyChange::AddVhost).expect("there already");
+    for (vhost, topics) in [("/", 1), ("b", 2)] {
+        world.declare_in(vhost, "q", QueueSpec::default()).expect("a queue");
+        assert_eq!(world.machine.image().topics.len(), topics, "each has its own topic");
+    }
+    let bound = binding("amq.direct", "k", queue("q"));
+    world.change_in("b", TopologyChange::Bind(bound)).expect("bound");
+    assert_eq!(world.machine.image().topology.vhost("b").expect("there").bindings().count(), 1);
+    let image = world.machine.image().topology.clone();
+    assert_eq!(Topology::restore(image.snapshot()), *image);
+    assert_eq!(words(world.change_in("/", TopologyChange::DropVhost)), "virtual host '/' cannot be deleted");
+    world.change_in("b", TopologyChange::DropVhost).expect("goes");
+    assert_eq!(words(world.change_in("b", TopologyChange::DropVhost)), "vhost 'b' not found");
+    assert_eq!(world.machine.image().topics.len(), 1, "and its queue's topic");
+    assert_eq!(words(world.change_in("", TopologyChange::AddVhost)), "a virtual host needs a name");
+    world.change_in(&"x".repeat(256), TopologyChange::AddVhost).expect_err("too long");
 }
 
 #[test]

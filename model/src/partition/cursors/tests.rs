@@ -177,7 +177,8 @@ fn what_shall_come_once_comes_once_for_its_time() {
 fn one_too_many_is_dead_where_it_is_appended() {
     let mut log = log();
     open(&mut log, 0, Config { dead_letters: true, ..Config::default() }).unwrap();
-    let surplus = |ordinal| Note { ordinal, surplus: true, ..Note::default() };
+    let once = Some(Once { key: 7, until: 9_000 });
+    let surplus = |ordinal| Note { ordinal, surplus: true, once, ..Note::default() };
     assert_eq!(publish(&mut log, &[surplus(1)], 3), [ok(0), ok(1), ok(2)]);
     let cursor = log.machine.cursor(0).unwrap();
     assert_eq!(cursor.unresolved().collect::<Vec<_>>(), [1]);
@@ -186,6 +187,10 @@ fn one_too_many_is_dead_where_it_is_appended() {
     assert_eq!(publish(&mut log, &[surplus(0)], 1), [ok(3)]);
     let cursor = log.machine.cursor(0).unwrap();
     assert_eq!((cursor.counts(0).ready, cursor.state().dead), (2, [0, 0, 0, 2]), "without dead letters it is dropped");
+    assert!(!log.machine.knows(7, 1_000), "what was refused may come again");
+    assert_eq!(publish(&mut log, &[Note { once, ..Note::default() }], 1), [ok(4)]);
+    assert_eq!(publish(&mut log, &[surplus(0)], 1), [AppendReply::Duplicate { base_offset: -1 }]);
+    assert!(log.machine.knows(7, 8_999) && !log.machine.knows(7, 9_000));
     assert_eq!((log.restored(), log.machine.breach()), (log.machine.clone(), None));
 }
 
@@ -379,7 +384,7 @@ impl World {
             });
             if taking == Taking::New {
                 letter.map(|one| self.inbox.take(one.source, one.number, one.lowest));
-                self.recent.extend(once.map(|once| (once.key, once.until)));
+                self.recent.extend(once.filter(|_| !say.surplus).map(|once| (once.key, once.until)));
                 facts.extend(note.fact(next));
                 surplus.extend(surplus_one.then_some((next, next + 1)));
                 self.live.push(next);

@@ -1,6 +1,6 @@
 //! Definitions: what is declared, as one document, and taken in from one, RabbitMQ's own too. Importing twice is importing once.
 //! Users and permissions are configured (`amqp.users`), so those of a document are passed over; what would change how messages are
-//! treated and is not there (policies, other virtual hosts, parameters of plugins) refuses the document before anything is done.
+//! treated and is not there (policies, parameters of plugins) refuses the document before anything is done.
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -112,8 +112,11 @@ pub async fn import(
     definitions: Result<Json<Definitions>, JsonRejection>,
 ) -> Result<StatusCode, Refusal> {
     let Json(definitions) = definitions?;
-    check(&broker, &definitions)?;
-    let Definitions { queues, exchanges, bindings, .. } = definitions;
+    check(&definitions)?;
+    let Definitions { vhosts, queues, exchanges, bindings, .. } = definitions;
+    for vhost in vhosts {
+        broker.add_vhost(&vhost.name).await?;
+    }
     let queues = queues.into_iter().map(async |queue| {
         let QueueDefinition { vhost, name, durable, auto_delete, arguments } = queue;
         let vhost = vhost.unwrap_or_else(default_vhost);
@@ -138,7 +141,7 @@ pub async fn import(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn check(broker: &Broker, definitions: &Definitions) -> Result<(), Refusal> {
+fn check(definitions: &Definitions) -> Result<(), Refusal> {
     if let Some(policy) = definitions.policies.first() {
         let why = format!("there are no policies ({}): declare queues with the arguments that they set", policy.name);
         return Err(Refusal::bad_request(why));
@@ -146,11 +149,7 @@ fn check(broker: &Broker, definitions: &Definitions) -> Result<(), Refusal> {
     if !definitions.parameters.is_empty() {
         return Err(Refusal::bad_request("there are no parameters of plugins"));
     }
-    let named = definitions.vhosts.iter().map(|vhost| &vhost.name);
-    match named.into_iter().find(|vhost| !broker.has_vhost(vhost)) {
-        Some(vhost) => Err(Refusal::bad_request(format!("there is no virtual host {vhost}"))),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn default_vhost() -> String {

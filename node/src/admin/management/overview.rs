@@ -1,14 +1,16 @@
 //! The cluster in one object, its nodes and virtual hosts, and who asks.
 
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::{Extension, Json};
+use model::controller::topology::TopologyError;
 use serde_json::{Value, json};
 
 use super::auth::User;
 use super::queues::stats;
 use super::{Refusal, node_name};
 use crate::broker::queues::{QueueCounts, QueueStanding, QueueTraffic};
-use crate::broker::{Broker, NodeReport};
+use crate::broker::{Broker, NodeReport, TopologyFailure};
 
 /// Types of exchanges that may be declared.
 const EXCHANGE_TYPES: [&str; 6] = ["direct", "topic", "fanout", "headers", "x-consistent-hash", "x-delayed-message"];
@@ -55,6 +57,26 @@ pub async fn whoami(Extension(User(name)): Extension<User>) -> Json<Value> {
 /// The virtual hosts.
 pub async fn vhosts(State(broker): State<Broker>) -> Json<Value> {
     Json(broker.vhosts().into_iter().map(|name| json!({ "name": name })).collect())
+}
+
+/// One virtual host.
+pub async fn vhost(State(broker): State<Broker>, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
+    broker.has_vhost(&name).then(|| Json(json!({ "name": name }))).ok_or_else(Refusal::not_found)
+}
+
+/// Makes one. What else RabbitMQ says of it (a description, tags, a default type of queues) means nothing here.
+pub async fn add_vhost(State(broker): State<Broker>, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
+    let status = if broker.has_vhost(&name) { StatusCode::NO_CONTENT } else { StatusCode::CREATED };
+    broker.add_vhost(&name).await?;
+    Ok(status)
+}
+
+/// Deletes one with all that is in it.
+pub async fn delete_vhost(State(broker): State<Broker>, Path(name): Path<String>) -> Result<StatusCode, Refusal> {
+    match broker.drop_vhost(&name).await {
+        Err(TopologyFailure::Refused(TopologyError::NotFound { .. })) => Err(Refusal::not_found()),
+        dropped => Ok(dropped.map(|()| StatusCode::NO_CONTENT)?),
+    }
 }
 
 /// The nodes.

@@ -65,15 +65,13 @@ impl Publication {
         self.said.0.headers.as_ref()?.get("x-delay")?.as_integer().filter(|delay| *delay > 0)
     }
 
-    /// A digest of what the message is known by: its header `x-dedup-key`, else its id. Two keys of one digest (SHA-256, half of it) do
-    /// not happen.
+    /// A digest of what the message is known by: its header `x-dedup-key`, type and value, else its id as a text. Nothing and an empty
+    /// text are none. Two keys of one digest (SHA-256, half of it) do not happen.
     fn key(&self) -> Option<u128> {
-        let header = self.said.get("x-dedup-key").map(|value| match value {
-            ArgValue::Bytes(bytes) => bytes,
-            other => other.to_string().into_bytes(),
-        });
-        let key = header.or_else(|| Some(self.said.0.message_id.as_ref()?.to_vec())).filter(|key| !key.is_empty())?;
-        let digest: [u8; 32] = Sha256::digest(key).into();
+        let is_some = |key: &ArgValue| *key != ArgValue::Void && *key != ArgValue::Bytes(Vec::new());
+        let id = || Some(ArgValue::Bytes(self.said.0.message_id.as_ref()?.to_vec()));
+        let key = self.said.get("x-dedup-key").filter(is_some).or_else(id).filter(is_some)?;
+        let digest: [u8; 32] = Sha256::digest(storage::codec::encode(&key)).into();
         digest.first_chunk().map(|half| u128::from_be_bytes(*half))
     }
 }
@@ -159,7 +157,8 @@ impl Channel {
         let heeds_keys = queues.iter().any(|queue| queue.spec.arguments.dedup_ms.is_some());
         let key = if heeds_keys { publication.key() } else { None };
         let Publication { content, mandatory, priority, ttl_ms, held, .. } = publication;
-        let message = Message { batch: batch.clone(), saying: Saying { priority, delay_ms, ttl_ms, key } };
+        let message =
+            Message { batch: batch.clone(), saying: Saying { priority, delay_ms, ttl_ms, key, is_kept: false } };
         let sending = join_all(queues.iter().map(|queue| broker.publish(queue, message.clone())));
         let replying = join_all(addresses.iter().map(|address| broker.reply(*address, Some(batch.clone()))));
         let returnable = (mandatory && queues.is_empty()).then_some(content);

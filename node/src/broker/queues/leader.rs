@@ -122,8 +122,10 @@ impl Leader {
         let (mut status, mut applied) = (raft.status(), raft.applied());
         loop {
             self.follow_role();
-            self.turn();
-            let next = self.next();
+            // One time for both: what comes due between two looks at the clock would wake nobody.
+            let now = self.now();
+            self.turn(now);
+            let next = self.next(now);
             let woken = tokio::select! {
                 biased;
                 changed = status.changed() => if changed.is_err() { Woken::Ended } else { Woken::Turn },
@@ -295,11 +297,11 @@ impl Leader {
     }
 
     /// Does what follows from the cursor and the time.
-    fn turn(&mut self) {
+    fn turn(&mut self, now: Now) {
         if self.leads && self.is_open() {
             self.look();
             if !self.holds_back() {
-                self.keep_rules();
+                self.keep_rules(now);
             }
             self.push();
             self.send_letters();
@@ -310,8 +312,8 @@ impl Leader {
     }
 
     /// What follows from the rules of the queue, once it is known who holds what: that neither expires nor is one too many.
-    fn keep_rules(&mut self) {
-        let (now, handle) = (self.now(), self.handle.clone());
+    fn keep_rules(&mut self, now: Now) {
+        let handle = self.handle.clone();
         handle.cursor(|cursor| self.keep_time(cursor, now));
         if let Some(max) = handle.length_max()
             && handle.queue.spec.arguments.overflow == Overflow::DropHead
@@ -434,11 +436,11 @@ impl Leader {
     }
 
     /// When something is to be done without being asked.
-    fn next(&mut self) -> Option<Instant> {
+    fn next(&mut self, now: Now) -> Option<Instant> {
         if !self.leads || !self.is_open() {
             return self.next_proposal();
         }
-        let (now, here) = (self.now(), Instant::now());
+        let here = Instant::now();
         let until = |at: i64, now: i64| here + Duration::from_millis(u64::try_from(at - now).unwrap_or(0).max(1));
         let times = self.handle.cursor(|cursor| (cursor.due_after(now.wall), cursor.expiry_after(now.wall)));
         let (due, expiry) = times.unwrap_or_default();

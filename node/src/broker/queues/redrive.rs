@@ -146,6 +146,6 @@ impl Redrive<'_> {
         }
         let batch = content.to_batch(self.broker.clock().wall_ms()).map_err(|error| error.to_string())?;
         let priority = content.properties.read().priority;
-        Ok((target, Message { batch, saying: Saying { priority, ..Saying::default() } }))
+        Ok((target, Message { batch, saying: Saying { priority, is_kept: true, ..Saying::default() } }))
     }
 }

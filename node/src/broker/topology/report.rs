@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::controller::topology::{Arguments, DEFAULT_VHOST, Exchange, ExchangeSpec, Queue, QueueSpec};
+use model::controller::topology::{Arguments, DEFAULT_VHOST, Exchange, ExchangeSpec, Queue, QueueSpec, Vhost};
 use model::exchange::{ArgValue, Args, Binding, Destination};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -28,6 +28,17 @@ pub enum Scalar {
     Text(String),
     /// No value.
     Void,
+}
+
+/// A virtual host.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct VhostReport {
+    /// Its name.
+    pub name: String,
+    /// How many queues it has.
+    pub queues: usize,
+    /// How many exchanges it has; the default one is none of them.
+    pub exchanges: usize,
 }
 
 /// A queue.
@@ -247,7 +258,20 @@ impl ExchangeReport {
     }
 }
 
+impl VhostReport {
+    fn of(name: &str, vhost: &Vhost) -> Self {
+        Self { name: name.to_owned(), queues: vhost.queues.len(), exchanges: vhost.exchanges.len() }
+    }
+}
+
 impl Broker {
+    /// All virtual hosts, by name.
+    pub fn vhost_reports(&self) -> Vec<VhostReport> {
+        let image = self.image();
+        let (of, vhosts) = (VhostReport::of, image.topology.vhosts.iter());
+        vhosts.map(|(name, vhost)| of(name, vhost)).collect()
+    }
+
     /// All queues, by name.
     pub async fn queue_reports(&self) -> Vec<QueueReport> {
         let standings = self.queue_standings().await;

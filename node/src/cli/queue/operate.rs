@@ -5,9 +5,10 @@ use std::fmt::Write;
 use clap::Args;
 use serde_json::json;
 
+use super::At;
 use crate::broker::queues::{MessageReport, PeekState, QueueChange, QueueCounts, Redriven, SeekTo};
 use crate::cli::client::Start;
-use crate::cli::output::{Format, bytes, print, table, time};
+use crate::cli::output::{bytes, print, table, time};
 use crate::cli::whence::{Whence, whence};
 use crate::cli::{get, post, segment};
 
@@ -51,11 +52,12 @@ fn path(name: &str, verb: &str) -> String {
     format!("/v1/queues/{}/{verb}", segment(name))
 }
 
-pub async fn peek(address: &str, format: Format, peek: Peek) -> anyhow::Result<()> {
+pub async fn peek(at: At<'_>, peek: Peek) -> anyhow::Result<()> {
     let Peek { name, from, limit, body } = peek;
-    let page = format!("{}?from={from}&limit={limit}&body={body}", path(&name, "messages"));
-    let messages: Vec<MessageReport> = get(address, &page).await?.json()?;
-    print(format, &messages, |messages| if body { whole(messages) } else { rows(messages) })
+    let (path, vhost) = (path(&name, "messages"), segment(at.vhost));
+    let page = format!("{path}?vhost={vhost}&from={from}&limit={limit}&body={body}");
+    let messages: Vec<MessageReport> = get(at.address, &page).await?.json()?;
+    print(at.format, &messages, |messages| if body { whole(messages) } else { rows(messages) })
 }
 
 fn state(message: &MessageReport) -> &'static str {
@@ -108,32 +110,33 @@ fn standings(before: &QueueCounts, after: &QueueCounts) -> String {
     table(["", "READY", "UNACKED", "DELAYED", "CONSUMERS"], &[row("before", before), row("after", after)])
 }
 
-async fn change(address: &str, format: Format, path: &str, how: &serde_json::Value) -> anyhow::Result<()> {
-    let change: QueueChange = post(address, path, how).await?.json()?;
-    print(format, &change, |change| standings(&change.before, &change.after))
+async fn change(at: At<'_>, path: &str, how: &serde_json::Value) -> anyhow::Result<()> {
+    let change: QueueChange = post(at.address, path, how).await?.json()?;
+    print(at.format, &change, |change| standings(&change.before, &change.after))
 }
 
-pub async fn purge(address: &str, format: Format, name: &str) -> anyhow::Result<()> {
-    change(address, format, &path(name, "purge"), &json!({})).await
+pub async fn purge(at: At<'_>, name: &str) -> anyhow::Result<()> {
+    change(at, &path(name, "purge"), &json!({ "vhost": at.vhost })).await
 }
 
-pub async fn seek(address: &str, format: Format, seek: Seek) -> anyhow::Result<()> {
+pub async fn seek(at: At<'_>, seek: Seek) -> anyhow::Result<()> {
     let to = match seek.to.start()? {
         Start::Earliest => SeekTo::Start,
         Start::Latest => SeekTo::End,
         Start::Offset(offset) => SeekTo::Offset(offset),
         Start::Time(time) => SeekTo::TimeMs(time),
     };
-    change(address, format, &path(&seek.name, "seek"), &json!({ "to": to })).await
+    change(at, &path(&seek.name, "seek"), &json!({ "vhost": at.vhost, "to": to })).await
 }
 
 /// Goes on until there is nothing more to move: one request moves what it can in some seconds.
-pub async fn redrive(address: &str, format: Format, redrive: Redrive) -> anyhow::Result<()> {
+pub async fn redrive(at: At<'_>, redrive: Redrive) -> anyhow::Result<()> {
     let path = path(&redrive.name, "redrive");
     let mut all: Option<Redriven> = None;
     loop {
         let left = redrive.limit - all.as_ref().map_or(0, |all| all.moved);
-        let one: Redriven = post(address, &path, &json!({ "to": redrive.to, "limit": left })).await?.json()?;
+        let how = json!({ "vhost": at.vhost, "to": redrive.to, "limit": left });
+        let one: Redriven = post(at.address, &path, &how).await?.json()?;
         let moved = all.as_ref().map_or(0, |all| all.moved) + one.moved;
         let is_over = one.moved == 0 || !one.stayed.is_empty() || moved >= redrive.limit || one.after.ready == 0;
         let before = all.map_or(one.before, |all| all.before);
@@ -142,7 +145,7 @@ pub async fn redrive(address: &str, format: Format, redrive: Redrive) -> anyhow:
             break;
         }
     }
-    print(format, &all, |all| {
+    print(at.format, &all, |all| {
         let Some(Redriven { before, after, moved, stayed }) = all else { return String::new() };
         let stays = stayed.iter().map(|(why, count)| format!("{count} stay: {why}\n"));
         format!("{moved} moved\n{}{}", stays.collect::<String>(), standings(before, after))

@@ -49,8 +49,8 @@ pub struct Publisher {
     connection: Option<Connection>,
     /// Delivery tag of the last message of this connection.
     tag: u64,
-    /// By delivery tag: what is not confirmed, and the number of the attempt.
-    open: BTreeMap<u64, (Message, usize)>,
+    /// By delivery tag: what is not confirmed, and the number and the time of the attempt.
+    open: BTreeMap<u64, (Message, (usize, Duration))>,
     /// What is to be published again.
     again: Vec<Message>,
     messages: u32,
@@ -137,7 +137,7 @@ impl Publisher {
         let attempt = before.unwrap_or_else(|| self.ledger.borrow_mut().publish(publication));
         message.attempt = Some(attempt);
         self.tag += 1;
-        self.open.insert(self.tag, (message, attempt));
+        self.open.insert(self.tag, (message, (attempt, now())));
         let properties = Properties {
             message_id: Some(short(&format!("{}-{id}", self.number))),
             priority: (priority > 0).then_some(priority),
@@ -167,8 +167,8 @@ impl Publisher {
         }
     }
 
-    fn end(&self, attempt: usize, outcome: Outcome) {
-        self.ledger.borrow_mut().end_publication(now(), attempt, outcome);
+    fn end(&self, (attempt, sent): (usize, Duration), outcome: Outcome) {
+        self.ledger.borrow_mut().end_publication(now(), attempt, sent, outcome);
     }
 }
 

@@ -15,12 +15,17 @@ use crate::broker::Broker;
 use crate::peer::queues::{DeadLetter, Heard, Saying, Unpublished};
 use crate::router::{AppendJob, Committed, Refused};
 
-/// A message that is queued for the partition.
-struct Queued {
-    outcome: oneshot::Receiver<Result<Committed, Refused>>,
-    bytes: usize,
-    /// It goes to dead letters, and its publisher hears that the queue is full.
-    surplus: bool,
+/// A message that is taken.
+enum Taken {
+    /// It came before, and is in the log.
+    Known,
+    /// It is queued for the partition.
+    Queued {
+        outcome: oneshot::Receiver<Result<Committed, Refused>>,
+        bytes: usize,
+        /// It goes to dead letters, and its publisher hears that the queue is full.
+        surplus: bool,
+    },
 }
 
 impl Handle {
@@ -32,10 +37,17 @@ impl Handle {
         max.saturating_sub(held.saturating_sub(self.shown().taken))
     }
 
-    /// Whether what the queue is too full for goes to dead letters.
-    fn buries_surplus(&self) -> bool {
+    /// Whether a message that the queue is too full for goes to dead letters.
+    fn buries(&self, saying: &Saying) -> bool {
         let arguments = &self.queue.spec.arguments;
-        arguments.overflow == Overflow::RejectPublishDlx && arguments.dead_letter_exchange.is_some()
+        let may = arguments.overflow == Overflow::RejectPublishDlx && arguments.dead_letter_exchange.is_some();
+        may && !saying.is_kept
+    }
+
+    /// Whether the message came before: whoever leads now, it is committed.
+    fn knows(&self, saying: &Saying, now_ms: i64) -> bool {
+        let key = saying.key.filter(|_| self.queue.spec.arguments.dedup_ms.is_some());
+        key.is_some_and(|key| self.local.raft().partition(|machine| machine.knows(key, now_ms)).unwrap_or_default())
     }
 
     /// What a message says of itself, by the rules of this queue at this time. Only what publishers send comes once: a dead letter that
@@ -62,21 +74,24 @@ impl Broker {
         sayings: &[Saying],
         batches: Vec<Bytes>,
     ) -> BoxFuture<'static, Heard> {
-        let room = handle.room(self.0.clock.wall_ms());
+        let now_ms = self.0.clock.wall_ms();
+        let mut room = handle.room(now_ms);
         let mut comes_again = false;
-        let outcomes = sayings.iter().zip(batches).zip(0..).map(|((saying, batch), place)| {
-            let surplus = place >= room;
-            if surplus && !handle.buries_surplus() {
+        let outcomes = sayings.iter().zip(batches).map(|(saying, batch)| {
+            if handle.knows(saying, now_ms) {
+                return Ok(Taken::Known);
+            }
+            let surplus = room == 0;
+            room = room.saturating_sub(1);
+            if surplus && !handle.buries(saying) {
                 return Err(Unpublished::Full);
             }
             // Those behind one that is sent again come again too, in their order.
             if comes_again {
                 return Err(Unpublished::NotHere);
             }
-            let note = match surplus {
-                true => Note { surplus, ..Note::default() },
-                false => handle.note(saying, self.0.clock.wall_ms(), None),
-            };
+            let note = handle.note(saying, now_ms, None);
+            let note = if surplus { Note { once: note.once, surplus, ..Note::default() } } else { note };
             let queued = self.queue_up(handle, batch, note);
             comes_again = matches!(queued, Err(Unpublished::NotHere));
             queued
@@ -99,7 +114,7 @@ impl Broker {
         published(handle, outcomes.collect())
     }
 
-    fn queue_up(&self, handle: &Arc<Handle>, batch: Bytes, note: Note) -> Result<Queued, Unpublished> {
+    fn queue_up(&self, handle: &Arc<Handle>, batch: Bytes, note: Note) -> Result<Taken, Unpublished> {
         if !handle.is_open() {
             return Err(Unpublished::NotHere);
         }
@@ -115,31 +130,36 @@ impl Broker {
         let surplus = note.surplus;
         let note = (note != Note::default()).then_some(note);
         handle.local.inbox().push(AppendJob { batches: vec![batch], note, stamp, bytes, admission, reply });
-        Ok(Queued { outcome, bytes, surplus })
+        Ok(Taken::Queued { outcome, bytes, surplus })
     }
 }
 
-fn published(handle: &Arc<Handle>, outcomes: Vec<Result<Queued, Unpublished>>) -> BoxFuture<'static, Heard> {
+fn published(handle: &Arc<Handle>, outcomes: Vec<Result<Taken, Unpublished>>) -> BoxFuture<'static, Heard> {
     let handle = handle.clone();
     Box::pin(async move {
-        let each = outcomes.into_iter().map(async |queued| {
-            let Queued { outcome, bytes, surplus } = queued?;
+        let each = outcomes.into_iter().map(async |taken| {
+            let Taken::Queued { outcome, bytes, surplus } = taken? else { return Ok(()) };
             if planted::is(Bug::ConfirmBeforeQuorum) {
                 return Ok(());
             }
-            judge(outcome.await.unwrap_or(Err(Refused::Unknown(None))))?;
-            handle.local.traffic().produced_bytes.inc_by(bytes as u64);
-            handle.local.traffic().produced_records.inc();
-            if surplus { Err(Unpublished::Full) } else { Ok(()) }
+            let is_new = judge(outcome.await.unwrap_or(Err(Refused::Unknown(None))))?;
+            if surplus && is_new {
+                return Err(Unpublished::Full);
+            }
+            if is_new {
+                handle.local.traffic().produced_bytes.inc_by(bytes as u64);
+                handle.local.traffic().produced_records.inc();
+            }
+            Ok(())
         });
         Heard::Published(join_all(each).await)
     })
 }
 
-/// What a message's gateway is told.
-fn judge(outcome: Result<Committed, Refused>) -> Result<(), Unpublished> {
+/// What a message's gateway is told; else whether the message was appended, or was in the log.
+fn judge(outcome: Result<Committed, Refused>) -> Result<bool, Unpublished> {
     match outcome {
-        Ok(_) => Ok(()),
+        Ok(committed) => Ok(committed.base_offset >= 0),
         Err(Refused::NotLeader(_) | Refused::Busy) => Err(Unpublished::NotHere),
         Err(Refused::Rejected(AppendError::EarlyLetter)) => Err(Unpublished::Early),
         Err(Refused::Rejected(AppendError::QueueFull)) => Err(Unpublished::Full),

@@ -3,6 +3,8 @@
 
 /// How far behind its schedule somebody may be and still catch up, ns.
 const BURST_NS: i64 = 100_000_000;
+/// How far ahead of its schedule somebody may get.
+const DEBT_NS: i64 = 1_000_000_000;
 const NS_OF_MS: i64 = 1_000_000;
 
 /// See the file header.
@@ -25,9 +27,10 @@ impl Pace {
         if behind < 0 { 0 } else { usize::try_from(behind / self.every_ns + 1).unwrap_or(usize::MAX) }
     }
 
-    /// A message has gone.
+    /// A message has gone. Who takes without asking for room owes a second at most.
     pub(super) fn spend(&mut self, now_ms: i64) {
-        self.next_ns = self.due(now_ms).saturating_add(self.every_ns);
+        let most = now_ms.saturating_mul(NS_OF_MS).saturating_add(self.every_ns.max(DEBT_NS));
+        self.next_ns = self.due(now_ms).saturating_add(self.every_ns).min(most);
     }
 
     /// When one may go again, ms; none if one may now.
@@ -76,5 +79,7 @@ mod tests {
         let at = pace.again_at(7_000).unwrap();
         assert!((7_390..=7_501).contains(&at), "{at}");
         assert_eq!((pace.room(at - 2), pace.room(at)), (0, 1));
+        (0..1_000).for_each(|_| pace.spend(at));
+        assert_eq!(pace.again_at(at), Some(at + 1_001), "nobody waits for what was taken without waiting");
     }
 }

@@ -346,7 +346,8 @@ impl Soft {
             self.deliver_alike(cursor, now, deadline, room);
             return;
         }
-        let levels: BTreeSet<i32> = self.consumers.values().map(|consumer| consumer.priority).collect();
+        let consuming = self.consumers.values().filter(|consumer| !consumer.gets);
+        let levels: BTreeSet<i32> = consuming.map(|consumer| consumer.priority).collect();
         for level in levels.into_iter().rev() {
             for (id, consumer) in &self.consumers {
                 let turn = consumer.priority == level && (!self.single || self.active == Some(*id));
@@ -355,6 +356,10 @@ impl Soft {
                 self.dispatch.set_credit(*id, if turn && !consumer.gets { credit } else { 0 });
             }
             room -= self.deliver_alike(cursor, now, deadline, room);
+        }
+        // They may be served alike again before anybody names their credit.
+        for (id, consumer) in &self.consumers {
+            self.dispatch.set_credit(*id, consumer.credit);
         }
     }
 

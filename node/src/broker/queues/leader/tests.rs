@@ -204,6 +204,8 @@ fn who_may_have_so_many_a_second_leaves_the_others_theirs() {
     assert_eq!((left(&mut soft, 5_000), soft.again_at(at(5_000))), ((0, 0), Some(5_011)));
     assert_eq!(left(&mut soft, 5_011), (0, 1));
     assert_eq!(left(&mut soft, 5_211), (2, 9));
+    soft.gone(HERE, [1]);
+    assert_eq!(left(&mut soft, 9_999).1, 11, "and has it when they have gone");
 }
 
 #[test]
