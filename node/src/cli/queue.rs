@@ -319,7 +319,7 @@ fn traffic(standing: &QueueStanding) -> String {
 async fn describe(at: At<'_>, name: &str) -> anyhow::Result<()> {
     let queues: Vec<QueueReport> = get(at.address, "/v1/queues").await?.json()?;
     let found = queues.into_iter().find(|queue| queue.vhost == at.vhost && queue.name == name);
-    let queue = found.ok_or_else(|| anyhow::anyhow!("there is no queue {name}"))?;
+    let queue = found.ok_or_else(|| anyhow::anyhow!("there is no queue {name} in virtual host {}", at.vhost))?;
     let mut bindings: Vec<BindingReport> = get(at.address, "/v1/bindings").await?.json()?;
     let is_its = |kind, vhost: &str, to: &str| kind == DestinationKind::Queue && vhost == at.vhost && to == name;
     bindings.retain(|binding| is_its(binding.destination_type, &binding.vhost, &binding.destination));

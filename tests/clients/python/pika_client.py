@@ -7,7 +7,7 @@ import secrets
 import time
 
 import pika
-from pika.exceptions import ChannelClosedByBroker, UnroutableError
+from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
 from plan import Mismatch, Report, eventually, expect
 
@@ -457,6 +457,41 @@ def direct_reply():
     return 201
 
 
+def published_twice():
+    """A message that is published again through another node is taken once, and a full queue says so of what it has."""
+    queue, dead = unique("once"), unique("refused")
+    connections = [connect(node) for node in range(3)]
+    channels = [connection.channel() for connection in connections]
+    channels[0].queue_declare(dead, durable=True)
+    rules = {"x-max-length": 2, "x-overflow": "reject-publish-dlx", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
+    channels[0].queue_declare(queue, durable=True, arguments=rules | {"x-dedup-window": 60_000})
+    for channel in channels:
+        channel.confirm_delivery()
+
+    def publish(node, number):
+        properties = pika.BasicProperties(headers={"x-dedup-key": f"order-{number}"})
+        channels[node].basic_publish("", queue, str(number).encode(), properties)
+
+    for number in (1, 2):
+        for node in range(3):
+            publish(node, number)
+    try:
+        publish(1, 3)
+        raise Mismatch("a full queue took a message")
+    except NackError:
+        pass
+    got = [get(channels[2], queue)[2] for _ in range(2)]
+    expect("the messages", got, [b"1", b"2"])
+    expect("nothing more", channels[2].basic_get(queue)[0], None)
+    _, properties, body = get(channels[0], dead)
+    expect("the refused", (body, properties.headers["x-first-death-reason"]), (b"3", "maxlen"))
+    for name in (queue, dead):
+        channels[0].queue_delete(name)
+    for connection in connections:
+        connection.close()
+    return 3
+
+
 def across_protocols():
     """A queue is a topic: a Kafka client reads what was published, and what it produces is delivered."""
     from confluent_kafka import Consumer as KafkaConsumer
@@ -502,7 +537,7 @@ CHECKS = {
     "large-messages": large_messages,
     "direct-reply": direct_reply,
 }
-OURS = {"delayed-retry": delayed_retry, "across-protocols": across_protocols}
+OURS = {"delayed-retry": delayed_retry, "published-twice": published_twice, "across-protocols": across_protocols}
 
 
 def main():
