@@ -13,6 +13,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use hash::share_of;
 pub(crate) use hash::{spread_hash, weight_of};
 pub use headers::Headers;
 pub(crate) use headers::headers_are_legal;

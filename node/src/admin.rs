@@ -23,7 +23,6 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use model::controller::topology::{DEFAULT_VHOST, Queue};
 use tokio::time::Instant;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -56,7 +55,7 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
 }
 
 /// All there is in the document; also values of the metrics' label, beside those of `/api` and `other`.
-const PAGES: [&str; 39] = [
+const PAGES: [&str; 41] = [
     "/metrics",
     "/livez",
     "/readyz",
@@ -84,6 +83,8 @@ const PAGES: [&str; 39] = [
     "/v1/controller/leader",
     "/v1/topics/{topic}/partitions/{partition}/leader",
     "/v1/topics/{topic}/partitions/{partition}/replicas",
+    "/v1/vhosts",
+    "/v1/vhosts/{vhost}",
     "/v1/nodes/{node}",
     "/v1/nodes/{node}/can-stop",
     "/v1/nodes/{node}/drain",
@@ -240,12 +241,11 @@ fn refresh_queues(broker: &Broker) {
             dead: dead.by_reason(),
         }
     };
-    let label = |queue: &Queue| match &*queue.vhost {
-        DEFAULT_VHOST => queue.name.clone(),
-        vhost => format!("{vhost}/{}", queue.name),
-    };
     let led = broker.queues_led_here(None).into_iter();
-    broker.metrics().queues.show(led.map(|(queue, standing)| (label(&queue), row(standing))).collect());
+    broker
+        .metrics()
+        .queues
+        .show(led.map(|(queue, standing)| ((queue.vhost.clone(), queue.name.clone()), row(standing))).collect());
 }
 
 /// Leader and term of each raft are read when asked for, so that a group that left leaves the page too.

@@ -22,6 +22,7 @@ mod read;
 mod replicas;
 mod scan;
 mod topology;
+pub mod trace;
 mod types;
 mod view;
 mod wake;

@@ -210,6 +210,12 @@ impl History {
         number
     }
 
+    /// The same message leaves it once more.
+    pub fn publish_again(&mut self, at: Duration, number: usize) {
+        self.mix(at, &format!("{} publish {number} again", at.as_nanos()));
+        self.queues.publications[number].ended = None;
+    }
+
     /// A publisher knows what became of an attempt that was sent at `sent`, or that it never will.
     pub fn end_publication(&mut self, at: Duration, number: usize, sent: Duration, outcome: queues::Outcome) {
         self.mix(at, &format!("{} publish {number} {outcome:?}", at.as_nanos()));

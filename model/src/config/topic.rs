@@ -78,6 +78,15 @@ pub const TOPIC_KEYS: &[Key] = &[
         doc: "How long a segment file stays after its deletion, ms.",
     },
     Key {
+        name: "flotilla.trace",
+        kind: Double,
+        default: Some("0"),
+        rule: Fraction(0.0, 1.0),
+        support: Honoured,
+        broker_name: "",
+        doc: "Share of the messages whose operations are logged, one line each: with id, trace and latency, without payload.",
+    },
+    Key {
         name: "flush.messages",
         kind: Long,
         default: Some("9223372036854775807"),

@@ -31,6 +31,11 @@ pub(crate) fn spread_hash(parts: [&[u8]; 3]) -> u64 {
     hash ^ (hash >> 33)
 }
 
+/// Where a name lies between 0 and 1: the same on every node, and strangers far apart.
+pub fn share_of(name: &[u8]) -> f64 {
+    (spread_hash([name, &[], &[]]) >> 11) as f64 / (1u64 << 53) as f64
+}
+
 /// The lot of a destination: the highest of `weight` draws between 0 and 1, as its logarithm.
 pub(super) fn lot(subject: &[u8], destination: &Destination, weight: u32) -> f64 {
     let kind = matches!(destination, Destination::Exchange(_));

@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use model::record::BatchFacts;
 use tokio::sync::oneshot;
 
+use super::trace::Operation;
 use super::{AppendRequest, Appended, Broker, Error, Leader, PartitionRef};
 use crate::router::{AppendJob, Committed, LocalPartition, Refused};
 
@@ -19,10 +20,11 @@ impl Broker {
         let (partition, timeout, broker) = (request.partition, request.timeout, self.clone());
         let bytes: usize = request.batches.iter().map(Bytes::len).sum();
         let records: u64 = request.batches.iter().map(records_in).sum();
+        let traced = self.traced_batch(partition, request.batches.first());
         let queued = self.enqueue(request, bytes);
         Box::pin(async move {
             let (outcome, local) = queued?;
-            match tokio::time::timeout(timeout, outcome).await {
+            let appended = match tokio::time::timeout(timeout, outcome).await {
                 Ok(Ok(Ok(committed))) => {
                     local.traffic().produced_bytes.inc_by(bytes as u64);
                     local.traffic().produced_records.inc_by(records);
@@ -31,7 +33,13 @@ impl Broker {
                 Ok(Ok(Err(refused))) => Err(broker.refusal(partition, refused)),
                 Ok(Err(_dropped)) => Err(Error::Unavailable("the partition failed and starts again".to_owned())),
                 Err(_elapsed) => Err(Error::Timeout),
+            };
+            if let Some(traced) = traced {
+                let offset = appended.as_ref().ok().map(|appended| appended.base_offset);
+                let result = appended.as_ref().err().map_or("ok".to_owned(), ToString::to_string);
+                traced.log(Operation { op: "produce", offset, result: &result });
             }
+            appended
         })
     }
 

@@ -145,7 +145,9 @@ fn may_repeat(command: &Command) -> bool {
         // What was deleted may be there again by then.
         Command::Topology(command) => !matches!(
             command.change,
-            TopologyChange::DeleteQueue { topic: None, .. } | TopologyChange::DeleteExchange { .. }
+            TopologyChange::DeleteQueue { topic: None, .. }
+                | TopologyChange::DeleteExchange { .. }
+                | TopologyChange::DropVhost
         ),
         Command::Found { .. }
         | Command::RegisterNode(_)

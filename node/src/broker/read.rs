@@ -2,8 +2,10 @@
 //! Never returns what is not committed and applied; never decodes a record.
 use bytes::Bytes;
 use model::record::LiveBatch;
+use tokio::time::Instant;
 
 use super::scan::Step;
+use super::trace::Operation;
 use super::{Broker, Error, ReadRequest, ReadResult};
 use crate::router::LocalPartition;
 
@@ -34,11 +36,18 @@ impl Broker {
         }
         let bounds = self.check_offset(&local, request.offset).await?;
         let wants = request.max_bytes > 0 || request.at_least_one;
+        let since = Instant::now();
         let batches = if wants && request.offset < bounds.high_watermark {
             self.collect(&local, bounds, &request).await?
         } else {
             Vec::new()
         };
+        if let Some(first) = batches.first()
+            && let Some(traced) = self.traced_batch(request.partition, Some(&first.bytes))
+        {
+            let latency_ms = i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX);
+            traced.log_after(Operation { op: "fetch", offset: Some(request.offset), result: "ok" }, latency_ms);
+        }
         let leader = self.leader(local.group());
         Ok(ReadResult { high_watermark: bounds.high_watermark, log_start: bounds.log_start, leader, batches })
     }

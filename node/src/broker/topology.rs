@@ -5,8 +5,9 @@ mod report;
 
 use std::sync::Arc;
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use model::controller::topology::{
-    EntityKind, Exchange, ExchangeSpec, NewQueue, NoExchange, Owner, Queue, QueueSpec, Route, TopologyChange,
+    DEFAULT_VHOST, Exchange, ExchangeSpec, NewQueue, NoExchange, Owner, Queue, QueueSpec, Route, TopologyChange,
 };
 use model::controller::{Command, Outcome, TopologyCommand, TopologyError};
 use model::exchange::{Binding, Routed};
@@ -20,6 +21,9 @@ pub use report::{
 
 /// What a queue is named by the server: this, and what nobody can guess.
 const GENERATED: &str = "amq.gen-";
+
+/// Queues of a virtual host that are deleted at a time.
+const AT_ONCE: usize = 32;
 
 /// Why a change of the topology did not happen, or may not have.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -74,7 +78,7 @@ impl Broker {
     pub async fn delete_this_queue(&self, queue: &Queue) -> Result<(), TopologyFailure> {
         let change = TopologyChange::DeleteQueue { name: queue.name.clone(), topic: Some(queue.topic) };
         match self.change_topology(&queue.vhost, change).await {
-            Err(TopologyFailure::Refused(TopologyError::NotFound { kind: EntityKind::Queue, .. })) => Ok(()),
+            Err(TopologyFailure::Refused(TopologyError::NotFound { .. })) => Ok(()),
             other => other,
         }
     }
@@ -138,11 +142,16 @@ impl Broker {
         self.change_topology(name, TopologyChange::AddVhost).await
     }
 
-    /// Deletes a virtual host with its queues and exchanges; its connections end soon.
+    /// Deletes a virtual host with its queues and exchanges; its connections end soon. Queues go one by one before: the controller
+    /// applies nothing that takes long. If it fails in the middle some are gone.
     ///
     /// # Errors
     /// Refused, or the controller cannot be reached.
     pub async fn drop_vhost(&self, name: &str) -> Result<(), TopologyFailure> {
+        let vhost = self.image().topology.vhost(name).filter(|_| name != DEFAULT_VHOST).cloned();
+        let queues: Vec<_> = vhost.map(|vhost| vhost.queues.values().cloned().collect()).unwrap_or_default();
+        let deleted = queues.into_iter().map(async |queue: Arc<Queue>| self.delete_this_queue(&queue).await);
+        stream::iter(deleted).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         self.change_topology(name, TopologyChange::DropVhost).await
     }
 

@@ -54,8 +54,10 @@ impl QueueRow {
     }
 }
 
+/// Virtual host and name of a queue.
+pub type QueueLabel = (String, String);
 /// By label.
-type Rows = BTreeMap<String, QueueRow>;
+type Rows = BTreeMap<QueueLabel, QueueRow>;
 
 /// The queues led here, and what reached none.
 #[derive(Default)]
@@ -67,16 +69,17 @@ pub struct Queues {
 
 impl Queues {
     /// The queues that are led here now. Those that had a row keep it; the rest get one while there is room.
-    pub fn show(&self, all: BTreeMap<String, QueueRow>) {
+    pub fn show(&self, all: BTreeMap<QueueLabel, QueueRow>) {
         let mut rows = lock(&self.rows);
-        let kept: BTreeSet<&String> = all.keys().filter(|queue| rows.contains_key(*queue)).collect();
+        let others = (String::new(), OTHERS.to_owned());
+        let kept: BTreeSet<&QueueLabel> = all.keys().filter(|queue| rows.contains_key(*queue)).collect();
         let mut room = QUEUES_LABELLED_MAX.saturating_sub(kept.len());
         let mut next = Rows::new();
         for (queue, row) in &all {
-            let has_row = kept.contains(queue) || (room > 0 && queue != OTHERS);
+            let has_row = kept.contains(queue) || (room > 0 && *queue != others);
             room -= usize::from(has_row && !kept.contains(queue));
-            let label = if has_row { queue } else { OTHERS };
-            next.entry(label.to_owned()).or_default().add(row);
+            let label = if has_row { queue } else { &others };
+            next.entry(label.clone()).or_default().add(row);
         }
         *rows = next;
     }
@@ -99,9 +102,9 @@ impl Collector for Page {
         let rows = lock(&self.0);
         let mut gauge = |name, help, of: fn(&QueueRow) -> u64| {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            rows.iter().try_for_each(|(queue, row)| {
+            rows.iter().try_for_each(|((vhost, queue), row)| {
                 let value = ConstGauge::new(i64::try_from(of(row)).unwrap_or(i64::MAX));
-                value.encode(family.encode_family(&[("queue", &**queue)])?)
+                value.encode(family.encode_family(&[("queue", &**queue), ("vhost", vhost)])?)
             })
         };
         gauge("queue_messages_ready", "Messages to be delivered", |row| row.ready)?;
@@ -110,8 +113,8 @@ impl Collector for Page {
         gauge("queue_consumers", "Who consumes", |row| row.consumers)?;
         let mut counter = |name, help, of: fn(&QueueRow) -> u64| {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            rows.iter().try_for_each(|(queue, row)| {
-                ConstCounter::new(of(row)).encode(family.encode_family(&[("queue", &**queue)])?)
+            rows.iter().try_for_each(|((vhost, queue), row)| {
+                ConstCounter::new(of(row)).encode(family.encode_family(&[("queue", &**queue), ("vhost", vhost)])?)
             })
         };
         counter("queue_published", "Messages ever published, by Kafka clients too", |row| row.published)?;
@@ -119,14 +122,19 @@ impl Collector for Page {
         counter("queue_redelivered", "Those of messages that may have been delivered before", |row| row.redelivered)?;
         let (name, help) = ("queue_oldest_unacked", "For how long the oldest delivery is out");
         let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-        rows.iter().try_for_each(|(queue, row)| {
-            ConstGauge::new(row.oldest_unacked_seconds).encode(family.encode_family(&[("queue", &**queue)])?)
+        rows.iter().try_for_each(|((vhost, queue), row)| {
+            ConstGauge::new(row.oldest_unacked_seconds)
+                .encode(family.encode_family(&[("queue", &**queue), ("vhost", vhost)])?)
         })?;
         let help = "Messages that died, by reason; without a dead-letter exchange they are dropped";
         let mut family = encoder.encode_descriptor("queue_dead", help, None, MetricType::Counter)?;
-        rows.iter().try_for_each(|(queue, row)| {
+        rows.iter().try_for_each(|((vhost, queue), row)| {
             row.dead.iter().try_for_each(|(reason, count)| {
-                ConstCounter::new(*count).encode(family.encode_family(&[("queue", &**queue), ("reason", reason)])?)
+                ConstCounter::new(*count).encode(family.encode_family(&[
+                    ("queue", &**queue),
+                    ("vhost", vhost),
+                    ("reason", reason),
+                ])?)
             })
         })
     }
@@ -136,6 +144,10 @@ impl Collector for Page {
 mod tests {
     use super::*;
 
+    fn of(queue: &str) -> QueueLabel {
+        ("/".to_owned(), queue.to_owned())
+    }
+
     fn rows(queues: &Queues) -> Rows {
         lock(&queues.rows).clone()
     }
@@ -144,21 +156,22 @@ mod tests {
     fn labels_are_bounded_and_free_again_when_queues_go() {
         let queues = Queues::default();
         let row = QueueRow { ready: 2, oldest_unacked_seconds: 7.0, dead: [("a", 1); 4], ..QueueRow::default() };
-        let named = |names: std::ops::Range<usize>| names.map(|name| (format!("q{name:03}"), row)).collect();
+        let named = |names: std::ops::Range<usize>| names.map(|name| (of(&format!("q{name:03}")), row)).collect();
         queues.show(named(0..QUEUES_LABELLED_MAX + 50));
         assert_eq!(rows(&queues).len(), QUEUES_LABELLED_MAX + 1);
-        let others = rows(&queues)[OTHERS];
+        let label = (String::new(), OTHERS.to_owned());
+        let others = rows(&queues)[&label];
         assert_eq!((others.ready, others.oldest_unacked_seconds, others.dead), (100, 7.0, [("a", 50); 4]));
         queues.show(named(100..QUEUES_LABELLED_MAX + 50));
         let now = rows(&queues);
         assert_eq!(
-            (now.len(), now.contains_key(OTHERS)),
+            (now.len(), now.contains_key(&label)),
             (QUEUES_LABELLED_MAX - 50, false),
             "those that went made room"
         );
         queues.show(named(0..QUEUES_LABELLED_MAX + 50));
-        assert!(rows(&queues).contains_key("q249"), "who has a row keeps it");
-        queues.show(BTreeMap::from([(OTHERS.to_owned(), row)]));
-        assert_eq!(rows(&queues)[OTHERS], row);
+        assert!(rows(&queues).contains_key(&of("q249")), "who has a row keeps it");
+        queues.show(BTreeMap::from([(of(OTHERS), row)]));
+        assert_eq!(rows(&queues)[&of(OTHERS)], row);
     }
 }

@@ -27,14 +27,14 @@ fn queues_are_written_by_name_and_reason() {
     let metrics = Metrics::new();
     let dead = ["rejected", "expired", "delivery_limit", "maxlen"].map(|reason| (reason, 2));
     let row = QueueRow { ready: 3, oldest_unacked_seconds: 1.5, redelivered: 4, dead, ..QueueRow::default() };
-    metrics.queues.show([("orders".to_owned(), row)].into());
+    metrics.queues.show([(("/".to_owned(), "orders".to_owned()), row)].into());
     metrics.queues.unroutable.inc();
     let page = metrics.encode();
     for line in [
-        "queue_messages_ready{queue=\"orders\"} 3",
-        "queue_oldest_unacked_seconds{queue=\"orders\"} 1.5",
-        "queue_redelivered_total{queue=\"orders\"} 4",
-        "queue_dead_total{queue=\"orders\",reason=\"expired\"} 2",
+        "queue_messages_ready{queue=\"orders\",vhost=\"/\"} 3",
+        "queue_oldest_unacked_seconds{queue=\"orders\",vhost=\"/\"} 1.5",
+        "queue_redelivered_total{queue=\"orders\",vhost=\"/\"} 4",
+        "queue_dead_total{queue=\"orders\",vhost=\"/\",reason=\"expired\"} 2",
         "unroutable_total 1",
     ] {
         assert!(page.contains(&format!("\nflotilla_{line}\n")), "{line} is not in {page}");

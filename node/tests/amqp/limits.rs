@@ -1,8 +1,10 @@
 //! What a queue takes: once, and not more than it has room for; and how fast it gives.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use wire::amqp::method::{basic, confirm, queue};
+use tokio::time::Instant;
+use wire::amqp::method::{Method, basic, confirm, queue};
 use wire::amqp::{Properties, Table, TableBuilder, Value};
 
 use crate::frames::{Frames, short, start};
@@ -128,6 +130,19 @@ async fn what_a_full_queue_has_already_is_confirmed() {
         tag += 1;
         let refused_before = Properties { message_id: Some(short("b")), ..Default::default() };
         assert!(is_confirmed(&mut client, overflow, &refused_before, tag).await, "{overflow}");
+        client.ask(1, queue::Purge { queue: short(overflow), no_wait: false }).await;
+        let twice = Properties { message_id: Some(short("c")), ..Default::default() };
+        for _ in 0..2 {
+            let publish = basic::Publish { routing_key: short(overflow), ..Default::default() };
+            client.publish(publish, &twice, b"body").await;
+        }
+        let mut open = BTreeSet::from([tag + 1, tag + 2]);
+        while !open.is_empty() {
+            let answer = client.method(1).await;
+            let Method::Basic(basic::Method::Ack(ack)) = answer else { panic!("{overflow}: {answer:?}") };
+            open.retain(|tag| *tag != ack.delivery_tag && !(ack.multiple && *tag < ack.delivery_tag));
+        }
+        tag += 2;
     }
     crate::node::until("both refusals of one queue", async || {
         let mut looks = Frames::channel(&node).await;

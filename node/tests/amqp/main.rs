@@ -13,4 +13,5 @@ mod limits;
 mod management;
 mod messages;
 mod replies;
+mod traces;
 mod vhosts;

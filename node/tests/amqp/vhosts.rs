@@ -27,6 +27,7 @@ async fn queues_of_one_name_in_two_virtual_hosts_are_two() {
     for client in [&mut here, &mut there] {
         client.declare("jobs", Table::default()).await;
     }
+    there.ask(1, queue::Declare { queue: short("mine"), exclusive: true, ..Default::default() }).await;
     here.publish_to("jobs", b"here").await;
     let get_one = basic::Get { queue: short("jobs"), no_ack: true };
     assert_eq!(there.ask(1, get_one.clone()).await, basic::GetEmpty {}.into());
@@ -38,7 +39,7 @@ async fn queues_of_one_name_in_two_virtual_hosts_are_two() {
     here.send(1, get_one).await;
     assert_eq!(&*here.content(1).await.1.body, b"here");
     let rows = get(&node, "/api/queues/tests").await;
-    assert_eq!((names(&rows), rows[0]["vhost"].as_str()), (vec!["jobs"], Some("tests")));
+    assert_eq!((names(&rows), rows[0]["vhost"].as_str()), (vec!["jobs", "mine"], Some("tests")));
 
     assert_eq!(raw(&node, "DELETE /api/vhosts/tests", GUEST, "").await.0, 204);
     let end = timeout(Duration::from_secs(10), there.closed(320)).await.expect("its connections end");
@@ -46,6 +47,11 @@ async fn queues_of_one_name_in_two_virtual_hosts_are_two() {
     assert_eq!(raw(&node, "DELETE /api/vhosts/tests", GUEST, "").await.0, 404);
     assert_eq!(raw(&node, "DELETE /api/vhosts/%2F", GUEST, "").await.0, 400);
     until("the topic of its queue is gone", async || (node.broker().image().topics.len() == 1).then_some(())).await;
+    // The clean-up of exclusive queues goes on.
+    let mut other = Frames::channel(&node).await;
+    other.ask(1, queue::Declare { queue: short("other"), exclusive: true, ..Default::default() }).await;
+    drop(other);
+    until("its queue is gone", async || (node.broker().image().topics.len() == 1).then_some(())).await;
     let passive = queue::Declare { queue: short("jobs"), passive: true, ..Default::default() };
     let ok = queue::DeclareOk { queue: short("jobs"), message_count: 0, consumer_count: 0 };
     assert_eq!(here.ask(1, passive).await, ok.into());

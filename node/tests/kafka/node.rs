@@ -150,6 +150,11 @@ impl Node {
 
 /// Sets broker keys for the whole cluster, and waits until this node knows.
 pub async fn set_cluster_config(client: &mut Client, values: &[(&str, &str)]) {
+    set_config(client, (4, ""), values).await;
+}
+
+/// The same of a resource of this type and name: 2 is a topic, 4 the cluster.
+pub async fn set_config(client: &mut Client, (resource_type, name): (i8, &str), values: &[(&str, &str)]) {
     use wire::kafka::messages::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
     let config = |(name, value): &(&str, &str)| AlterableConfig {
         name: (*name).to_owned().into(),
@@ -157,7 +162,8 @@ pub async fn set_cluster_config(client: &mut Client, values: &[(&str, &str)]) {
         ..Default::default()
     };
     let configs = values.iter().map(config).collect();
-    let resource = AlterConfigsResource { resource_type: 4, configs, ..Default::default() };
+    let resource_name = name.to_owned().into();
+    let resource = AlterConfigsResource { resource_type, resource_name, configs, ..Default::default() };
     let request =
         wire::kafka::messages::IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
     assert_eq!(client.call(1, &request).await.responses[0].error_code, 0);

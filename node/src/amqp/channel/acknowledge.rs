@@ -10,6 +10,7 @@ use wire::amqp::method::basic;
 use super::{Channel, Mode};
 use crate::amqp::failure::{Result, failure};
 use crate::broker::queues::Subscription;
+use crate::broker::trace::{Operation, Traced};
 
 /// Given back, not by a consumer's failure.
 pub(super) const GIVEN_BACK: Verdict = Verdict::Release { counted: false, delay_ms: None };
@@ -22,11 +23,22 @@ const REJECTED: Verdict = Verdict::Reject(Reason::Rejected);
 pub(super) struct Held {
     pub subscription: Arc<Subscription>,
     pub offset: i64,
+    /// Since it was delivered, if it is traced.
+    pub traced: Option<Box<Traced>>,
 }
 
 impl Held {
     pub(super) fn settle(&self, verdict: Verdict) {
         self.subscription.settle(self.offset, verdict);
+        if let Some(traced) = &self.traced {
+            let result = match verdict {
+                Verdict::Accept => "accepted",
+                Verdict::Release { counted: true, .. } => "failed",
+                Verdict::Release { counted: false, .. } => "given back",
+                Verdict::Reject(_) | Verdict::Expire => "rejected",
+            };
+            traced.log(Operation { op: "settle", offset: Some(self.offset), result });
+        }
     }
 }
 

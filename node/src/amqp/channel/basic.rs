@@ -10,7 +10,7 @@ use wire::amqp::ShortStr;
 use wire::amqp::method::basic::{self, Method};
 
 use super::acknowledge::Held;
-use super::consumers::{Consumer, credit, readable};
+use super::consumers::{Consumer, credit, readable, traced};
 use super::queues::{clamp, unanswered};
 use super::replies::PSEUDO_QUEUE;
 use super::{Channel, argument, text};
@@ -106,7 +106,8 @@ impl Channel {
                 self.put(basic::GetEmpty {});
                 return Ok(());
             };
-            let held = Held { subscription: Arc::new(subscription), offset: delivered.offset };
+            let traced = traced(self.session.broker(), &queue, &delivered);
+            let held = Held { subscription: Arc::new(subscription), offset: delivered.offset, traced };
             let Some((content, properties)) = readable(&delivered, &queue) else {
                 held.settle(Verdict::Reject(Reason::Failed));
                 continue;

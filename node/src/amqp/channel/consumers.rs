@@ -15,8 +15,10 @@ use wire::amqp::{Properties, RawProperties, ShortStr, TableBuilder, Value};
 use super::Channel;
 use super::acknowledge::{GIVEN_BACK, Held};
 use crate::amqp::outbox::{self, Outbox};
+use crate::broker::Broker;
 use crate::broker::queues::message::Content;
 use crate::broker::queues::{CREDIT_MAX, Delivered, QueueEvent, Subscription};
+use crate::broker::trace::{Operation, Traced, age_ms};
 
 /// Credit of a consumer that acknowledges nothing: what it has not been sent comes soon enough.
 const UNACKNOWLEDGED_CREDIT: u32 = 1000;
@@ -164,7 +166,8 @@ impl Channel {
 
     fn deliver(&mut self, consumer_tag: ShortStr, message: Delivered) {
         let Some(consumer) = self.consumers.by_tag.get(&consumer_tag) else { return };
-        let held = Held { subscription: consumer.subscription.clone(), offset: message.offset };
+        let traced = traced(self.session.broker(), &consumer.queue, &message);
+        let held = Held { subscription: consumer.subscription.clone(), offset: message.offset, traced };
         let Some((content, properties)) = readable(&message, &consumer.queue) else {
             return held.settle(Verdict::Reject(Reason::Failed));
         };
@@ -185,6 +188,16 @@ impl Channel {
             self.unacked.hold(delivery_tag, held);
         }
     }
+}
+
+/// The delivery, if it is traced; logged as one.
+pub(super) fn traced(broker: &Broker, queue: &Queue, message: &Delivered) -> Option<Box<Traced>> {
+    let content = || Content::from_batch(&message.record, message.offset, &queue.name);
+    let traced = broker.traced(queue, || content().map(|content| content.properties.read()).unwrap_or_default())?;
+    let result = if message.redelivered { "delivered again" } else { "delivered" };
+    let age_ms = age_ms(&message.record, broker.clock().wall_ms());
+    traced.log_after(Operation { op: "deliver", offset: Some(message.offset), result }, age_ms);
+    Some(Box::new(traced))
 }
 
 /// The message, and the properties that this delivery has.

@@ -21,6 +21,7 @@ use crate::amqp::outbox;
 use crate::broker::queues::message::Content;
 use crate::broker::queues::replies::Replied;
 use crate::broker::queues::{Message, Saying};
+use crate::broker::trace::Operation;
 use crate::listening::Taken;
 
 /// A message that is checked, and not sent.
@@ -156,6 +157,7 @@ impl Channel {
         let delay_ms = publication.delay_ms().filter(|_| delayed);
         let heeds_keys = queues.iter().any(|queue| queue.spec.arguments.dedup_ms.is_some());
         let key = if heeds_keys { publication.key() } else { None };
+        let traced: Vec<_> = queues.iter().map(|queue| broker.traced(queue, || publication.said.0.clone())).collect();
         let Publication { content, mandatory, priority, ttl_ms, held, .. } = publication;
         let message =
             Message { batch: batch.clone(), saying: Saying { priority, delay_ms, ttl_ms, key, is_kept: false } };
@@ -165,6 +167,11 @@ impl Channel {
         let sent = async move {
             let (sent, replied) = join(sending, replying).await;
             drop(held);
+            for (traced, sent) in traced.into_iter().zip(&sent) {
+                let Some(traced) = traced else { continue };
+                let result = sent.as_ref().err().map_or("ok".to_owned(), ToString::to_string);
+                traced.log(Operation { op: "publish", offset: None, result: &result });
+            }
             let is_safe = sent.iter().all(std::result::Result::is_ok) && !replied.contains(&Replied::Full);
             let is_unroutable = sent.is_empty() && replied.iter().all(|replied| *replied == Replied::Gone);
             if is_unroutable {

@@ -134,6 +134,7 @@ impl Publisher {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let publication = Publication { queue, priority, ttl_ms, sent: now(), ended: None };
         let before = message.attempt.filter(|_| message.is_once);
+        before.into_iter().for_each(|number| self.ledger.borrow_mut().publish_again(now(), number));
         let attempt = before.unwrap_or_else(|| self.ledger.borrow_mut().publish(publication));
         message.attempt = Some(attempt);
         self.tag += 1;

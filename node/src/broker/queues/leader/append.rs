@@ -1,5 +1,6 @@
 //! Messages and dead letters on the leader of their queue: bounded, stamped with what they say of themselves, and queued for the
 //! partition in the order of the calls.
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,9 +45,13 @@ impl Handle {
         may && !saying.is_kept
     }
 
+    fn heeds_keys(&self) -> bool {
+        self.queue.spec.arguments.dedup_ms.is_some()
+    }
+
     /// Whether the message came before: whoever leads now, it is committed.
     fn knows(&self, saying: &Saying, now_ms: i64) -> bool {
-        let key = saying.key.filter(|_| self.queue.spec.arguments.dedup_ms.is_some());
+        let key = saying.key.filter(|_| self.heeds_keys());
         key.is_some_and(|key| self.local.raft().partition(|machine| machine.knows(key, now_ms)).unwrap_or_default())
     }
 
@@ -76,13 +81,19 @@ impl Broker {
     ) -> BoxFuture<'static, Heard> {
         let now_ms = self.0.clock.wall_ms();
         let mut room = handle.room(now_ms);
+        let mut keys = BTreeSet::new();
         let mut comes_again = false;
         let outcomes = sayings.iter().zip(batches).map(|(saying, batch)| {
             if handle.knows(saying, now_ms) {
                 return Ok(Taken::Known);
             }
-            let surplus = room == 0;
-            room = room.saturating_sub(1);
+            // One that is a repetition of one before it here needs no room: whoever applies it leaves it out.
+            let is_again = saying.key.is_some_and(|key| keys.contains(&key)) && handle.heeds_keys();
+            let surplus = room == 0 && !is_again;
+            if !surplus && !is_again {
+                room -= 1;
+                keys.extend(saying.key);
+            }
             if surplus && !handle.buries(saying) {
                 return Err(Unpublished::Full);
             }
