@@ -242,12 +242,14 @@ impl Coordinator {
         match (after, reply) {
             (After::Join(who, told), Reply::Done(Ok(()))) => {
                 self.begin_session(&who, now);
+                self.await_fetch(&who, now);
                 let soft = self.groups.entry(who.group.clone()).or_default();
                 soft.joins.insert(who.member.clone(), Waiting { who, told });
             }
             (After::Sync(who, told), Reply::Done(Ok(()))) => {
                 self.touch(&who);
                 let soft = self.groups.entry(who.group.clone()).or_default();
+                soft.fetching.remove(&who.member);
                 soft.syncs.insert(who.member.clone(), Waiting { who, told });
             }
             (After::Beat(who, told), Reply::Beaten(beaten)) => self.follow_beat(who, told, beaten, now),

@@ -140,3 +140,30 @@ async fn the_policy_of_the_node_is_honoured() {
     let again = client.call(9, &join(&joined.member_id)).await;
     assert_eq!(again.error_code, 0, "a member stays one");
 }
+
+#[tokio::test]
+async fn who_does_not_fetch_its_assignment_in_time_is_no_member_any_more() {
+    const TIMEOUT_MS: i32 = 800;
+    let (_node, mut client) = ready().await;
+    let join = |member: &Str| JoinGroupRequest { rebalance_timeout_ms: TIMEOUT_MS, ..join(member) };
+    let joined = client.call(9, &join(&Str::default())).await;
+    sync(&mut client, &joined, Some(subscription::assignment(&[("t", vec![0, 1])]))).await;
+    assert_eq!(client.call(1, &beat(0)).await.error_code, 0);
+    let fetches = client.call(9, &join(&joined.member_id)).await;
+    assert_eq!(sync(&mut client, &fetches, None).await.error_code, 0);
+    let pause = std::time::Duration::from_millis(100);
+    for _ in 0..2 * TIMEOUT_MS / 100 {
+        tokio::time::sleep(pause).await;
+        assert_eq!(heartbeat(&mut client, &fetches).await, 0, "it has fetched it");
+    }
+    let begun = tokio::time::Instant::now();
+    let idle = client.call(9, &join(&joined.member_id)).await;
+    assert_eq!(idle.error_code, 0);
+    let expired = async {
+        while heartbeat(&mut client, &idle).await != ErrorCode::UnknownMemberId.code() {
+            tokio::time::sleep(pause).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), expired).await.expect("it is expired though it beats");
+    assert!(begun.elapsed().as_millis() >= TIMEOUT_MS as u128, "{:?}", begun.elapsed());
+}

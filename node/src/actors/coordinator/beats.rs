@@ -118,6 +118,36 @@ impl Coordinator {
         }
     }
 
+    /// A member of the classic protocol that joined a group of the consumer protocol has its rebalance timeout to fetch what it was
+    /// given: it might never read it, and beat all the same (Kafka's consumer group sync timeout).
+    pub(super) fn await_fetch(&mut self, who: &Who, now: Instant) {
+        let timeout = self.read(|machine| {
+            let member = machine.group(&who.group)?.consumer()?.members.get(&who.member)?;
+            member.classic.as_ref().map(|_| milliseconds(member.rebalance_timeout_ms.into()))
+        });
+        if let Some(timeout) = timeout.flatten() {
+            let soft = self.groups.entry(who.group.clone()).or_default();
+            soft.fetching.insert(who.member.clone(), now + timeout);
+            self.alarms.set(now + timeout, Alarm::Fetch(who.group.clone(), who.member.clone()));
+        }
+    }
+
+    /// Removes a member that did not fetch what it was given in time.
+    pub(super) fn end_fetch(&mut self, group: String, member: String, now: Instant) {
+        let Some(soft) = self.groups.get_mut(&group) else { return };
+        // One that has joined once more since has an alarm of its own.
+        if soft.fetching.get(&member).is_none_or(|due| *due > now) {
+            return;
+        }
+        soft.fetching.remove(&member);
+        let is_taken_along = |group: &Group| group.consumer()?.members.get(&member)?.classic.as_ref().map(drop);
+        if self.read(|machine| machine.group(&group).and_then(is_taken_along)).flatten().is_some() {
+            tracing::info!(group, member, "a group member did not fetch its assignment in time");
+            let who = Who { group, member, instance: None, generation: -1 };
+            self.queue.push_back((Command::Expire(who), After::Nothing));
+        }
+    }
+
     /// Removes a member that did not give up in time what others wait for.
     pub(super) fn end_revocation(&mut self, group: String, member: String, now: Instant) {
         let Some(due) = self.groups.get_mut(&group).and_then(|soft| soft.revoking.get(&member).copied()) else {

@@ -20,6 +20,8 @@ pub struct Soft {
     pub syncs: BTreeMap<String, Waiting<Synced>>,
     /// Members of the consumer protocol that have to give partitions up, and until when.
     pub revoking: BTreeMap<String, Instant>,
+    /// Members of the classic protocol in a group of the consumer protocol that were told to fetch their assignment, and until when.
+    pub fetching: BTreeMap<String, Instant>,
     /// When the phase of a rebalance ends.
     pub turn: Option<Turn>,
 }
@@ -69,6 +71,8 @@ pub enum Alarm {
     Session(String, String),
     /// A member that has to give partitions up.
     Revocation(String, String),
+    /// A member that has to fetch its assignment.
+    Fetch(String, String),
     /// A group's phase.
     Turn(String),
     /// Looking for offsets that nobody needs.

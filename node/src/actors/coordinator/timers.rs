@@ -134,6 +134,7 @@ impl Coordinator {
             match alarm {
                 Alarm::Session(group, member) => self.end_session(group, member, now),
                 Alarm::Revocation(group, member) => self.end_revocation(group, member, now),
+                Alarm::Fetch(group, member) => self.end_fetch(group, member, now),
                 Alarm::Turn(group) => self.end_turn(group, now),
                 Alarm::Retention => {
                     self.expire_offsets();
