@@ -198,6 +198,6 @@ mod tests {
     #[test]
     fn numbers_on_disk_do_not_change() {
         let numbers: Vec<u8> = RowKind::OF_GROUP.iter().map(|kind| *kind as u8).collect();
-        assert_eq!(numbers, (2..=20).collect::<Vec<u8>>());
+        assert_eq!(numbers, (2..=21).collect::<Vec<u8>>());
     }
 }
