@@ -285,7 +285,9 @@ impl Link {
                 }
                 state.publish_again(again);
             }
-            Landed::Attended(_, numbers, Ok((Heard::Attended(refused), _))) => state.attended(&numbers, &refused),
+            Landed::Attended(attachment, numbers, Ok((Heard::Attended(refused), _))) => {
+                state.attended(attachment, &numbers, &refused);
+            }
             Landed::Attended(attachment, ..) => {
                 state.detach(attachment);
                 flights.again_at = again_at;

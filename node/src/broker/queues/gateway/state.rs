@@ -89,6 +89,8 @@ pub(super) struct State {
     gets: VecDeque<(u64, oneshot::Sender<GotOne>)>,
     attached: Option<(NodeId, u64)>,
     attachments: u64,
+    /// A leader that did not listen may think of somebody who is gone by now: one has to hear who is there, if nobody.
+    owed: bool,
     pushes: u64,
     /// Why there is nothing to come any more.
     over: Option<String>,
@@ -99,10 +101,10 @@ impl State {
         self.over.is_some()
     }
 
-    /// Whether anybody consumes or settles, or has just gone: then it has to know who leads.
+    /// Whether anybody consumes or settles, or no leader may have heard that it went: then it has to know who leads.
     pub(super) fn is_needed(&self) -> bool {
         let nobody = self.consumers.is_empty() && self.ghosts.is_empty() && self.gone.is_empty();
-        !nobody || !self.settling.is_empty() || !self.gets.is_empty()
+        self.owed || !nobody || !self.settling.is_empty() || !self.gets.is_empty()
     }
 
     /// Whether something waits to be told.
@@ -127,7 +129,7 @@ impl State {
     /// The leader does not listen: it is told all anew, or another one is.
     pub(super) fn detach(&mut self, attachment: u64) {
         if self.attachments == attachment {
-            self.attached = None;
+            (self.attached, self.owed) = (None, true);
         }
     }
 
@@ -325,8 +327,11 @@ impl State {
         (changed.into_iter().filter_map(attendant).collect(), gone)
     }
 
-    /// The leader has heard of these, but for the refused.
-    pub(super) fn attended(&mut self, told: &[u64], refused: &[(u64, Unattended)]) {
+    /// The leader has heard of these, but for the refused: if this attachment is its own, of all that was told before.
+    pub(super) fn attended(&mut self, attachment: u64, told: &[u64], refused: &[(u64, Unattended)]) {
+        if self.attached.is_some() && self.attachments == attachment {
+            self.owed = false;
+        }
         for (number, Unattended::Exclusive) in refused {
             if let Some(mut consumer) = self.consumers.remove(number) {
                 consumer.tell(Err(ConsumeError::Exclusive));
@@ -475,6 +480,21 @@ mod tests {
         state.settled(&settling);
         assert!(state.everybody().is_empty());
         assert_eq!(state.take_changes().1, [number]);
+        assert!(!state.is_needed());
+    }
+
+    #[test]
+    fn a_leader_that_did_not_listen_hears_that_nobody_is_left() {
+        let (mut state, number) = holding();
+        state.leave(number);
+        assert_eq!(state.take_changes().1, [number]);
+        assert!(!state.is_needed());
+        state.detach(1);
+        assert!(state.is_needed(), "it may think that the consumer is there");
+        state.attach((NodeId(1), 1));
+        state.attended(1, &[], &[]);
+        assert!(state.is_needed(), "an answer of before says nothing");
+        state.attended(2, &[], &[]);
         assert!(!state.is_needed());
     }
 
