@@ -105,6 +105,8 @@ pub const CURSOR_SETTLE_MAX: usize = 64 * 1024;
 pub const CURSOR_WAKE_PER_APPLY_MAX: usize = 1_024;
 /// Virtual hosts of a cluster.
 pub const VHOSTS_MAX: usize = 1_000;
+/// Policies of a virtual host: each is held against each of its queues when the topology changes.
+pub const POLICIES_MAX: usize = 100;
 /// Keys of messages that shall come once, of one log: about 100 bytes each.
 pub const RECENT_KEYS_MAX: usize = 64 * 1024;
 /// Targets of one dead message: an exchange may route it to many queues, and each is a letter in the state.

@@ -55,7 +55,7 @@ pub async fn serve(broker: Broker, listener: Box<dyn Listener>, stop: Stop) -> i
 }
 
 /// All there is in the document; also values of the metrics' label, beside those of `/api` and `other`.
-const PAGES: [&str; 41] = [
+const PAGES: [&str; 43] = [
     "/metrics",
     "/livez",
     "/readyz",
@@ -85,6 +85,8 @@ const PAGES: [&str; 41] = [
     "/v1/topics/{topic}/partitions/{partition}/replicas",
     "/v1/vhosts",
     "/v1/vhosts/{vhost}",
+    "/v1/policies",
+    "/v1/policies/{policy}",
     "/v1/nodes/{node}",
     "/v1/nodes/{node}/can-stop",
     "/v1/nodes/{node}/drain",
@@ -132,6 +134,8 @@ fn documented() -> OpenApiRouter<Broker> {
         .routes(routes!(queues::seek))
         .routes(routes!(topology::vhosts, topology::add_vhost))
         .routes(routes!(topology::delete_vhost))
+        .routes(routes!(topology::policies, topology::set_policy))
+        .routes(routes!(topology::delete_policy))
         .routes(routes!(topology::exchanges, topology::declare_exchange))
         .routes(routes!(topology::delete_exchange))
         .routes(routes!(topology::bindings, topology::bind, topology::unbind))

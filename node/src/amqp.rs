@@ -51,7 +51,8 @@ pub async fn serve(broker: Broker, budget: Budget, listener: Box<dyn Listener>, 
 /// Says when appends begin and end to be refused; never ends.
 async fn watch_disk(broker: &Broker, full: watch::Sender<bool>) {
     loop {
-        full.send_if_modified(|full| std::mem::replace(full, broker.is_disk_full()) != broker.is_disk_full());
+        let is_full = broker.is_disk_full();
+        full.send_if_modified(|full| std::mem::replace(full, is_full) != is_full);
         tokio::time::sleep(DISK_CHECK).await;
     }
 }

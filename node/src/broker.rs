@@ -54,8 +54,8 @@ pub use leadership::Unmoved;
 pub use operations::NotBegun;
 pub use read::bytes_of;
 pub use topology::{
-    BindingReport, DestinationKind, ExchangeDeclaration, ExchangeReport, QueueDeclaration, QueueReport, Scalar,
-    TopologyFailure, Values, VhostReport,
+    BindingReport, DestinationKind, ExchangeDeclaration, ExchangeReport, PolicyDeclaration, PolicyReport,
+    QueueDeclaration, QueueReport, Scalar, TopologyFailure, Values, VhostReport,
 };
 pub use types::*;
 pub use wake::Wake;

@@ -13,6 +13,7 @@ pub mod node;
 pub mod operation;
 pub mod output;
 pub mod partition;
+mod policy;
 pub mod queue;
 pub mod raft;
 pub mod rebalance;
@@ -53,6 +54,8 @@ enum Command {
     Exchange(queue::ExchangeOptions),
     /// Virtual hosts: ls, add, delete
     Vhost(vhost::Options),
+    /// Policies of queues: ls, set, delete
+    Policy(policy::Options),
     /// Consumer groups: ls, describe, reset, rebalance, remove, rm
     Group(group::Options),
     /// The cluster as a whole: info, health, can-stop, config, features
@@ -133,6 +136,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Queue(options) => on_runtime(queue::run(options)),
         Command::Exchange(options) => on_runtime(queue::run_exchange(options)),
         Command::Vhost(options) => on_runtime(vhost::run(options)),
+        Command::Policy(options) => on_runtime(policy::run(options)),
         Command::Group(options) => on_runtime(group::run(options)),
         Command::Cluster(options) => on_runtime(cluster::run(options)),
         Command::Node(options) => on_runtime(node::run(options)),

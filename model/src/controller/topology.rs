@@ -6,6 +6,7 @@ mod arguments;
 mod error;
 mod exchanges;
 mod name;
+mod policies;
 mod queues;
 mod route;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::ids::{GroupId, NodeId, TopicId};
 
 pub use arguments::{Arguments, Overflow, max_rate};
 pub use error::{EntityKind, TopologyError};
+pub use policies::{AppliesTo, Policy};
 pub(super) use queues::refuse_growth;
 pub use route::{NoExchange, Route};
 
@@ -83,6 +85,18 @@ pub enum TopologyChange {
     AddVhost,
     /// There is to be no such virtual host, nor anything in it.
     DropVhost,
+    /// There is to be such a policy.
+    SetPolicy {
+        /// Its name.
+        name: String,
+        /// What it does.
+        policy: Policy,
+    },
+    /// There is to be no such policy.
+    DropPolicy {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// A queue to be made, if there is none.
@@ -176,6 +190,8 @@ pub struct Vhost {
     pub queues: Arc<BTreeMap<Arc<str>, Arc<Queue>>>,
     /// Exchanges by name, without the default one, which is every queue by its name.
     pub exchanges: BTreeMap<Arc<str>, Arc<Exchange>>,
+    /// Policies by name.
+    pub policies: BTreeMap<Arc<str>, Arc<Policy>>,
     /// Of all exchanges together.
     bindings: usize,
 }
@@ -199,6 +215,8 @@ pub struct VhostSnapshot {
     pub exchanges: Vec<(String, ExchangeSpec)>,
     /// Their bindings.
     pub bindings: Vec<Binding>,
+    /// Its policies.
+    pub policies: Vec<(String, Policy)>,
 }
 
 impl Default for Topology {
@@ -265,12 +283,14 @@ impl Vhost {
             queues: self.queues.values().map(|queue| (**queue).clone()).collect(),
             exchanges: self.exchanges.values().map(|known| (known.name.clone(), known.spec.clone())).collect(),
             bindings: self.bindings().collect(),
+            policies: self.policies.iter().map(|(name, policy)| (name.to_string(), (**policy).clone())).collect(),
         }
     }
 
     fn restore(snapshot: VhostSnapshot) -> Self {
         let queues = snapshot.queues.into_iter().map(|one| (Arc::from(one.name.as_str()), Arc::new(one))).collect();
-        let mut vhost = Vhost { queues: Arc::new(queues), ..Vhost::default() };
+        let policies = snapshot.policies.into_iter().map(|(name, one)| (Arc::from(name), Arc::new(one))).collect();
+        let mut vhost = Vhost { queues: Arc::new(queues), policies, ..Vhost::default() };
         snapshot.exchanges.into_iter().for_each(|(name, spec)| vhost.put_exchange(&name, spec));
         snapshot.bindings.iter().for_each(|binding| _ = vhost.bind(binding));
         vhost
@@ -325,6 +345,8 @@ impl Image {
             TopologyChange::DropOwned { node, but } => self.drop_owned(&vhost, node, but),
             TopologyChange::AddVhost => self.add_vhost(&vhost),
             TopologyChange::DropVhost => self.drop_vhost(&vhost),
+            TopologyChange::SetPolicy { name, policy } => self.set_policy(&vhost, &name, policy),
+            TopologyChange::DropPolicy { name } => self.drop_policy(&vhost, &name),
         };
         self.check_topology(&vhost);
         (matches!(result, Ok(true)), Outcome::Topology(result.map(drop)))

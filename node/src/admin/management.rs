@@ -6,16 +6,18 @@ mod definitions;
 mod health;
 mod listing;
 mod overview;
+mod policies;
 mod queues;
 mod topology;
 
-use axum::extract::{DefaultBodyLimit, rejection::JsonRejection};
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use model::NodeId;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::broker::{Broker, TopologyFailure};
@@ -26,7 +28,7 @@ pub use auth::Peer;
 const DEFINITIONS_BYTES_MAX: usize = 16 << 20;
 
 /// Every page: also the values of the metrics' label.
-pub const PAGES: [&str; 24] = [
+pub const PAGES: [&str; 27] = [
     "/api/overview",
     "/api/whoami",
     "/api/vhosts",
@@ -42,6 +44,9 @@ pub const PAGES: [&str; 24] = [
     "/api/bindings",
     "/api/bindings/{vhost}",
     "/api/queues/{vhost}/{name}/bindings",
+    "/api/policies",
+    "/api/policies/{vhost}",
+    "/api/policies/{vhost}/{name}",
     "/api/connections",
     "/api/connections/{name}",
     "/api/definitions",
@@ -72,6 +77,9 @@ pub fn routes(broker: Broker) -> Router<Broker> {
         .route("/api/exchanges/{vhost}/{name}", get(topology::exchange))
         .route("/api/bindings", get(topology::bindings))
         .route("/api/bindings/{vhost}", get(topology::bindings_of_vhost))
+        .route("/api/policies", get(policies::all))
+        .route("/api/policies/{vhost}", get(policies::of_vhost))
+        .route("/api/policies/{vhost}/{name}", get(policies::one).put(policies::set).delete(policies::delete))
         .route("/api/connections", get(connections::list))
         .route("/api/connections/{name}", get(connections::one).delete(connections::close))
         .route("/api/definitions", import.layer(DefaultBodyLimit::max(DEFINITIONS_BYTES_MAX)))
@@ -113,10 +121,9 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl From<JsonRejection> for Refusal {
-    fn from(rejection: JsonRejection) -> Self {
-        Self { status: rejection.status(), error: "bad_request", reason: rejection.body_text() }
-    }
+/// What was sent, whatever its sender calls it: as RabbitMQ, that takes all for JSON.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("the body is not understood: {error}")))
 }
 
 impl From<TopologyFailure> for Refusal {

@@ -1,4 +1,4 @@
-//! Virtual hosts, exchanges, queues and bindings.
+//! Virtual hosts, policies, exchanges, queues and bindings.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use super::operations::Nothing;
 use super::problem::{InBody, InPath, Problem};
 use crate::broker::{
-    BindingReport, Broker, ExchangeDeclaration, ExchangeReport, QueueDeclaration, QueueReport, VhostReport,
+    BindingReport, Broker, ExchangeDeclaration, ExchangeReport, PolicyDeclaration, PolicyReport, QueueDeclaration,
+    QueueReport, VhostReport,
 };
 
 /// What else is said of something to be deleted.
@@ -94,6 +95,38 @@ pub async fn delete_vhost(
     InPath(vhost): InPath<String>,
 ) -> Result<Json<Nothing>, Problem> {
     broker.drop_vhost(&vhost).await?;
+    Ok(Json(Nothing {}))
+}
+
+/// The policies
+#[utoipa::path(get, path = "/v1/policies", tag = "queues", responses((status = 200, description = "By virtual host and name", body = Vec<PolicyReport>)))]
+pub async fn policies(State(broker): State<Broker>) -> Json<Vec<PolicyReport>> {
+    Json(broker.policy_reports())
+}
+
+/// Makes a policy, or changes it
+#[utoipa::path(post, path = "/v1/policies", tag = "queues", request_body = PolicyDeclaration,
+    responses((status = 200, description = "It is there", body = Nothing),
+        (status = "default", description = "It is refused", body = Problem, content_type = "application/problem+json")))]
+pub async fn set_policy(
+    State(broker): State<Broker>,
+    InBody(wanted): InBody<PolicyDeclaration>,
+) -> Result<Json<Nothing>, Problem> {
+    broker.set_policy(wanted).await?;
+    Ok(Json(Nothing {}))
+}
+
+/// Deletes a policy
+#[utoipa::path(delete, path = "/v1/policies/{policy}", tag = "queues", params(("policy" = String, Path, description = "Its name")),
+    request_body = Deletion,
+    responses((status = 200, description = "It is gone", body = Nothing),
+        (status = "default", description = "There is none", body = Problem, content_type = "application/problem+json")))]
+pub async fn delete_policy(
+    State(broker): State<Broker>,
+    InPath(policy): InPath<String>,
+    InBody(deletion): InBody<Deletion>,
+) -> Result<Json<Nothing>, Problem> {
+    broker.drop_policy(deletion.vhost(), &policy).await?;
     Ok(Json(Nothing {}))
 }
 

@@ -10,6 +10,7 @@ mod peek;
 mod records;
 mod redrive;
 pub mod replies;
+mod rules;
 pub mod said;
 mod standing;
 mod types;
@@ -33,6 +34,7 @@ pub use gateway::{Got, Subscription};
 pub use operate::QueueChange;
 pub use peek::{MessageReport, PEEK_MAX};
 pub use redrive::Redriven;
+pub use rules::{Policies, Rules, compile};
 pub use types::*;
 
 type Work = BoxFuture<'static, ()>;

@@ -1,6 +1,7 @@
 //! Exchanges, queues and bindings: declared and deleted by commands of the controller, looked up and routed on this node's image.
 //! Invariant: what a caller declared is in this node's image when the answer comes. Owns the names of queues that clients left nameless.
 mod owners;
+mod policies;
 mod report;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use model::exchange::{Binding, Routed};
 
 use super::{Broker, Error, random_topic_id};
 
+pub use policies::{PolicyDeclaration, PolicyReport};
 pub use report::{
     BindingReport, DestinationKind, ExchangeDeclaration, ExchangeReport, QueueDeclaration, QueueReport, Scalar, Values,
     VhostReport,

@@ -149,7 +149,7 @@ struct Binding {
 }
 
 /// `key=value`: a whole number and a truth value are what they look like, all else is text.
-fn argument(text: &str) -> Result<(String, Scalar), String> {
+pub(super) fn argument(text: &str) -> Result<(String, Scalar), String> {
     let (key, value) = text.split_once('=').ok_or("KEY=VALUE is expected")?;
     let number = value.parse().map(Scalar::Int);
     let value = number.or_else(|_| value.parse().map(Scalar::Bool)).unwrap_or_else(|_| Scalar::Text(value.to_owned()));
@@ -243,8 +243,13 @@ fn features(durable: bool, marks: &[(&str, bool)]) -> String {
     set.collect::<Vec<_>>().join(",")
 }
 
-fn shown(arguments: &Values) -> String {
+pub(super) fn shown(arguments: &Values) -> String {
     arguments.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+fn policy(queue: &QueueReport) -> String {
+    let name = queue.policy.as_deref();
+    name.map_or_else(|| "-".to_owned(), |name| format!("{name}: {}", shown(&queue.policy_definition)))
 }
 
 fn marks(queue: &QueueReport) -> String {
@@ -336,6 +341,7 @@ async fn describe(at: At<'_>, name: &str) -> anyhow::Result<()> {
             ("consumers", known(&queue, |standing| standing.counts.consumers.to_string())),
             ("kind", marks(&queue)),
             ("arguments", shown(&queue.arguments)),
+            ("policy", policy(&queue)),
         ]);
         let row = |binding: &BindingReport| [binding.source.clone(), binding.key.clone(), shown(&binding.arguments)];
         let rows: Vec<_> = bindings.iter().map(row).collect();

@@ -16,7 +16,7 @@ use super::proof::{Proof, Side, transcript};
 /// Opens every hello.
 const MAGIC: &[u8; 4] = b"FLTP";
 /// Version of hello and frames. A node refuses another one in words.
-pub const FORMAT: u16 = 9;
+pub const FORMAT: u16 = 10;
 /// Bytes of a hello or its answer, at most.
 const HELLO_BYTES_MAX: usize = 4096;
 /// How long either side takes for all of it.
@@ -339,8 +339,8 @@ mod tests {
         near.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         assert_eq!(answer(&mut far, &directory(2, 20, None)).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         let (mut near, mut far) = tokio::io::duplex(4096);
-        near.write_all(&[b'F', b'L', b'T', b'P', 10, 0, 0, 0]).await.unwrap();
+        near.write_all(&[b'F', b'L', b'T', b'P', 11, 0, 0, 0]).await.unwrap();
         let error = answer(&mut far, &directory(2, 20, None)).await.unwrap_err();
-        assert!(error.to_string().contains("peer format 10"));
+        assert!(error.to_string().contains("peer format 11"));
     }
 }

@@ -12,6 +12,7 @@ mod handshake;
 mod limits;
 mod management;
 mod messages;
+mod policies;
 mod replies;
 mod traces;
 mod vhosts;

@@ -145,7 +145,7 @@ async fn definitions_are_taken_in_and_given_out() {
     let sources: Vec<_> = bindings.as_array().expect("rows").iter().map(|row| row["source"].as_str()).collect();
     assert_eq!(sources, [Some(""), Some("events")]);
     for (what, why) in [
-        (json!({ "policies": [{ "name": "ha" }] }), "there are no policies (ha)"),
+        (json!({ "policies": [{ "name": "ha", "pattern": "", "definition": { "ha-mode": "all" } }] }), "ha-mode"),
         (json!({ "parameters": [{}] }), "no parameters"),
         (json!({ "vhosts": [{ "name": "" }] }), "needs a name"),
         (

@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::timeout;
 use wire::amqp::method::{Method, basic, channel, confirm, connection, queue};
-use wire::amqp::{ContentHeader, Properties, TableBuilder, Value, frame};
+use wire::amqp::{ContentHeader, Properties, Table, TableBuilder, Value, frame};
 
-use crate::frames::{Frames, short, start};
+use crate::frames::{Frames, listening, short, start};
+use crate::node::start_with;
 
 /// How long nothing may come where nothing is due.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -336,4 +337,22 @@ async fn frames_of_two_channels_may_mix() {
     assert_eq!(bodies, [&b"one"[..], b"two"]);
     let close = channel::Close { reply_code: 200, ..Default::default() };
     assert_eq!(client.ask(2, close).await, channel::CloseOk {}.into());
+}
+
+#[tokio::test]
+async fn a_full_disk_blocks_connections_and_takes_no_messages() {
+    let full = |config: &mut ::node::config::Config| {
+        listening(config);
+        config.storage.disk_free_bytes_min = u64::MAX;
+    };
+    let node = start_with(full).await;
+    let mut client = Frames::open(&node).await;
+    assert_eq!(client.method(0).await, connection::OpenOk {}.into());
+    assert_eq!(client.method(0).await, connection::Blocked { reason: short("the disk is full") }.into());
+    client.open_channel(1).await;
+    client.declare("q", Table::default()).await;
+    client.ask(1, confirm::Select { no_wait: false }).await;
+    client.publish_to("q", b"lost").await;
+    assert_eq!(client.method(1).await, basic::Nack { delivery_tag: 1, ..Default::default() }.into());
+    assert_eq!(client.declare("q", Table::default()).await.message_count, 0);
 }

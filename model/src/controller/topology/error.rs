@@ -11,6 +11,8 @@ pub enum EntityKind {
     Exchange,
     /// A queue.
     Queue,
+    /// A policy.
+    Policy,
 }
 
 impl std::fmt::Display for EntityKind {
@@ -19,6 +21,7 @@ impl std::fmt::Display for EntityKind {
             EntityKind::Vhost => "vhost",
             EntityKind::Exchange => "exchange",
             EntityKind::Queue => "queue",
+            EntityKind::Policy => "policy",
         })
     }
 }
@@ -81,7 +84,9 @@ pub enum TopologyError {
 fn not_found(kind: EntityKind, name: &str, vhost: &str) -> String {
     match kind {
         EntityKind::Vhost => format!("vhost '{name}' not found"),
-        EntityKind::Exchange | EntityKind::Queue => format!("no {kind} '{name}' in vhost '{vhost}'"),
+        EntityKind::Exchange | EntityKind::Queue | EntityKind::Policy => {
+            format!("no {kind} '{name}' in vhost '{vhost}'")
+        }
     }
 }
 

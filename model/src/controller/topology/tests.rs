@@ -372,8 +372,24 @@ fn virtual_hosts_have_names_of_their_own_and_go_with_all_that_is_in_them() {
     let bound = binding("amq.direct", "k", queue("q"));
     world.change_in("b", TopologyChange::Bind(bound)).expect("bound");
     assert_eq!(world.machine.image().topology.vhost("b").expect("there").bindings().count(), 1);
+    let policy = Policy {
+        pattern: "^q".to_owned(),
+        applies_to: AppliesTo::All,
+        priority: 1,
+        definition: with(&[("x-expires", ArgValue::Int(1))]).expect("legal"),
+    };
+    let set = |name: &str| TopologyChange::SetPolicy { name: name.to_owned(), policy: policy.clone() };
+    world.change_in("b", set("p")).expect("there");
+    let version = world.machine.image().version;
+    world.change_in("b", set("p")).expect("there");
+    assert_eq!(world.machine.image().version, version, "nothing changed");
+    assert_eq!(words(world.change_in("b", set(""))), "a policy needs a name");
+    let drop = |name: &str| TopologyChange::DropPolicy { name: name.to_owned() };
+    assert_eq!(words(world.change_in("/", drop("p"))), "no policy 'p' in vhost '/'");
     let image = world.machine.image().topology.clone();
     assert_eq!(Topology::restore(image.snapshot()), *image);
+    world.change_in("b", drop("p")).expect("there");
+    world.change_in("b", set("p")).expect("and again");
     assert_eq!(words(world.change_in("/", TopologyChange::DropVhost)), "virtual host '/' cannot be deleted");
     world.change_in("b", TopologyChange::DropVhost).expect("goes");
     assert_eq!(words(world.change_in("b", TopologyChange::DropVhost)), "vhost 'b' not found");

@@ -1,17 +1,18 @@
 //! Definitions: what is declared, as one document, and taken in from one, RabbitMQ's own too. Importing twice is importing once.
 //! Users and permissions are configured (`amqp.users`), so those of a document are passed over; what would change how messages are
-//! treated and is not there (policies, parameters of plugins) refuses the document before anything is done.
+//! treated and is not there (policies of exchanges, parameters of plugins) refuses the document before anything is done.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Refusal;
+use super::policies::{self, PolicyBody};
 use super::topology::{binding_view, exchange_view};
+use super::{Refusal, read};
 use crate::broker::{BindingReport, Broker, DestinationKind, ExchangeDeclaration, QueueDeclaration, Values};
 
 /// Declarations under way at a time.
@@ -25,13 +26,21 @@ pub struct Definitions {
     queues: Vec<QueueDefinition>,
     exchanges: Vec<ExchangeDefinition>,
     bindings: Vec<BindingDefinition>,
-    policies: Vec<Named>,
+    policies: Vec<PolicyDefinition>,
     parameters: Vec<Value>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Named {
     name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct PolicyDefinition {
+    vhost: Option<String>,
+    name: String,
+    #[serde(flatten)]
+    policy: PolicyBody,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,6 +104,7 @@ fn document(broker: &Broker, wanted: impl Fn(&str) -> bool) -> Value {
     json!({
         "product_name": "Flotilla", "product_version": env!("CARGO_PKG_VERSION"),
         "vhosts": vhosts.iter().filter(|name| wanted(name)).map(|name| json!({ "name": name })).collect::<Vec<_>>(),
+        "policies": policies::views(broker, |policy| wanted(&policy.vhost)),
         "queues": queues.iter().filter(|queue| wanted(&queue.vhost)).collect::<Vec<_>>(),
         "exchanges": exchanges.iter().filter(|one| wanted(&one.vhost) && !is_given(&one.name)).map(exchange_view).collect::<Vec<_>>(),
         "bindings": bindings.iter().filter(|one| wanted(&one.vhost) && is_kept(one)).map(binding_view).collect::<Vec<_>>(),
@@ -107,15 +117,16 @@ fn is_given(exchange: &str) -> bool {
 }
 
 /// Declares what is in the document.
-pub async fn import(
-    State(broker): State<Broker>,
-    definitions: Result<Json<Definitions>, JsonRejection>,
-) -> Result<StatusCode, Refusal> {
-    let Json(definitions) = definitions?;
+pub async fn import(State(broker): State<Broker>, body: Bytes) -> Result<StatusCode, Refusal> {
+    let definitions: Definitions = read(&body)?;
     check(&definitions)?;
-    let Definitions { vhosts, queues, exchanges, bindings, .. } = definitions;
+    let Definitions { vhosts, policies, queues, exchanges, bindings, .. } = definitions;
     for vhost in vhosts {
         broker.add_vhost(&vhost.name).await?;
+    }
+    // Before the queues: none of them begins without its policy.
+    for PolicyDefinition { vhost, name, policy } in policies {
+        broker.set_policy(policy.named(vhost.unwrap_or_else(default_vhost), name)).await?;
     }
     let queues = queues.into_iter().map(async |queue| {
         let QueueDefinition { vhost, name, durable, auto_delete, arguments } = queue;
@@ -142,10 +153,6 @@ pub async fn import(
 }
 
 fn check(definitions: &Definitions) -> Result<(), Refusal> {
-    if let Some(policy) = definitions.policies.first() {
-        let why = format!("there are no policies ({}): declare queues with the arguments that they set", policy.name);
-        return Err(Refusal::bad_request(why));
-    }
     if !definitions.parameters.is_empty() {
         return Err(Refusal::bad_request("there are no parameters of plugins"));
     }

@@ -55,6 +55,10 @@ fn view(broker: &Broker, queue: &QueueReport) -> Value {
         "exclusive": queue.exclusive, "arguments": queue.arguments, "members": members, "online": online,
         "state": if queue.standing.is_some() { "running" } else { "down" },
     });
+    if let Some(policy) = &queue.policy {
+        view["policy"] = policy.as_str().into();
+        view["effective_policy_definition"] = json!(queue.policy_definition);
+    }
     if let Some(leader) = queue.leader {
         view["node"] = node_name(NodeId(leader)).into();
         view["leader"] = view["node"].clone();

@@ -155,7 +155,7 @@ impl Channel {
         let batch = publication.content.to_batch(broker.clock().wall_ms());
         let batch = batch.map_err(|error| failure!(PreconditionFailed, "{error}"))?;
         let delay_ms = publication.delay_ms().filter(|_| delayed);
-        let heeds_keys = queues.iter().any(|queue| queue.spec.arguments.dedup_ms.is_some());
+        let heeds_keys = broker.may_heed_keys(&queues);
         let key = if heeds_keys { publication.key() } else { None };
         let traced: Vec<_> = queues.iter().map(|queue| broker.traced(queue, || publication.said.0.clone())).collect();
         let Publication { content, mandatory, priority, ttl_ms, held, .. } = publication;

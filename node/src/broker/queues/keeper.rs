@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use super::leader::{CURSOR, Handle, Leader};
+use super::rules::Policies;
 use crate::broker::Broker;
 use crate::router::LocalPartition;
 
@@ -82,9 +83,13 @@ impl Broker {
             }
             stays
         });
+        let policies = Policies::of(&image);
         for (group, (queue, local)) in wanted {
-            if !kept.leaders.contains_key(&group) {
-                let (handle, visits) = Handle::new(queue, local);
+            let rules = policies.rules(&queue).arguments;
+            if let Some((handle, _)) = kept.leaders.get(&group) {
+                handle.follow(rules);
+            } else {
+                let (handle, visits) = Handle::new(queue, rules, local);
                 let task = kept.tasks.spawn(Leader::new(self.clone(), handle.clone()).run(visits));
                 kept.leaders.insert(group, (handle, task));
             }

@@ -24,7 +24,7 @@ use futures::stream::FuturesUnordered;
 use model::NodeId;
 use model::controller::topology::{Arguments, Overflow};
 use model::cursor::CursorCommand;
-use model::cursor::ackset::{AckSet, Command, Place, Reason, Verdict};
+use model::cursor::ackset::{AckSet, Command, Config, Place, Reason, Verdict};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -120,6 +120,7 @@ impl Leader {
     pub(super) async fn run(mut self, mut visits: mpsc::Receiver<Visit>) {
         let raft = self.handle.local.raft().clone();
         let (mut status, mut applied) = (raft.status(), raft.applied());
+        let mut rules = self.handle.watch_rules();
         loop {
             self.follow_role();
             // One time for both: what comes due between two looks at the clock would wake nobody.
@@ -133,6 +134,7 @@ impl Leader {
                 Some(pushed) = self.pushes.next() => { self.pushed(pushed); Woken::Turn }
                 round = letters::ended(&mut self.letters) => { self.sent(round); Woken::Turn }
                 Some(()) = self.roll.answered() => Woken::Turn,
+                Ok(()) = rules.changed() => { self.soft.follow(&self.handle.rules()); Woken::Turn }
                 visit = visits.recv() => match visit {
                     Some(visit) => { self.welcome(visit, &mut visits); Woken::Turn }
                     None => Woken::Ended,
@@ -155,7 +157,7 @@ impl Leader {
     }
 
     fn timeout_ms(&self) -> i64 {
-        self.handle.queue.spec.arguments.consumer_timeout_ms.unwrap_or(CONSUMER_TIMEOUT_MS)
+        self.handle.rules().consumer_timeout_ms.unwrap_or(CONSUMER_TIMEOUT_MS)
     }
 
     /// Writes down what only this loop knows.
@@ -188,7 +190,7 @@ impl Leader {
 
     fn take_over(&mut self) {
         let old_below = self.handle.local.raft().partition(|machine| machine.high_watermark()).unwrap_or(0);
-        self.soft = Soft::new(old_below, &self.handle.queue.spec.arguments);
+        self.soft = Soft::new(old_below, &self.handle.rules());
         let now = Instant::now();
         (self.moments.looked, self.moments.used) = (now, now);
         let has_old = self.handle.cursor(|cursor| self.soft.has_old(cursor)) == Some(true);
@@ -198,12 +200,17 @@ impl Leader {
 
     /// Opens the cursor, unless it is open and has these rules.
     fn open(&mut self) {
-        let config = self.handle.queue.spec.arguments.cursor();
-        if self.handle.cursor(|cursor| *cursor.config() == config) == Some(true) {
-            self.handle.open.store(true, Ordering::Release);
-        } else {
-            self.orders.add(CursorCommand::Open { cursor: CURSOR, config });
+        match self.other_config() {
+            None => self.handle.open.store(true, Ordering::Release),
+            Some(config) => self.orders.open(config),
         }
+    }
+
+    /// The rules that the cursor is to have, if it has others or is not open.
+    fn other_config(&self) -> Option<Config> {
+        let config = self.handle.rules().cursor();
+        let same = self.handle.cursor(|cursor| *cursor.config() == config) == Some(true);
+        (!same).then_some(config)
     }
 
     /// Sends away all who wait.
@@ -316,7 +323,7 @@ impl Leader {
         let handle = self.handle.clone();
         handle.cursor(|cursor| self.keep_time(cursor, now));
         if let Some(max) = handle.length_max()
-            && handle.queue.spec.arguments.overflow == Overflow::DropHead
+            && handle.rules().overflow == Overflow::DropHead
         {
             handle.cursor(|cursor| self.keep_length(cursor, now, max));
         }
@@ -344,7 +351,7 @@ impl Leader {
 
     /// Messages are on their way back to their places: nothing behind them may overtake them. Where they wait after a failure, it may.
     fn gives_back(&self) -> bool {
-        let waits = self.handle.queue.spec.arguments.retry.is_some();
+        let waits = self.handle.rules().retry.is_some();
         !waits && self.is_settling(|verdict| matches!(verdict, Verdict::Release { delay_ms: None, .. }))
     }
 
@@ -398,12 +405,19 @@ impl Leader {
     }
 
     fn expires_at(&self) -> Option<Instant> {
-        let expires = u64::try_from(self.handle.queue.spec.arguments.expires_ms?).ok()?;
+        let expires = u64::try_from(self.handle.rules().expires_ms?).ok()?;
         Some(self.moments.used + Duration::from_millis(expires))
     }
 
     fn propose(&mut self) {
-        if self.flight.is_some() || !self.leads || self.orders.is_empty() || Instant::now() < self.moments.propose_at {
+        if self.flight.is_some() || !self.leads || Instant::now() < self.moments.propose_at {
+            return;
+        }
+        // Its policy may have changed while it was open.
+        if let Some(config) = self.other_config().filter(|_| self.is_open()) {
+            self.orders.open(config);
+        }
+        if self.orders.is_empty() {
             return;
         }
         let end = self.handle.local.raft().partition(|machine| machine.high_watermark()).unwrap_or(0);

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::TopologyFailure;
+use super::policies::definition;
 use crate::broker::Broker;
-use crate::broker::queues::QueueStanding;
+use crate::broker::queues::{Policies, QueueStanding, Rules};
 
 /// Arguments by name.
 pub type Values = BTreeMap<String, Scalar>;
@@ -60,8 +61,12 @@ pub struct QueueReport {
     pub exclusive: bool,
     /// It goes with its last consumer.
     pub auto_delete: bool,
-    /// The arguments that are set.
+    /// The arguments that it was declared with.
     pub arguments: Values,
+    /// The name of its policy, if it has one.
+    pub policy: Option<String>,
+    /// What that sets.
+    pub policy_definition: Values,
     /// How it stands; none if its leader does not answer.
     pub standing: Option<QueueStanding>,
 }
@@ -211,11 +216,11 @@ impl From<&ArgValue> for Scalar {
     }
 }
 
-fn read(values: Values) -> Args {
+pub(super) fn read(values: Values) -> Args {
     values.into_iter().map(|(name, value)| (name, value.into())).collect()
 }
 
-fn shown<'a>(arguments: impl IntoIterator<Item = (impl Into<String>, &'a ArgValue)>) -> Values {
+pub(super) fn shown<'a>(arguments: impl IntoIterator<Item = (impl Into<String>, &'a ArgValue)>) -> Values {
     arguments.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
@@ -276,8 +281,12 @@ impl Broker {
     pub async fn queue_reports(&self) -> Vec<QueueReport> {
         let standings = self.queue_standings().await;
         let image = self.image();
+        let policies = Policies::of(&image);
         let queues = image.topology.vhosts.values().flat_map(|vhost| vhost.queues.values());
-        queues.map(|queue| self.queue_row(queue, standings.get(&queue.partition_group).copied())).collect()
+        let row = |queue: &Arc<Queue>| {
+            self.queue_row(queue, policies.rules(queue), standings.get(&queue.partition_group).copied())
+        };
+        queues.map(row).collect()
     }
 
     /// All queues but the exclusive ones, as they were declared.
@@ -296,10 +305,14 @@ impl Broker {
 
     /// One queue.
     pub async fn queue_report(&self, queue: &Queue) -> QueueReport {
-        self.queue_row(queue, self.queue_standing(queue).await)
+        self.queue_row(queue, self.rules(queue), self.queue_standing(queue).await)
     }
 
-    fn queue_row(&self, queue: &Queue, standing: Option<QueueStanding>) -> QueueReport {
+    fn queue_row(&self, queue: &Queue, rules: Rules, standing: Option<QueueStanding>) -> QueueReport {
+        let (policy, policy_definition) = match rules.policy {
+            Some((name, policy)) => (Some(name.to_string()), definition(&policy)),
+            None => (None, Values::new()),
+        };
         QueueReport {
             vhost: queue.vhost.clone(),
             name: queue.name.clone(),
@@ -310,6 +323,8 @@ impl Broker {
             exclusive: queue.spec.exclusive.is_some(),
             auto_delete: queue.spec.auto_delete,
             arguments: shown(queue.spec.arguments.named().iter().map(|(name, value)| (*name, value))),
+            policy,
+            policy_definition,
             standing,
         }
     }

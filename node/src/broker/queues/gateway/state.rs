@@ -70,6 +70,19 @@ struct Consumer {
     joined: Option<oneshot::Sender<Result<(), ConsumeError>>>,
 }
 
+/// What binds this node to a leader.
+#[derive(Default)]
+struct Tie {
+    /// Which node, in which term.
+    to: Option<(NodeId, u64)>,
+    /// How many there were.
+    number: u64,
+    /// The last push that came by this one.
+    pushes: u64,
+    /// A leader that did not listen may think of somebody who is gone by now: one has to hear who is there, if nobody.
+    owed: bool,
+}
+
 /// See the file header.
 #[derive(Default)]
 pub(super) struct State {
@@ -87,11 +100,7 @@ pub(super) struct State {
     publishes: VecDeque<Waiting>,
     publish_bytes: usize,
     gets: VecDeque<(u64, oneshot::Sender<GotOne>)>,
-    attached: Option<(NodeId, u64)>,
-    attachments: u64,
-    /// A leader that did not listen may think of somebody who is gone by now: one has to hear who is there, if nobody.
-    owed: bool,
-    pushes: u64,
+    tie: Tie,
     /// Why there is nothing to come any more.
     over: Option<String>,
 }
@@ -104,37 +113,37 @@ impl State {
     /// Whether anybody consumes or settles, or no leader may have heard that it went: then it has to know who leads.
     pub(super) fn is_needed(&self) -> bool {
         let nobody = self.consumers.is_empty() && self.ghosts.is_empty() && self.gone.is_empty();
-        self.owed || !nobody || !self.settling.is_empty() || !self.gets.is_empty()
+        self.tie.owed || !nobody || !self.settling.is_empty() || !self.gets.is_empty()
     }
 
     /// Whether something waits to be told.
     pub(super) fn is_waiting(&self) -> bool {
         let told = self.changed.is_empty() && self.gone.is_empty() && self.settling.is_empty() && self.gets.is_empty();
-        !told || !self.publishes.is_empty() || (self.attached.is_none() && !self.consumers.is_empty())
+        !told || !self.publishes.is_empty() || (self.tie.to.is_none() && !self.consumers.is_empty())
     }
 
     pub(super) fn attached(&self) -> Option<(NodeId, u64)> {
-        self.attached
+        self.tie.to
     }
 
     /// Begins a new attachment to this leader in this term: all that there is has to be told.
     pub(super) fn attach(&mut self, leader: (NodeId, u64)) {
-        self.attached = Some(leader);
-        self.attachments += 1;
-        self.pushes = 0;
+        self.tie.to = Some(leader);
+        self.tie.number += 1;
+        self.tie.pushes = 0;
         self.changed.clear();
         self.gone.clear();
     }
 
     /// The leader does not listen: it is told all anew, or another one is.
     pub(super) fn detach(&mut self, attachment: u64) {
-        if self.attachments == attachment {
-            (self.attached, self.owed) = (None, true);
+        if self.tie.number == attachment {
+            (self.tie.to, self.tie.owed) = (None, true);
         }
     }
 
     pub(super) fn attachment(&self, session: u64) -> Attachment {
-        Attachment { session, number: self.attachments }
+        Attachment { session, number: self.tie.number }
     }
 
     /// A new consumer; its number.
@@ -329,8 +338,8 @@ impl State {
 
     /// The leader has heard of these, but for the refused: if this attachment is its own, of all that was told before.
     pub(super) fn attended(&mut self, attachment: u64, told: &[u64], refused: &[(u64, Unattended)]) {
-        if self.attached.is_some() && self.attachments == attachment {
-            self.owed = false;
+        if self.tie.to.is_some() && self.tie.number == attachment {
+            self.tie.owed = false;
         }
         for (number, Unattended::Exclusive) in refused {
             if let Some(mut consumer) = self.consumers.remove(number) {
@@ -347,13 +356,13 @@ impl State {
 
     /// A push of the leader: whether it is of this attachment.
     pub(super) fn deliver(&mut self, attachment: Attachment, push: u64, items: &[Item], parts: &[Bytes]) -> bool {
-        if self.attached.is_none() || attachment.number != self.attachments || self.is_over() {
+        if self.tie.to.is_none() || attachment.number != self.tie.number || self.is_over() {
             return false;
         }
-        if push <= self.pushes {
+        if push <= self.tie.pushes {
             return true;
         }
-        self.pushes = push;
+        self.tie.pushes = push;
         let mut events: BTreeMap<u64, Vec<Delivered>> = BTreeMap::new();
         for item in items {
             if let Some(delivered) = parts.get(item.part as usize).and_then(|record| self.hold(item, record)) {

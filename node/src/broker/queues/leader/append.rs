@@ -32,7 +32,7 @@ enum Taken {
 impl Handle {
     /// How many messages the queue takes now, if it refuses any. What is on its way is not counted: it may become a little longer.
     fn room(&self, now_ms: i64) -> u64 {
-        let refuses = self.queue.spec.arguments.overflow != Overflow::DropHead;
+        let refuses = self.rules().overflow != Overflow::DropHead;
         let Some(max) = self.length_max().filter(|_| refuses) else { return u64::MAX };
         let held = self.cursor(|cursor| cursor.counts(now_ms).ready).unwrap_or_default();
         max.saturating_sub(held.saturating_sub(self.shown().taken))
@@ -40,13 +40,13 @@ impl Handle {
 
     /// Whether a message that the queue is too full for goes to dead letters.
     fn buries(&self, saying: &Saying) -> bool {
-        let arguments = &self.queue.spec.arguments;
+        let arguments = self.rules();
         let may = arguments.overflow == Overflow::RejectPublishDlx && arguments.dead_letter_exchange.is_some();
         may && !saying.is_kept
     }
 
     fn heeds_keys(&self) -> bool {
-        self.queue.spec.arguments.dedup_ms.is_some()
+        self.rules().dedup_ms.is_some()
     }
 
     /// Whether the message came before: whoever leads now, it is committed.
@@ -58,7 +58,7 @@ impl Handle {
     /// What a message says of itself, by the rules of this queue at this time. Only what publishers send comes once: a dead letter that
     /// comes back is no repetition.
     fn note(&self, saying: &Saying, now_ms: i64, letter: Option<LetterNote>) -> Note {
-        let arguments = &self.queue.spec.arguments;
+        let arguments = self.rules();
         let priority = arguments.max_priority.and_then(|max| Some(saying.priority?.min(max)));
         let delay = saying.delay_ms.filter(|delay| *delay > 0);
         let ttl = arguments.message_ttl_ms.into_iter().chain(saying.ttl_ms).min();

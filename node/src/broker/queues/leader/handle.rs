@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use model::NodeId;
-use model::controller::topology::Queue;
+use model::controller::topology::{Arguments, Queue};
 use model::cursor::ackset::{AckSet, Place};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::shown::{Meter, Shown};
@@ -23,8 +23,9 @@ pub(super) const VISITS_MAX: usize = 4_096;
 
 /// The front of a queue's leader.
 pub(in crate::broker::queues) struct Handle {
-    /// What the queue does.
+    /// As it was declared.
     pub(in crate::broker::queues) queue: Arc<Queue>,
+    rules: watch::Sender<Arc<Arguments>>,
     /// The replica.
     pub(in crate::broker::queues) local: Arc<LocalPartition>,
     visits: mpsc::Sender<Visit>,
@@ -63,11 +64,33 @@ impl Handle {
     /// The front of the leader of `queue`, and what its loop takes visits from.
     pub(in crate::broker::queues) fn new(
         queue: Arc<Queue>,
+        rules: Arguments,
         local: Arc<LocalPartition>,
     ) -> (Arc<Self>, mpsc::Receiver<Visit>) {
         let (visits, taken) = mpsc::channel(VISITS_MAX);
         let (open, shown, meter) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
-        (Arc::new(Self { queue, local, visits, open, missing: Mutex::default(), shown, meter }), taken)
+        let rules = watch::Sender::new(Arc::new(rules));
+        (Arc::new(Self { queue, rules, local, visits, open, missing: Mutex::default(), shown, meter }), taken)
+    }
+
+    /// The arguments that the queue goes by now: its own and its policy's.
+    pub(in crate::broker::queues) fn rules(&self) -> Arc<Arguments> {
+        self.rules.borrow().clone()
+    }
+
+    /// The queue goes by these from now on.
+    pub(in crate::broker::queues) fn follow(&self, rules: Arguments) {
+        self.rules.send_if_modified(|known| {
+            let differ = **known != rules;
+            if differ {
+                *known = Arc::new(rules);
+            }
+            differ
+        });
+    }
+
+    pub(super) fn watch_rules(&self) -> watch::Receiver<Arc<Arguments>> {
+        self.rules.subscribe()
     }
 
     /// Notes whether a target is missing now; whether it was each time that somebody looked for so long.
@@ -115,7 +138,7 @@ impl Handle {
 
     /// How many messages may be ready. A bound in bytes counts the mean size of the log's records.
     pub(in crate::broker::queues) fn length_max(&self) -> Option<u64> {
-        let arguments = &self.queue.spec.arguments;
+        let arguments = self.rules();
         let bytes = arguments.max_length_bytes.map(|bytes| {
             let (size, count) = self
                 .local

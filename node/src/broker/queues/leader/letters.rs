@@ -76,7 +76,7 @@ impl Broker {
     /// Where a dead message of `queue` goes: nowhere if its exchange is gone, and not in a circle.
     fn targets(&self, handle: &Handle, offset: i64, content: &Content) -> Vec<Place> {
         let (queue, reason) = (&handle.queue, reason(handle, offset));
-        let arguments = &queue.spec.arguments;
+        let arguments = handle.rules();
         let Some(exchange) = &arguments.dead_letter_exchange else { return Vec::new() };
         let own = || content.routing_keys().iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
         let keys: Vec<String> = arguments.dead_letter_routing_key.clone().map_or_else(own, |key| vec![key]);
@@ -162,7 +162,7 @@ fn reason(handle: &Handle, offset: i64) -> Option<Reason> {
 
 /// The dead message as its target gets it.
 fn dead(handle: &Handle, content: &Content, offset: i64, at_ms: i64) -> Option<Bytes> {
-    let arguments = &handle.queue.spec.arguments;
+    let arguments = handle.rules();
     let death = Death { queue: &handle.queue.name, reason: reason(handle, offset)?, at_ms };
     let exchange = arguments.dead_letter_exchange.as_deref().unwrap_or_default();
     content.dead(&death, exchange, arguments.dead_letter_routing_key.as_deref()).to_batch(at_ms).ok()

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use futures::future::BoxFuture;
 use model::Reply as MachineReply;
 use model::command::{Payload, Tag};
-use model::cursor::ackset::{Command, Ranges, Refusal, Reply, Settlement, Verdict};
+use model::cursor::ackset::{Command, Config, Ranges, Refusal, Reply, Settlement, Verdict};
 use model::cursor::{Batch, CursorCommand, CursorRefusal};
 use model::planted::{self, Bug};
 use raft::{ProposeError, Proposed};
@@ -76,6 +76,12 @@ impl Orders {
     /// Whether messages are to be settled so.
     pub(super) fn settles(&self, verdict: impl Fn(Verdict) -> bool) -> bool {
         self.settlements.iter().any(|(ordered, _)| verdict(*ordered))
+    }
+
+    /// Gives the cursor these rules, whatever was to be given before.
+    pub(super) fn open(&mut self, config: Config) {
+        self.commands.retain(|command| !matches!(command, CursorCommand::Open { .. }));
+        self.commands.push(CursorCommand::Open { cursor: CURSOR, config });
     }
 
     /// Settles a message.

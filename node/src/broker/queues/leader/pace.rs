@@ -21,6 +21,11 @@ impl Pace {
         Self { every_ns: 1_000 * NS_OF_MS / i64::from(per_second.max(1)), next_ns: i64::MIN }
     }
 
+    /// Whether it is so many a second.
+    pub(super) fn is(&self, per_second: u32) -> bool {
+        self.every_ns == Self::new(per_second).every_ns
+    }
+
     /// How many messages may go now.
     pub(super) fn room(&self, now_ms: i64) -> usize {
         let behind = now_ms.saturating_mul(NS_OF_MS) - self.due(now_ms);

@@ -123,6 +123,14 @@ impl Soft {
         }
     }
 
+    /// The rules that can change while the queue lives.
+    pub(super) fn follow(&mut self, rules: &Arguments) {
+        match (self.pace, rules.max_rate) {
+            (Some(pace), Some(rate)) if pace.is(rate) => {}
+            (_, rate) => self.pace = rate.map(Pace::new),
+        }
+    }
+
     /// The deliveries.
     pub(super) fn dispatch(&mut self) -> &mut Dispatch {
         &mut self.dispatch
