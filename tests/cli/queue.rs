@@ -1,5 +1,8 @@
 //! The queue commands on a running cluster: each change tells before and after, a look changes nothing.
 
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use harness::{Cluster, Options};
 use serde_json::Value;
 
@@ -35,6 +38,20 @@ fn a_queue_is_declared_looked_at_replayed_and_purged() {
     assert_eq!((ready(&moved), &moved["moved"]), ((30.into(), 18.into()), &12.into()), "{moved}");
     let described = queue(&["describe", "others"]);
     assert_eq!(described["queue"]["standing"]["counts"]["ready"], 12, "{described}");
+
+    let policy = |arguments: &[&str]| ok(&[&["policy"], arguments, &["--admin", &admin]].concat(), "");
+    policy(&["set", "short", "^others$", "max-length=5", "--priority", "-1"]);
+    let listed = policy(&["ls"]);
+    let row: Vec<&str> = listed.lines().nth(1).expect("a row").split_whitespace().collect();
+    assert_eq!(row, ["short", "^others$", "all", "-1", "max-length=5", "1"], "{listed}");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while queue(&["describe", "others"])["queue"]["standing"]["counts"]["ready"] != 5 {
+        assert!(Instant::now() < deadline, "its leader does not follow");
+        sleep(Duration::from_millis(50));
+    }
+    assert!(ok(&["queue", "describe", "others", "--admin", &admin], "").contains("short: max-length=5"));
+    policy(&["delete", "short"]);
+
     let refused = |arguments: &[&str]| String::from_utf8_lossy(&run(arguments).stderr).into_owned();
     assert!(refused(&["peek", "none"]).contains("there is no queue none"));
     assert!(refused(&["seek", "orders", "--to", "soon"]).contains("a time ago such as 2h"));
