@@ -29,7 +29,7 @@ mod wake;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use model::NodeId;
 use model::controller::Image;
@@ -131,6 +131,8 @@ struct Groups {
 struct Conditions {
     disk_full: AtomicBool,
     stopping: AtomicBool,
+    /// A replica that did not serve yet when somebody asked.
+    lagged: AtomicU32,
 }
 
 impl Broker {

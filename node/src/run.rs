@@ -8,6 +8,7 @@ use model::controller::{Command, Image, Outcome};
 use model::{GroupId, NodeId, StoreId};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::actors::{Context, OPENINGS, Tree};
 use crate::bootstrap::{Bootstrap, Ports, Roster};
@@ -30,6 +31,8 @@ const REGISTER_RETRY: Duration = Duration::from_millis(200);
 const LEAVE_AGAIN: Duration = Duration::from_millis(100);
 /// How often gauges that nobody pushes are looked at.
 const SURVEY: Duration = Duration::from_secs(1);
+/// So many times as long as a look took nobody looks again: half a percent of a core.
+const SURVEY_REST: u32 = 200;
 
 /// Why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -455,13 +458,16 @@ async fn learn(peers: Arc<Peers>, mut image: watch::Receiver<Arc<Image>>) {
     }
 }
 
-/// Keeps gauges current that follow from several rooms.
+/// Keeps gauges current that follow from several rooms. With thousands of partitions a look takes long, and the next one waits.
 async fn survey(broker: Broker) {
+    let mut took = Duration::ZERO;
     loop {
-        tokio::time::sleep(SURVEY).await;
+        tokio::time::sleep(SURVEY.max(took * SURVEY_REST)).await;
+        let began = Instant::now();
         broker.look_at_lag();
         broker.metrics().raft.quarantined.set(broker.count_quarantined());
         broker.metrics().raft.under_replicated.set(broker.count_under_replicated());
         broker.look_at_disk();
+        took = began.elapsed();
     }
 }

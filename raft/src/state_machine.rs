@@ -296,8 +296,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        match self.published.marked(|_, checkpoints| checkpoints.base()).flatten() {
-            Some(index) => checkpoint::read(&self.snapshots.reader, self.group, index).map(Some),
+        match self.published.marked(|_, checkpoints| checkpoints.base()) {
+            Some(Some(index)) => checkpoint::read(&self.snapshots.reader, self.group, index).map(Some),
+            // A partition has no other. To look for one would read the controller's, beside which it would lie, for every partition.
+            Some(None) => Ok(None),
             None => self.snapshots.read(),
         }
     }

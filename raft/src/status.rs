@@ -87,6 +87,8 @@ pub struct Mark {
     pub leader: Option<ReplicaId>,
     /// Last entry known to be on a majority.
     pub committed: Option<u64>,
+    /// Last entry applied to the machine.
+    pub applied: Option<u64>,
     /// Entry that holds the members in force, committed or not.
     pub members: Option<u64>,
     /// Whether the group has stopped.
@@ -104,6 +106,7 @@ pub(crate) fn mark(raft: &Raft) -> Mark {
         is_leader: metrics.state == ServerState::Leader,
         leader: metrics.current_leader,
         committed: metrics.local_committed.as_ref().map(|id| id.index),
+        applied: metrics.last_applied.as_ref().map(|id| id.index),
         members: metrics.membership_config.log_id().as_ref().map(|id| id.index),
         stopped: metrics.running_state.is_err(),
         asleep: None,

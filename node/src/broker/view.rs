@@ -185,15 +185,31 @@ impl Broker {
         if let Some(what) = unready(&controller) {
             return Some(format!("controller: {what}"));
         }
-        image.groups_of_node(self.node_id()).find_map(|(topic, index, partition)| {
-            if let Some(reason) = self.0.router.quarantined(partition.group) {
-                return Some(format!("{}-{index}: quarantined: {reason}; {RECOVERY}", topic.name));
-            }
-            let Some(local) = self.0.router.local(partition.group) else {
-                return Some(format!("{}-{index}: does not run yet", topic.name));
-            };
-            unready(local.raft()).map(|what| format!("{}-{index}: {what}", topic.name))
+        // Who lagged when it was last asked is looked at first: of thousands that start all but a few answers are found there.
+        let lagged = GroupId(self.0.conditions.lagged.load(Ordering::Relaxed));
+        let still = image.partition_of_group(lagged).and_then(|(topic, index)| {
+            let partition = topic.partitions.get(usize::try_from(index.0).ok()?)?;
+            partition.is_on(self.node_id()).then(|| self.lags(topic, index, lagged))?
+        });
+        still.or_else(|| {
+            image.groups_of_node(self.node_id()).find_map(|(topic, index, partition)| {
+                let what = self.lags(topic, index, partition.group)?;
+                self.0.conditions.lagged.store(partition.group.0, Ordering::Relaxed);
+                Some(what)
+            })
         })
+    }
+
+    /// Why a replica of this node does not serve, if it does not.
+    fn lags(&self, topic: &Topic, index: PartitionIndex, group: GroupId) -> Option<String> {
+        let name = || format!("{}-{index}", topic.name);
+        if let Some(reason) = self.0.router.quarantined(group) {
+            return Some(format!("{}: quarantined: {reason}; {RECOVERY}", name()));
+        }
+        let Some(local) = self.0.router.local(group) else {
+            return Some(format!("{}: does not run yet", name()));
+        };
+        unready(local.raft()).map(|what| format!("{}: {what}", name()))
     }
 
     /// Counts the replicas of this node that take no part any more because of what is on their disk.
@@ -236,11 +252,10 @@ fn is_local(host: &str) -> bool {
 }
 
 fn unready(group: &raft::Group) -> Option<&'static str> {
-    let metrics = group.metrics();
-    match metrics.status {
-        status if status.stopped.is_some() => Some("stopped"),
-        status if status.leader.is_none() => Some("no leader"),
-        _ if metrics.applied < metrics.committed => Some("catching up"),
+    match group.mark() {
+        mark if mark.stopped => Some("stopped"),
+        mark if mark.leader.is_none() => Some("no leader"),
+        mark if mark.applied < mark.committed => Some("catching up"),
         _ => None,
     }
 }

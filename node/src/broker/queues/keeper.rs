@@ -20,6 +20,9 @@ use crate::router::LocalPartition;
 const GATHER: Duration = Duration::from_millis(5);
 /// How often all is looked at without a change.
 const LOOK: Duration = Duration::from_secs(2);
+/// With thousands of queues a look takes long: so many times as long nobody looks again, after a change and without.
+const GATHER_REST: u32 = 10;
+const LOOK_REST: u32 = 200;
 
 /// A queue that the image does not have for so long is no more: the image is not older than that.
 pub(super) const STRAY: Duration = Duration::from_secs(10);
@@ -40,23 +43,25 @@ impl Broker {
         let Some(mut begun) = begun else { return };
         let (mut image, mut locals) = (self.image_watch(), self.0.router.changes());
         let mut kept = Kept::default();
-        let mut look_at = Instant::now();
+        let (mut look_at, mut rested_at) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
                 biased;
                 Some(work) = begun.recv() => drop(kept.tasks.spawn(work)),
                 Some(ended) = kept.tasks.join_next() => note(ended),
                 changed = image.changed() => match changed {
-                    Ok(()) => look_at = look_at.min(Instant::now() + GATHER),
+                    Ok(()) => look_at = look_at.min(rested_at.max(Instant::now() + GATHER)),
                     Err(_) => return,
                 },
                 changed = locals.changed() => match changed {
-                    Ok(()) => look_at = look_at.min(Instant::now() + GATHER),
+                    Ok(()) => look_at = look_at.min(rested_at.max(Instant::now() + GATHER)),
                     Err(_) => return,
                 },
                 () = tokio::time::sleep_until(look_at) => {
+                    let began = Instant::now();
                     self.match_queues(&mut kept);
-                    look_at = Instant::now() + LOOK;
+                    let (now, took) = (Instant::now(), began.elapsed());
+                    (look_at, rested_at) = (now + LOOK.max(took * LOOK_REST), now + took * GATHER_REST);
                 }
             }
         }
