@@ -33,6 +33,8 @@ const LEAVE_AGAIN: Duration = Duration::from_millis(100);
 const SURVEY: Duration = Duration::from_secs(1);
 /// So many times as long as a look took nobody looks again: half a percent of a core.
 const SURVEY_REST: u32 = 200;
+/// However long it took: a node that is short of time may have been kept from it.
+const SURVEY_MAX: Duration = Duration::from_secs(10);
 
 /// Why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -462,7 +464,7 @@ async fn learn(peers: Arc<Peers>, mut image: watch::Receiver<Arc<Image>>) {
 async fn survey(broker: Broker) {
     let mut took = Duration::ZERO;
     loop {
-        tokio::time::sleep(SURVEY.max(took * SURVEY_REST)).await;
+        tokio::time::sleep((took * SURVEY_REST).clamp(SURVEY, SURVEY_MAX)).await;
         let began = Instant::now();
         broker.look_at_lag();
         broker.metrics().raft.quarantined.set(broker.count_quarantined());

@@ -20,9 +20,12 @@ use crate::router::LocalPartition;
 const GATHER: Duration = Duration::from_millis(5);
 /// How often all is looked at without a change.
 const LOOK: Duration = Duration::from_secs(2);
-/// With thousands of queues a look takes long: so many times as long nobody looks again, after a change and without.
+/// With thousands of queues a look takes long: so many times as long nobody looks again, after a change and without, but never longer
+/// than this.
 const GATHER_REST: u32 = 10;
+const GATHER_MAX: Duration = Duration::from_millis(500);
 const LOOK_REST: u32 = 200;
+const LOOK_MAX: Duration = Duration::from_secs(10);
 
 /// A queue that the image does not have for so long is no more: the image is not older than that.
 pub(super) const STRAY: Duration = Duration::from_secs(10);
@@ -61,7 +64,8 @@ impl Broker {
                     let began = Instant::now();
                     self.match_queues(&mut kept);
                     let (now, took) = (Instant::now(), began.elapsed());
-                    (look_at, rested_at) = (now + LOOK.max(took * LOOK_REST), now + took * GATHER_REST);
+                    rested_at = now + (took * GATHER_REST).min(GATHER_MAX);
+                    look_at = now + (took * LOOK_REST).clamp(LOOK, LOOK_MAX);
                 }
             }
         }
