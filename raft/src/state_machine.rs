@@ -296,10 +296,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        match self.published.marked(|_, checkpoints| checkpoints.base()) {
-            Some(Some(index)) => checkpoint::read(&self.snapshots.reader, self.group, index).map(Some),
-            // A partition has no other. To look for one would read the controller's, beside which it would lie, for every partition.
-            Some(None) => Ok(None),
+        match self.published.marked(|_, checkpoints| checkpoints.base()).flatten() {
+            Some(index) => checkpoint::read(&self.snapshots.reader, self.group, index).map(Some),
             None => self.snapshots.read(),
         }
     }

@@ -123,7 +123,7 @@ impl IntoResponse for Refusal {
 
 /// What was sent, whatever its sender calls it: as RabbitMQ, that takes all for JSON.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("the body is not understood: {error}")))
+    Json::from_bytes(body).map(|Json(read)| read).map_err(|rejection| Refusal::bad_request(rejection.body_text()))
 }
 
 impl From<TopologyFailure> for Refusal {
