@@ -84,6 +84,10 @@ async fn policies_are_refused_listed_and_go_through_definitions() {
     }
     assert_eq!(raw(&node, "DELETE /api/policies/%2F/p", GUEST, "").await.0, 404);
     assert_eq!(raw(&node, "GET /api/policies/nowhere", GUEST, "").await.0, 404);
+    let refused =
+        json!({ "vhosts": [{ "name": "new" }], "policies": [{ "name": "p", "pattern": "(", "definition": {} }] });
+    assert_eq!(import(&node, &refused).await.0, 400);
+    assert_eq!(names(&get(&node, "/api/vhosts").await), ["/"], "it is refused before anything is done");
     let policy = json!({
         "vhost": "/", "name": "p", "pattern": "^q", "apply-to": "quorum_queues", "priority": -1,
         "definition": { "message-ttl": 5_000 },

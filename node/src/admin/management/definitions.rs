@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use super::policies::{self, PolicyBody};
 use super::topology::{binding_view, exchange_view};
 use super::{Refusal, read};
-use crate::broker::{BindingReport, Broker, DestinationKind, ExchangeDeclaration, QueueDeclaration, Values};
+use crate::broker::{
+    BindingReport, Broker, DestinationKind, ExchangeDeclaration, PolicyDeclaration, QueueDeclaration, TopologyFailure,
+    Values,
+};
 
 /// Declarations under way at a time.
 const AT_ONCE: usize = 32;
@@ -118,15 +121,16 @@ fn is_given(exchange: &str) -> bool {
 
 /// Declares what is in the document.
 pub async fn import(State(broker): State<Broker>, body: Bytes) -> Result<StatusCode, Refusal> {
-    let definitions: Definitions = read(&body)?;
-    check(&definitions)?;
-    let Definitions { vhosts, policies, queues, exchanges, bindings, .. } = definitions;
+    let Definitions { vhosts, queues, exchanges, bindings, policies, parameters } = read(&body)?;
+    let declared = |PolicyDefinition { vhost, name, policy }| policy.named(vhost.unwrap_or_else(default_vhost), name);
+    let policies: Vec<PolicyDeclaration> = policies.into_iter().map(declared).collect();
+    check(&policies, &parameters)?;
     for vhost in vhosts {
         broker.add_vhost(&vhost.name).await?;
     }
     // Before the queues: none of them begins without its policy.
-    for PolicyDefinition { vhost, name, policy } in policies {
-        broker.set_policy(policy.named(vhost.unwrap_or_else(default_vhost), name)).await?;
+    for policy in policies {
+        broker.set_policy(policy).await?;
     }
     let queues = queues.into_iter().map(async |queue| {
         let QueueDefinition { vhost, name, durable, auto_delete, arguments } = queue;
@@ -152,10 +156,12 @@ pub async fn import(State(broker): State<Broker>, body: Bytes) -> Result<StatusC
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn check(definitions: &Definitions) -> Result<(), Refusal> {
-    if !definitions.parameters.is_empty() {
+/// Refuses what would change how messages are treated, and cannot.
+fn check(policies: &[PolicyDeclaration], parameters: &[Value]) -> Result<(), Refusal> {
+    if !parameters.is_empty() {
         return Err(Refusal::bad_request("there are no parameters of plugins"));
     }
+    policies.iter().try_for_each(|policy| policy.policy().map(drop)).map_err(TopologyFailure::from)?;
     Ok(())
 }
 

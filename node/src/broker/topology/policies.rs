@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use model::controller::TopologyError;
-use model::controller::topology::{AppliesTo, Arguments, DEFAULT_VHOST, Policy, Queue, TopologyChange};
+use model::controller::topology::{AppliesTo, Arguments, Policy, Queue, TopologyChange};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::TopologyFailure;
-use super::report::{Values, read, shown};
+use super::report::{Values, default_vhost, read, shown};
 use crate::broker::Broker;
 use crate::broker::queues::{Policies, Rules, compile};
 
@@ -43,10 +43,6 @@ pub struct PolicyReport {
     pub queues: usize,
 }
 
-fn default_vhost() -> String {
-    DEFAULT_VHOST.to_owned()
-}
-
 fn all() -> String {
     AppliesTo::All.name().to_owned()
 }
@@ -54,6 +50,25 @@ fn all() -> String {
 /// What a policy sets, by name.
 pub(super) fn definition(policy: &Policy) -> Values {
     shown(policy.definition.definition().iter())
+}
+
+impl PolicyDeclaration {
+    /// What is declared.
+    ///
+    /// # Errors
+    /// The pattern is no regular expression, or the definition sets what no policy can.
+    pub fn policy(&self) -> Result<Policy, TopologyError> {
+        let Self { pattern, apply_to, priority, definition, .. } = self;
+        let no_pattern = |why| TopologyError::Precondition(format!("'{pattern}' is no regular expression: {why}"));
+        compile(pattern).map_err(no_pattern)?;
+        let definition = Arguments::of_policy(&read(definition.clone()))?;
+        Ok(Policy {
+            pattern: pattern.clone(),
+            applies_to: AppliesTo::named(apply_to)?,
+            priority: *priority,
+            definition,
+        })
+    }
 }
 
 impl Broker {
@@ -85,11 +100,8 @@ impl Broker {
     /// # Errors
     /// Refused, or the controller cannot be reached.
     pub async fn set_policy(&self, wanted: PolicyDeclaration) -> Result<(), TopologyFailure> {
-        let PolicyDeclaration { vhost, name, pattern, apply_to, priority, definition } = wanted;
-        let no_pattern = |why| TopologyError::Precondition(format!("'{pattern}' is no regular expression: {why}"));
-        compile(&pattern).map_err(no_pattern)?;
-        let (applies_to, definition) = (AppliesTo::named(&apply_to)?, Arguments::of_policy(&read(definition))?);
-        let policy = Policy { pattern, applies_to, priority, definition };
+        let policy = wanted.policy()?;
+        let PolicyDeclaration { vhost, name, .. } = wanted;
         self.change_topology(&vhost, TopologyChange::SetPolicy { name, policy }).await
     }
 
@@ -110,8 +122,8 @@ impl Broker {
     pub fn may_heed_keys(&self, queues: &[Arc<Queue>]) -> bool {
         let image = self.0.image.borrow();
         let by_policy = |queue: &Queue| {
-            let policies = image.topology.vhost(&queue.vhost).into_iter().flat_map(|vhost| vhost.policies.values());
-            policies.into_iter().any(|policy| policy.definition.dedup_ms.is_some())
+            let mut policies = image.topology.vhost(&queue.vhost).into_iter().flat_map(|vhost| vhost.policies.values());
+            policies.any(|policy| policy.definition.dedup_ms.is_some())
         };
         queues.iter().any(|queue| queue.spec.arguments.dedup_ms.is_some() || by_policy(queue))
     }

@@ -172,7 +172,7 @@ pub struct ExchangeDeclaration {
     pub arguments: Values,
 }
 
-fn default_vhost() -> String {
+pub(super) fn default_vhost() -> String {
     DEFAULT_VHOST.to_owned()
 }
 
