@@ -16,10 +16,9 @@ use crate::limits;
 const FIXED: [&str; 3] = ["max-priority", "single-active-consumer", "queue-type"];
 
 /// Of which type of queues.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AppliesTo {
     /// Of all: policies of exchanges do not exist.
-    #[default]
     All,
     /// Of all.
     Queues,
@@ -54,16 +53,6 @@ impl AppliesTo {
     pub fn name(self) -> &'static str {
         Self::ALL.into_iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
     }
-
-    fn takes(self, spec: &QueueSpec) -> bool {
-        let kind = spec.arguments.queue_type.as_deref();
-        match self {
-            AppliesTo::All | AppliesTo::Queues => true,
-            AppliesTo::Classic => kind == Some("classic"),
-            AppliesTo::Quorum => matches!(kind, None | Some("quorum")),
-            AppliesTo::Streams => kind == Some("stream"),
-        }
-    }
 }
 
 /// A policy.
@@ -82,7 +71,13 @@ pub struct Policy {
 impl Policy {
     /// Whether queues like this may have it, if their names match.
     pub fn takes(&self, spec: &QueueSpec) -> bool {
-        self.applies_to.takes(spec)
+        let kind = spec.arguments.queue_type.as_deref();
+        match self.applies_to {
+            AppliesTo::All | AppliesTo::Queues => true,
+            AppliesTo::Classic => kind == Some("classic"),
+            AppliesTo::Quorum => matches!(kind, None | Some("quorum")),
+            AppliesTo::Streams => kind == Some("stream"),
+        }
     }
 }
 
