@@ -25,9 +25,12 @@ pub(crate) const QUORUM_CONTACT: Duration = Duration::from_millis(1_200);
 pub(crate) const FRAME_BYTES: usize = 1 << 20;
 /// Append frames in flight to one follower of one group.
 pub(crate) const FRAMES_IN_FLIGHT: usize = 16;
-/// A snapshot of a controller or coordinator is taken after this many entries,
-pub(crate) const SNAPSHOT_ENTRIES: u64 = 10_000;
-/// or after this many bytes of them.
+/// A snapshot of the controller is taken after this many entries: a start applies those behind the last one again, and an entry that
+/// makes a topic costs about as much as the snapshot of a topic does for each thousand of them.
+const CONTROLLER_SNAPSHOT_ENTRIES: u64 = 1_000;
+/// One of a coordinator shard, whose entries are commits, cheap and many.
+const COORDINATOR_SNAPSHOT_ENTRIES: u64 = 10_000;
+/// Either is also taken after this many bytes of entries.
 pub(crate) const SNAPSHOT_BYTES: u64 = 16 << 20;
 /// Entries of such a group kept behind its snapshot, for followers that are a little late.
 const ENTRIES_BEHIND_SNAPSHOT: u64 = 1_000;
@@ -37,9 +40,8 @@ pub(crate) fn config(kind: Kind) -> Result<Arc<Config>, openraft::ConfigError> {
     let (snapshot_policy, max_in_snapshot_log_to_keep) = match kind {
         Kind::Partition if planted::is(Bug::PurgeByDefault) => (SnapshotPolicy::LogsSinceLast(50), 10),
         Kind::Partition => (SnapshotPolicy::Never, u64::MAX),
-        Kind::Controller | Kind::Coordinator => {
-            (SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES), ENTRIES_BEHIND_SNAPSHOT)
-        }
+        Kind::Controller => (SnapshotPolicy::LogsSinceLast(CONTROLLER_SNAPSHOT_ENTRIES), ENTRIES_BEHIND_SNAPSHOT),
+        Kind::Coordinator => (SnapshotPolicy::LogsSinceLast(COORDINATOR_SNAPSHOT_ENTRIES), ENTRIES_BEHIND_SNAPSHOT),
     };
     let config = Config {
         cluster_name: "flotilla".to_owned(),
@@ -94,9 +96,9 @@ mod tests {
 
     #[test]
     fn controller_and_coordinators_take_ordinary_snapshots() {
-        for kind in [Kind::Controller, Kind::Coordinator] {
+        for (kind, entries) in [(Kind::Controller, 1_000), (Kind::Coordinator, 10_000)] {
             let config = config(kind).unwrap();
-            assert_eq!(config.snapshot_policy, SnapshotPolicy::LogsSinceLast(10_000));
+            assert_eq!(config.snapshot_policy, SnapshotPolicy::LogsSinceLast(entries));
             assert_eq!(config.max_in_snapshot_log_to_keep, 1_000);
         }
     }

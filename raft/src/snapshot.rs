@@ -45,6 +45,10 @@ impl Snapshots {
 
     /// The last snapshot. May block on the device.
     pub(crate) fn read(&self) -> io::Result<Option<Snapshot>> {
+        // Most have none. A scan for what is not there would read its neighbour in the table: the controller's, which is large.
+        if self.reader.row(self.group, RowKind::Snapshot).map_err(|error| failed(&error))?.is_none() {
+            return Ok(None);
+        }
         let rows = self.reader.rows(self.group, RowKind::Snapshot).map_err(|error| failed(&error))?;
         let [(_, head), (_, data)] = rows.as_slice() else {
             return match rows.len() {

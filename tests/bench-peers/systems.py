@@ -120,20 +120,23 @@ class Flotilla(System):
     name = "Flotilla"
 
     def start(self):
-        base = free_ports(9)
-        ports = ["--kafka-port", str(base), "--admin-port", str(base + 3), "--peer-port", str(base + 6)]
+        base = free_ports(12)
+        listeners = ("kafka", "admin", "peer", "amqp")
+        ports = [part for index, name in enumerate(listeners) for part in (f"--{name}-port", str(base + 3 * index))]
         data = os.path.join(self.folder, "data")
         self.process = self.spawn([BINARY, "dev", "--plain", "--data", data, *ports], "dev.log",
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         nodes = json.loads(self.line(self.process, '{"event":"ready"'))["nodes"]
         self.bootstrap = ",".join(node["kafka"] for node in nodes)
+        self.urls = [f"amqp://guest:guest@{node['amqp']}/" for node in nodes]
         self.pids = [node["pid"] for node in nodes]
         self.environment["FLOTILLA_ADMIN"] = f"127.0.0.1:{base + 3}"
 
-    def confirmed(self, window, partitions, seconds):
-        clients = min(6, window)
-        load = f"--batch 0B --clients {clients} --in-flight {window // clients} --partitions {partitions}"
-        return self.bench(f"produce {load}", seconds)
+    def lacks(self):
+        return go_programs()
+
+    def confirmed(self, window, queues, seconds):
+        return self.publish("amqp", self.urls, window, queues, seconds)
 
 
 class Kafka(System):
@@ -254,7 +257,7 @@ class Rabbit(System):
             time.sleep(0.2)
 
     def confirmed(self, window, queues, seconds):
-        return self.publish("rabbit", self.urls, window, queues, seconds)
+        return self.publish("amqp", self.urls, window, queues, seconds)
 
 
 def until_it_works(attempt):

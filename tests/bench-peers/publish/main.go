@@ -1,4 +1,4 @@
-// Measures confirmed publishes to the peers that speak no Kafka: `publish nats` and `publish rabbit`.
+// Measures confirmed publishes to queues: `publish nats` and `publish amqp`.
 // A window of messages is on the way at once, spread over the queues, each with a connection of its own. Prints one JSON
 // object with the names of `flotilla bench`; CPU, memory and written bytes are those of --pids.
 
@@ -34,9 +34,9 @@ type options struct {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail("usage: publish nats|rabbit --urls URL,... [--window N] [--queues N] [--size BYTES] [--seconds N] [--pids PID,...]")
+		fail("usage: publish nats|amqp --urls URL,... [--window N] [--queues N] [--size BYTES] [--seconds N] [--pids PID,...]")
 	}
-	open := map[string]func(options, int) (Queue, error){"nats": openNats, "rabbit": openRabbit}[os.Args[1]]
+	open := map[string]func(options, int) (Queue, error){"nats": openNats, "amqp": openAmqp}[os.Args[1]]
 	if open == nil {
 		fail("no peer " + os.Args[1])
 	}

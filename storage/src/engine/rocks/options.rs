@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
 
+/// Of 100 rows that are not there, one costs a block.
+const BLOOM_BITS_PER_ROW: f64 = 10.0;
+
 /// What may be tuned; the default is what was measured best on two cores and one disk.
 #[derive(Clone, Debug)]
 pub struct RocksOptions {
@@ -105,6 +108,10 @@ impl RocksOptions {
     /// Rows: small, often overwritten, so ordinary compaction.
     pub(super) fn meta_family(&self) -> Options {
         let mut options = self.table();
+        let mut blocks = self.blocks();
+        // Thousands of partitions ask at a start for rows that most of them do not have: none of these reads a block.
+        blocks.set_bloom_filter(BLOOM_BITS_PER_ROW, false);
+        options.set_block_based_table_factory(&blocks);
         options.set_write_buffer_size((self.memtable_bytes / 4).max(1 << 20));
         options.set_max_write_buffer_number(3);
         options.set_arena_block_size(128 << 10);
@@ -118,11 +125,15 @@ impl RocksOptions {
         options
     }
 
-    fn table(&self) -> Options {
+    fn blocks(&self) -> BlockBasedOptions {
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(&Cache::new_lru_cache(self.block_cache_bytes / 2));
+        blocks
+    }
+
+    fn table(&self) -> Options {
         let mut options = Options::default();
-        options.set_block_based_table_factory(&blocks);
+        options.set_block_based_table_factory(&self.blocks());
         // Batches come compressed or do not compress.
         options.set_compression_type(DBCompressionType::None);
         options

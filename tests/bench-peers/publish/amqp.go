@@ -1,4 +1,4 @@
-// RabbitMQ: one quorum queue with publisher confirms, persistent messages.
+// RabbitMQ and Flotilla: one quorum queue with publisher confirms, persistent messages.
 
 package main
 
@@ -10,15 +10,15 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-type rabbitQueue struct {
+type amqpQueue struct {
 	connection *amqp.Connection
 	channel    *amqp.Channel
 	name       string
 }
 
-type rabbitConfirmation struct{ deferred *amqp.DeferredConfirmation }
+type amqpConfirmation struct{ deferred *amqp.DeferredConfirmation }
 
-func (c rabbitConfirmation) Wait() error {
+func (c amqpConfirmation) Wait() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	acked, err := c.deferred.WaitContext(ctx)
@@ -28,7 +28,7 @@ func (c rabbitConfirmation) Wait() error {
 	return err
 }
 
-func openRabbit(o options, number int) (Queue, error) {
+func openAmqp(o options, number int) (Queue, error) {
 	connection, err := amqp.Dial(o.urls[number%len(o.urls)])
 	if err != nil {
 		return nil, err
@@ -42,16 +42,16 @@ func openRabbit(o options, number int) (Queue, error) {
 	if _, err = channel.QueueDeclare(name, true, false, false, false, arguments); err != nil {
 		return nil, err
 	}
-	return &rabbitQueue{connection, channel, name}, channel.Confirm(false)
+	return &amqpQueue{connection, channel, name}, channel.Confirm(false)
 }
 
-func (q *rabbitQueue) Publish(body []byte) (Confirmation, error) {
+func (q *amqpQueue) Publish(body []byte) (Confirmation, error) {
 	message := amqp.Publishing{DeliveryMode: amqp.Persistent, Body: body}
 	deferred, err := q.channel.PublishWithDeferredConfirm("", q.name, false, false, message)
-	return rabbitConfirmation{deferred}, err
+	return amqpConfirmation{deferred}, err
 }
 
-func (q *rabbitQueue) Close() {
+func (q *amqpQueue) Close() {
 	q.channel.QueueDelete(q.name, false, false, false)
 	q.connection.Close()
 }
