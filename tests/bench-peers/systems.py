@@ -237,7 +237,7 @@ class Rabbit(System):
                    "RABBITMQ_PID_FILE": os.path.join(self.folder, f"{node}.pid")}
             self.spawn([self.program], f"{node}.log", env={**environment, **own})
         self.urls = [f"amqp://guest:guest@127.0.0.1:{base + node}/" for node in range(3)]
-        until_it_works(lambda: self.confirmed(1, 1, 1))
+        until_it_works(lambda: self.confirmed(3, 3, 1))
         self.pids = self.beams()
 
     def beams(self):
