@@ -139,3 +139,37 @@ impl RocksOptions {
         options
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use model::GroupId;
+    use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
+
+    use crate::engine::rocks::{RocksEngine, RocksOptions, wait_closed};
+    use crate::{Engine, Op, RowKind, Table, keys};
+
+    #[test]
+    fn a_row_that_is_not_there_does_not_cost_its_neighbour() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = RocksEngine::open(folder.path(), RocksOptions::default()).unwrap();
+        let key = |group| keys::meta(RowKind::Snapshot, GroupId(group), &[]);
+        let put =
+            |group, bytes| Op::Put { table: Table::Meta, key: key(group), parts: vec![Bytes::from(vec![7; bytes])] };
+        engine.write(&[put(0, 1), put(1_000, 1 << 20)], true).unwrap();
+        engine.flush().unwrap();
+        set_perf_stats(PerfStatsLevel::EnableCount);
+        let mut perf = PerfContext::default();
+        perf.reset();
+        for group in 1..101 {
+            assert_eq!(engine.get(Table::Meta, &key(group)).unwrap(), None);
+        }
+        let read = perf.metric(PerfMetric::BlockReadByte);
+        assert!(read < 2 << 20, "{read} bytes were read for 100 rows that are not there");
+        assert_eq!(engine.get(Table::Meta, &key(1_000)).unwrap().map(|row| row.len()), Some(1 << 20));
+        assert!(perf.metric(PerfMetric::BlockReadByte) > read, "what is read is counted");
+        set_perf_stats(PerfStatsLevel::Disable);
+        drop(engine);
+        assert!(wait_closed(folder.path(), std::time::Duration::from_secs(30)));
+    }
+}
