@@ -31,8 +31,8 @@ const REGISTER_RETRY: Duration = Duration::from_millis(200);
 const LEAVE_AGAIN: Duration = Duration::from_millis(100);
 /// How often gauges that nobody pushes are looked at.
 const SURVEY: Duration = Duration::from_secs(1);
-/// So many times as long as a look took nobody looks again: half a percent of a core.
-const SURVEY_REST: u32 = 200;
+/// So many times as long as a look took nobody looks again: a fifth of a percent of a core.
+const SURVEY_REST: u32 = 500;
 /// However long it took: a node that is short of time may have been kept from it.
 const SURVEY_MAX: Duration = Duration::from_secs(10);
 

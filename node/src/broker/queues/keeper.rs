@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// than this.
 const GATHER_REST: u32 = 10;
 const GATHER_MAX: Duration = Duration::from_millis(500);
-const LOOK_REST: u32 = 200;
+const LOOK_REST: u32 = 500;
 const LOOK_MAX: Duration = Duration::from_secs(10);
 
 /// A queue that the image does not have for so long is no more: the image is not older than that.
