@@ -25,8 +25,8 @@ pub(crate) const QUORUM_CONTACT: Duration = Duration::from_millis(1_200);
 pub(crate) const FRAME_BYTES: usize = 1 << 20;
 /// Append frames in flight to one follower of one group.
 pub(crate) const FRAMES_IN_FLIGHT: usize = 16;
-/// A snapshot of the controller is taken after this many entries: a start applies those behind the last one again, and an entry that
-/// makes a topic costs about as much as the snapshot of a topic does for each thousand of them.
+/// A snapshot of the controller is taken after this many entries. A start applies again what is behind it, and each entry that makes a
+/// topic copies the maps of all of them.
 const CONTROLLER_SNAPSHOT_ENTRIES: u64 = 1_000;
 /// One of a coordinator shard, whose entries are commits, cheap and many.
 const COORDINATOR_SNAPSHOT_ENTRIES: u64 = 10_000;
