@@ -44,7 +44,7 @@ class System:
 
     def __init__(self, folder):
         self.folder = os.path.join(folder, self.name.split(",")[0].replace(" ", "-").lower())
-        self.processes, self.pids, self.bootstrap, self.environment = [], [], "", dict(os.environ)
+        self.processes, self.pids, self.urls, self.bootstrap, self.environment = [], [], [], "", dict(os.environ)
         self.missing = ""
 
     def __enter__(self):
@@ -106,6 +106,10 @@ class System:
                    "--queues", str(queues), "--seconds", str(seconds), "--pids", ",".join(map(str, self.pids))]
         return run(command, seconds, None)
 
+    def confirmed(self, window, queues, seconds):
+        """Confirmed publishes over AMQP."""
+        return self.publish("amqp", self.urls, window, queues, seconds)
+
 
 def run(command, seconds, environment):
     done = subprocess.run(command, capture_output=True, timeout=seconds + SLACK_SECONDS, env=environment, check=False)
@@ -134,9 +138,6 @@ class Flotilla(System):
 
     def lacks(self):
         return go_programs()
-
-    def confirmed(self, window, queues, seconds):
-        return self.publish("amqp", self.urls, window, queues, seconds)
 
 
 class Kafka(System):
@@ -255,9 +256,6 @@ class Rabbit(System):
         end = time.monotonic() + STOP_SECONDS
         while any(os.path.exists(f"/proc/{pid}") for pid in self.beams()) and time.monotonic() < end:
             time.sleep(0.2)
-
-    def confirmed(self, window, queues, seconds):
-        return self.publish("amqp", self.urls, window, queues, seconds)
 
 
 def until_it_works(attempt):

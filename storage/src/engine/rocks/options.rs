@@ -109,7 +109,7 @@ impl RocksOptions {
     pub(super) fn meta_family(&self) -> Options {
         let mut options = self.table();
         let mut blocks = self.blocks();
-        // Thousands of partitions ask at a start for rows that most of them do not have: none of these reads a block.
+        // Thousands of partitions ask at a start for rows that most of them do not have: hardly one of these reads a block.
         blocks.set_bloom_filter(BLOOM_BITS_PER_ROW, false);
         options.set_block_based_table_factory(&blocks);
         options.set_write_buffer_size((self.memtable_bytes / 4).max(1 << 20));
