@@ -122,6 +122,18 @@ impl Peer {
         }
     }
 
+    /// What may go in one request: to a voter, or without a limit, anything.
+    fn step_bytes(&self) -> Option<usize> {
+        self.throttle.step_bytes().filter(|_| !self.published.is_voter(self.to))
+    }
+
+    fn steps(&self, request: AppendEntriesRequest<TypeConfig>) -> Vec<AppendEntriesRequest<TypeConfig>> {
+        match self.step_bytes() {
+            Some(bytes) => wire::split(request, bytes),
+            None => vec![request],
+        }
+    }
+
     async fn ask_vote(&self, call: Call, option: RPCOption) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let until = tokio::time::Instant::now() + option.soft_ttl();
         loop {
@@ -174,8 +186,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
-        let paced = input.then(|request| async {
-            if self.throttle.is_on() && !self.published.is_voter(self.to) {
+        let paced = input.flat_map(|request| futures::stream::iter(self.steps(request))).then(|request| async {
+            if self.step_bytes().is_some() {
                 self.throttle.pass(wire::entry_bytes(&request)).await;
             }
             request

@@ -9,6 +9,10 @@ use tokio::time::{Instant, timeout_at};
 
 /// What may be sent at once after a pause.
 const BURST: Duration = Duration::from_millis(50);
+/// The limit is kept over this time: what is written and synced at once holds up whoever shares the disk with the new replica.
+const STEP: Duration = Duration::from_millis(10);
+/// Less at once would cost a sync more than it spares.
+const STEP_BYTES_MIN: u64 = 64 << 10;
 
 /// A rate that all new replicas share.
 pub(crate) struct Throttle {
@@ -42,9 +46,10 @@ impl Throttle {
         [self.own, *self.asked.borrow()].into_iter().filter(|limit| *limit > 0).min()
     }
 
-    /// Whether anything may have to wait.
-    pub(crate) fn is_on(&self) -> bool {
-        self.bytes_per_second().is_some()
+    /// What may go in one request; `None`: nothing has to wait.
+    pub(crate) fn step_bytes(&self) -> Option<usize> {
+        let step = |limit: u64| (limit / (1_000 / STEP.as_millis() as u64)).max(STEP_BYTES_MIN);
+        self.bytes_per_second().map(|limit| usize::try_from(step(limit)).unwrap_or(usize::MAX))
     }
 
     /// Waits until `bytes` more may be sent.
@@ -107,6 +112,12 @@ mod tests {
             throttle.pass(50_000).await;
         }
         assert!((0.4..1.1).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_is_a_hundredth_of_a_second_but_worth_its_sync() {
+        let steps = [0, 1_000, 100 << 20].map(|limit| Throttle::new(limit).step_bytes());
+        assert_eq!(steps, [None, Some(64 << 10), Some(1 << 20)]);
     }
 
     #[tokio::test(start_paused = true)]

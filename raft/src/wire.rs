@@ -134,11 +134,36 @@ fn position(id: &Option<LogId>) -> Option<Position> {
 
 /// Bytes of the entries of an append.
 pub(crate) fn entry_bytes(request: &AppendEntriesRequest<TypeConfig>) -> usize {
-    let bytes = |entry: &Entry| match &entry.payload {
+    request.entries.iter().map(payload_bytes).sum()
+}
+
+fn payload_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
         EntryPayload::Normal(data) => data.0.len(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-    };
-    request.entries.iter().map(bytes).sum()
+    }
+}
+
+/// The same append as several, one behind the other, of at most `bytes` each unless one entry is larger.
+pub(crate) fn split(
+    mut request: AppendEntriesRequest<TypeConfig>,
+    bytes: usize,
+) -> Vec<AppendEntriesRequest<TypeConfig>> {
+    let mut parts = Vec::new();
+    let mut entries = std::mem::take(&mut request.entries).into_iter().peekable();
+    loop {
+        let mut part = AppendEntriesRequest { entries: Vec::new(), ..request.clone() };
+        let mut room = bytes;
+        while let Some(entry) = entries.next_if(|entry| part.entries.is_empty() || payload_bytes(entry) <= room) {
+            room = room.saturating_sub(payload_bytes(&entry));
+            part.entries.push(entry);
+        }
+        request.prev_log_id = part.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        parts.push(part);
+        if entries.peek().is_none() {
+            return parts;
+        }
+    }
 }
 
 /// The head of an append and the slices of its entries.

@@ -66,6 +66,25 @@ fn an_append_survives_the_way_in_any_slicing() {
 }
 
 #[test]
+fn an_append_is_cut_into_some_that_follow_each_other() {
+    let entry = |index| {
+        let data = Payload::append(5, vec![Bytes::from(vec![0; 100 * index as usize])]);
+        Entry::new(log_id(7, index), EntryPayload::Normal(Data(data)))
+    };
+    let whole = |entries| AppendEntriesRequest { entries, prev_log_id: Some(log_id(7, 0)), ..request() };
+    let parts = split(whole((1..=5).map(entry).collect()), 400);
+    let indexes =
+        |part: &AppendEntriesRequest<TypeConfig>| part.entries.iter().map(|entry| entry.log_id.index).collect();
+    let found: Vec<Vec<u64>> = parts.iter().map(indexes).collect();
+    assert_eq!(found, [vec![1, 2], vec![3], vec![4], vec![5]], "one that is larger goes alone");
+    let before: Vec<_> = parts.iter().map(|part| part.prev_log_id.unwrap().index).collect();
+    assert_eq!(before, [0, 2, 3, 4]);
+    assert!(parts.iter().all(|part| part.vote == request().vote && part.leader_commit == request().leader_commit));
+    let nothing = split(whole(Vec::new()), 400);
+    assert_eq!((nothing.len(), nothing[0].prev_log_id), (1, Some(log_id(7, 0))), "a request without entries is one");
+}
+
+#[test]
 fn lengths_that_lie_are_refused() {
     let (head, body) = append(request(), None, false);
     let whole = Bytes::from(body.concat());

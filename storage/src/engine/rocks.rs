@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::{BoxFuture, DiskUsage, Engine, Op, Rows, ScanLimit, Table};
 use crate::{Committer, Error};
 
+mod device;
 mod options;
 mod reclaim;
 mod synced;
@@ -54,7 +55,8 @@ impl RocksEngine {
     pub fn open(path: &Path, options: RocksOptions) -> Result<Arc<Self>, Error> {
         std::fs::create_dir_all(path).map_err(|error| Error::Io(format!("{}: {error}", path.display())))?;
         let synced = synced::Synced::open(path)?;
-        let direct_io = options.direct_io && direct_io_works(path);
+        let direct_io = options.direct_io && device::takes_direct_io(path);
+        device::warn_of_read_ahead(path);
         let families = [
             ColumnFamilyDescriptor::new("default", options.unused_family()),
             ColumnFamilyDescriptor::new(family(Table::Log), options.log_family()),
@@ -290,20 +292,6 @@ fn error(error: rocksdb::Error) -> Error {
         ErrorKind::IOError if text.contains("/LOCK") => Error::Locked(text),
         _ => Error::Io(text),
     }
-}
-
-/// Whether the file system of this folder takes O_DIRECT (tmpfs and some overlays do not).
-fn direct_io_works(path: &Path) -> bool {
-    use std::os::unix::fs::OpenOptionsExt;
-    let probe = path.join("DIRECT_IO_PROBE");
-    let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
-    let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(&probe);
-    // Made by the line above, or not at all.
-    drop(std::fs::remove_file(&probe));
-    if let Err(error) = &opened {
-        tracing::warn!(path = %path.display(), %error, "no direct i/o on this file system: flushes go through the page cache, at about half the speed");
-    }
-    opened.is_ok()
 }
 
 /// Waits, without a runtime, for the committer's next batch.

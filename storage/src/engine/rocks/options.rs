@@ -17,7 +17,7 @@ pub struct RocksOptions {
     pub memtables: i32,
     /// Write-ahead log files kept to be overwritten: appending to a file that has its blocks needs no inode update.
     pub recycled_wal_files: usize,
-    /// Above this, the oldest write-ahead log is freed by flushing whatever still needs it (the rows, mostly), bytes.
+    /// Above this, the oldest write-ahead log is freed by flushing whatever still needs it, bytes.
     /// About all memtables of the log: so many files are freed at once, and recycled.
     pub wal_bytes_max: u64,
     /// Flush and compact with O_DIRECT, which keeps the page cache for reads; ignored where it does not work.
@@ -69,6 +69,9 @@ impl RocksOptions {
         options.set_use_direct_io_for_flush_and_compaction(direct_io);
         options.set_recycle_log_file_num(self.recycled_wal_files);
         options.set_max_total_wal_size(self.wal_bytes_max);
+        // Log and rows flush together, into one new write-ahead log. By itself a flush of the rows, which wait for `wal_bytes_max`, soon
+        // follows one of the log: the file between is short, and cutting the recycled one to its length held every commit up for 20 ms.
+        options.set_atomic_flush(true);
         if self.flush_bytes_per_second > 0 {
             // Refill every 20 ms: short enough that a commit never waits behind a long burst.
             options.set_ratelimiter(self.flush_bytes_per_second, 20_000, 10);
