@@ -127,10 +127,12 @@ impl Peer {
         self.throttle.step_bytes().filter(|_| !self.published.is_voter(self.to))
     }
 
-    fn steps(&self, request: AppendEntriesRequest<TypeConfig>) -> Vec<AppendEntriesRequest<TypeConfig>> {
+    /// The `nth` request of a session in as many as it takes. The first may be a probe for where the other's log ends: whatever part of it
+    /// is acknowledged, openraft then sends the rest again.
+    fn steps(&self, nth: usize, request: AppendEntriesRequest<TypeConfig>) -> Vec<AppendEntriesRequest<TypeConfig>> {
         match self.step_bytes() {
-            Some(bytes) => wire::split(request, bytes),
-            None => vec![request],
+            Some(bytes) if nth > 0 => wire::split(request, bytes),
+            _ => vec![request],
         }
     }
 
@@ -186,7 +188,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
-        let paced = input.flat_map(|request| futures::stream::iter(self.steps(request))).then(|request| async {
+        let steps = input.enumerate().flat_map(|(nth, request)| futures::stream::iter(self.steps(nth, request)));
+        let paced = steps.then(|request| async {
             if self.step_bytes().is_some() {
                 self.throttle.pass(wire::entry_bytes(&request)).await;
             }
