@@ -15,7 +15,7 @@ const BLOB_FILE_BYTES: u64 = 16 << 20;
 /// What may be tuned; the default is what was measured best on two cores and one disk.
 #[derive(Clone, Debug)]
 pub struct RocksOptions {
-    /// Size of one memtable of the log, bytes. A flush writes one blob file of this size.
+    /// Size of one memtable of the log, bytes. A flush writes one of them, or several.
     pub memtable_bytes: usize,
     /// Log memtables before writers wait: the full ones flush while the next fills.
     pub memtables: i32,
