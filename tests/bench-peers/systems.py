@@ -247,14 +247,15 @@ class Rabbit(System):
         return [int(text) for text in (open(file, encoding="utf-8").read().strip() for file in files) if text]
 
     def stop(self):
-        # SIGTERM stops a virtual machine in order; its start script then ends by itself.
-        for pid in self.beams():
+        # SIGTERM stops a virtual machine in order; its start script then removes the file and ends by itself.
+        beams = self.beams()
+        for pid in beams:
             try:
                 os.kill(pid, 15)
             except ProcessLookupError:
                 pass
         end = time.monotonic() + STOP_SECONDS
-        while any(os.path.exists(f"/proc/{pid}") for pid in self.beams()) and time.monotonic() < end:
+        while any(os.path.exists(f"/proc/{pid}") for pid in beams) and time.monotonic() < end:
             time.sleep(0.2)
 
 
