@@ -75,15 +75,15 @@ pub struct Router {
     dead_after: Duration,
     started: Instant,
     local: RwLock<BTreeMap<GroupId, Arc<LocalPartition>>>,
-    /// Replicas that cannot be opened because of what is on disk, and why.
+    /// Replicas that take no part any more because of what is on disk, found when they opened or while they ran, and why.
     quarantined: RwLock<BTreeMap<GroupId, String>>,
     controller: RwLock<Option<raft::Group>>,
     peers: RwLock<BTreeMap<NodeId, PeerState>>,
     changes: watch::Sender<u64>,
     /// Counts changes of roles and of who lags.
     roles: AtomicU64,
-    /// The partitions led here as of that many changes.
-    led: Mutex<(u64, Vec<(GroupId, Led)>)>,
+    /// The groups led here as of that many changes, the controller's first.
+    led: Mutex<(u64, Arc<Vec<(GroupId, Led)>>)>,
 }
 
 fn lock<T>(table: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
@@ -138,7 +138,7 @@ impl Router {
         self.changed();
     }
 
-    /// A replica cannot be opened because of what is on disk.
+    /// A replica takes no part any more because of what is on disk.
     pub fn quarantine(&self, group: GroupId, reason: String) {
         lock_mut(&self.quarantined).insert(group, reason);
     }
@@ -151,8 +151,14 @@ impl Router {
         }
     }
 
+    /// The groups whose replica here takes no part any more.
+    pub fn all_quarantined(&self) -> Vec<GroupId> {
+        lock(&self.quarantined).keys().copied().collect()
+    }
+
     /// A replica runs no longer. Those who wait for it are woken.
     pub fn remove(&self, group: GroupId) {
+        lock_mut(&self.quarantined).remove(&group);
         if let Some(gone) = lock_mut(&self.local).remove(&group) {
             gone.pulse();
         }
@@ -269,18 +275,20 @@ impl Router {
     }
 
     /// The groups this node leads. Asked with every heartbeat: partitions whose roles stay cost nothing.
-    pub fn leads(&self) -> Vec<(GroupId, Led)> {
+    pub fn leads(&self) -> Arc<Vec<(GroupId, Led)>> {
         let led = |role: Role, behind| role.is_leader.then_some(Led { term: role.term, behind });
         let controller = self.role(GroupId::CONTROLLER).and_then(|role| led(role, BTreeSet::new()));
         let controller = controller.map(|led| (GroupId::CONTROLLER, led));
         let now = self.roles.load(Ordering::Acquire);
         let mut known = self.led.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.0 != now {
+        let first = known.1.first().filter(|(group, _)| *group == GroupId::CONTROLLER);
+        if known.0 != now || first != controller.as_ref() {
             let locals = lock(&self.local);
             let partitions = locals.iter().map(|(group, local)| (*group, led(local.role(), local.behind())));
-            *known = (now, partitions.filter_map(|(group, led)| Some((group, led?))).collect());
+            let partitions = partitions.filter_map(|(group, led)| Some((group, led?)));
+            *known = (now, Arc::new(controller.into_iter().chain(partitions).collect()));
         }
-        controller.into_iter().chain(known.1.iter().cloned()).collect()
+        known.1.clone()
     }
 
     /// Nodes whose replica of `group` is not in sync, as its leader says. Whether they live is another question.
@@ -295,8 +303,10 @@ impl Router {
 
     /// Looks how far the replicas of the partitions led here are behind.
     pub fn look_at_lag(&self, max: Duration) {
-        let changed = self.locals().iter().filter(|local| local.look_at_lag(max)).count();
-        if changed > 0 {
+        let leads = self.leads();
+        let locals = lock(&self.local);
+        let led = leads.iter().filter_map(|(group, _)| locals.get(group));
+        if led.filter(|local| local.look_at_lag(max)).count() > 0 {
             self.role_changed();
         }
     }

@@ -344,14 +344,15 @@ impl Start {
             let router = router.clone();
             move |node| router.hears(node)
         };
-        heartbeat::run(peers, every, hears, move || Heartbeat {
+        let now = move || Heartbeat {
             boot: directory.boot(),
             hears: None,
             synced: directory.synced(),
             image_version: broker.image().version,
             disk_ok: closed.borrow().is_none() && !broker.is_disk_full(),
-            leads: Some(router.leads()),
-        })
+            leads: None,
+        };
+        heartbeat::run(peers, every, hears, now, move || router.leads())
     }
 
     /// Lives until it is stopped, or until a peer has reason to refuse its data folder for ever.

@@ -210,17 +210,32 @@ impl Image {
         Some((topic, PartitionIndex(block.first + place as i32)))
     }
 
+    /// Where the partition of a Raft group is.
+    pub fn placed(&self, group: GroupId) -> Option<&Partition> {
+        let (topic, index) = self.partition_of_group(group)?;
+        topic.partition(index)
+    }
+
     /// All partitions that a node holds a replica of, in order of their group.
     pub fn groups_of_node(&self, node: NodeId) -> impl Iterator<Item = (&Arc<Topic>, PartitionIndex, &Partition)> {
-        self.by_group.values().filter_map(|block| Some((block, self.by_id.get(&block.topic)?))).flat_map(
-            move |(block, topic)| {
-                let first = block.first as usize;
-                let placed = topic.partitions.iter().enumerate().skip(first).take(block.count as usize);
-                placed
-                    .filter(move |(_, partition)| partition.is_on(node))
-                    .map(move |(index, partition)| (topic, PartitionIndex(index as i32), partition))
-            },
-        )
+        self.groups_of_node_from(node, GroupId(0))
+    }
+
+    /// Those whose group is `first` or later.
+    pub fn groups_of_node_from(
+        &self,
+        node: NodeId,
+        first: GroupId,
+    ) -> impl Iterator<Item = (&Arc<Topic>, PartitionIndex, &Partition)> {
+        let block = self.by_group.range(..=first).next_back().map_or(first, |(block, _)| *block);
+        let blocks = self.by_group.range(block..).filter_map(|(_, block)| Some((block, self.by_id.get(&block.topic)?)));
+        blocks.flat_map(move |(block, topic)| {
+            let start = block.first as usize;
+            let placed = topic.partitions.iter().enumerate().skip(start).take(block.count as usize);
+            placed
+                .filter(move |(_, partition)| partition.group >= first && partition.is_on(node))
+                .map(move |(index, partition)| (topic, PartitionIndex(index as i32), partition))
+        })
     }
 
     /// Adds a topic or replaces the one of the same id, keeping the indexes.

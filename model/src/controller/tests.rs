@@ -450,6 +450,11 @@ fn sound(image: &Image, groups: &mut BTreeMap<GroupId, (TopicId, i32)>) -> Resul
     for node in image.nodes.keys() {
         let held = image.topics.values().flat_map(|t| &t.partitions).filter(|p| p.is_on(*node)).count();
         prop_assert_eq!(image.groups_of_node(*node).count(), held);
+        for first in [0, image.next_group.0 / 2, image.next_group.0].map(GroupId) {
+            let of = |(_, _, partition): (_, _, &Partition)| partition.group;
+            let expected: Vec<_> = image.groups_of_node(*node).map(of).filter(|group| *group >= first).collect();
+            prop_assert_eq!(image.groups_of_node_from(*node, first).map(of).collect::<Vec<_>>(), expected);
+        }
     }
     Ok(())
 }

@@ -136,7 +136,11 @@ impl Actor for Partition {
                 self.propose(&myself, state).await;
             }
             Message::Role => {
-                super::check_runs(state.local.raft())?;
+                let raft = state.local.raft();
+                if let Some(reason) = raft.quarantined() {
+                    self.context.router.quarantine(raft.id(), reason);
+                }
+                super::check_runs(raft)?;
                 self.role(state);
             }
             Message::Panic => panic!("a partition was told to fail"),

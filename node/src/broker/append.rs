@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::record::BatchFacts;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::trace::Operation;
 use super::{AppendRequest, Appended, Broker, Error, Leader, PartitionRef};
@@ -22,9 +23,11 @@ impl Broker {
         let records: u64 = request.batches.iter().map(records_in).sum();
         let traced = self.traced_batch(partition, request.batches.first());
         let queued = self.enqueue(request, bytes);
+        // From now, not from when somebody first waits.
+        let deadline = Instant::now() + timeout;
         Box::pin(async move {
             let (outcome, local) = queued?;
-            let appended = match tokio::time::timeout(timeout, outcome).await {
+            let appended = match timeout_at(deadline, outcome).await {
                 Ok(Ok(Ok(committed))) => {
                     local.traffic().produced_bytes.inc_by(bytes as u64);
                     local.traffic().produced_records.inc_by(records);

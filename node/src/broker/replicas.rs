@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::controller::{
-    AlterReplicas, Command, Image, Partition, Placing, ReplicaChange, ReportReplicas, Terms, Topic, Wanted,
+    AlterReplicas, Command, Image, Partition, Placing, ReplicaChange, ReportReplicas, Terms, Wanted,
 };
 use model::planted::{self, Bug};
-use model::{GroupId, NodeId, PartitionIndex, ReplicaId};
+use model::{GroupId, NodeId, ReplicaId};
 use raft::{Goal, Step};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -69,17 +69,17 @@ impl Broker {
     }
 
     fn renewable(&self) -> Vec<ReplicaChange> {
-        let (image, me) = (self.image(), self.node_id());
-        let change = |(topic, index, partition): (&Arc<Topic>, PartitionIndex, &Partition)| {
-            let (group, router) = (partition.group, &self.0.router);
-            let out = router.quarantined(group).is_some() && !partition.is_changing;
+        let (image, me, router) = (self.image(), self.node_id(), &self.0.router);
+        let change = |group| {
+            let (topic, index) = image.partition_of_group(group)?;
+            let partition = topic.partition(index).filter(|partition| partition.is_on(me) && !partition.is_changing)?;
             let others = || partition.nodes().into_iter().filter(|node| *node != me);
             let well = |node: NodeId| router.is_alive(node) && !router.behind(group).contains(&node);
-            let replaceable = out && router.leader(group).node.is_some() && others().all(well);
+            let replaceable = router.leader(group).node.is_some() && others().all(well);
             let (topic, revision) = (topic.name.clone(), Some(partition.revision));
             replaceable.then_some(ReplicaChange { topic, index, revision, to: Wanted::Renewed(me) })
         };
-        image.groups_of_node(me).filter_map(change).take(RENEWED_AT_ONCE).collect()
+        router.all_quarantined().into_iter().filter_map(change).take(RENEWED_AT_ONCE).collect()
     }
 
     fn leads(&self, group: GroupId) -> bool {

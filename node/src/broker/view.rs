@@ -9,6 +9,7 @@ use model::controller::{Duty, Partition, Topic};
 use model::{GroupId, NodeId, PartitionIndex, ReplicaId};
 
 use super::{Broker, DirEntry, GroupReport, ListenerKind, LogDir, NodeReport, PartitionReport, Readiness, Standing};
+use crate::router::Led;
 
 /// What an operator does about a quarantined replica.
 const RECOVERY: &str =
@@ -185,18 +186,13 @@ impl Broker {
         if let Some(what) = unready(&controller) {
             return Some(format!("controller: {what}"));
         }
-        // Who lagged when it was last asked is looked at first: of thousands that start all but a few answers are found there.
-        let lagged = GroupId(self.0.conditions.lagged.load(Ordering::Relaxed));
-        let still = image.partition_of_group(lagged).and_then(|(topic, index)| {
-            let partition = topic.partitions.get(usize::try_from(index.0).ok()?)?;
-            partition.is_on(self.node_id()).then(|| self.lags(topic, index, lagged))?
-        });
-        still.or_else(|| {
-            image.groups_of_node(self.node_id()).find_map(|(topic, index, partition)| {
-                let what = self.lags(topic, index, partition.group)?;
-                self.0.conditions.lagged.store(partition.group.0, Ordering::Relaxed);
-                Some(what)
-            })
+        // Thousands open in the order of their groups: nearly every answer is found where the last one was, or soon behind.
+        let (me, last) = (self.node_id(), GroupId(self.0.conditions.lagged.load(Ordering::Relaxed)));
+        let before = image.groups_of_node(me).take_while(|(_, _, partition)| partition.group < last);
+        image.groups_of_node_from(me, last).chain(before).find_map(|(topic, index, partition)| {
+            let what = self.lags(topic, index, partition.group)?;
+            self.0.conditions.lagged.store(partition.group.0, Ordering::Relaxed);
+            Some(what)
         })
     }
 
@@ -214,10 +210,9 @@ impl Broker {
 
     /// Counts the replicas of this node that take no part any more because of what is on their disk.
     pub fn count_quarantined(&self) -> i64 {
-        let image = self.image();
-        let out = image
-            .groups_of_node(self.node_id())
-            .filter(|(_, _, partition)| self.0.router.quarantined(partition.group).is_some());
+        let (image, me) = (self.image(), self.node_id());
+        let is_placed_here = |group: &GroupId| image.placed(*group).is_some_and(|partition| partition.is_on(me));
+        let out = self.0.router.all_quarantined().into_iter().filter(is_placed_here);
         i64::try_from(out.count()).unwrap_or(i64::MAX)
     }
 
@@ -234,13 +229,14 @@ impl Broker {
 
     /// Counts the partitions led here with fewer replicas alive and in sync than placed, for the metrics.
     pub fn count_under_replicated(&self) -> i64 {
-        let image = self.image();
-        let under = image.groups_of_node(self.node_id()).filter(|(_, _, partition)| {
-            let local = self.0.router.local(partition.group).filter(|local| local.role().is_leader);
-            let dead = || partition.nodes().iter().any(|node| !self.0.router.is_alive(*node));
-            local.is_some_and(|local| !local.behind().is_empty() || dead())
-        });
-        i64::try_from(under.count()).unwrap_or(i64::MAX)
+        let (image, router) = (self.image(), &self.0.router);
+        // While all nodes live, which is nearly always, nobody looks where partitions are.
+        let all_live = image.nodes.keys().all(|node| router.is_alive(*node));
+        let under = |(group, led): &&(GroupId, Led)| {
+            let has_dead = |partition: &Partition| partition.nodes().iter().any(|node| !router.is_alive(*node));
+            image.placed(*group).is_some_and(|placed| !led.behind.is_empty() || !all_live && has_dead(placed))
+        };
+        i64::try_from(router.leads().iter().filter(under).count()).unwrap_or(i64::MAX)
     }
 }
 

@@ -6,13 +6,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
-use wire::kafka::{ApiKey, frame};
+use wire::kafka::ApiKey;
+use wire::kafka::frame::{self, FRAME_HEAD_BYTES, LENGTH_BYTES};
 
 use super::response::Response;
 use super::table::{self, Request};
@@ -24,6 +25,8 @@ use crate::seams::{Stop, Stream};
 /// Requests read but not yet answered; the budget bounds their bytes. Clients in batches send 5 produces ahead, those that
 /// send record by record as many as they can: each fsync acknowledges all that came before it.
 const PIPELINE_DEPTH: usize = 256;
+/// Requests read in one go, before those read first begin.
+const READ_AHEAD: usize = 32;
 /// Answers that are ready go out in one write until they hold so many bytes: a system call for each costs more than its
 /// request. Only the last may pass it, so that fetched records do not wait for one another.
 const GATHER_BYTES: usize = 64 << 10;
@@ -39,10 +42,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Holds the length, the header and small bodies; larger bodies are read straight into their own memory.
 const READ_BUFFER_BYTES: usize = 8 << 10;
-/// The length in front of a frame.
-const LENGTH_BYTES: usize = 4;
-/// Length and API key: enough to know the limit of a frame.
-const FRAME_HEAD_BYTES: usize = 6;
 
 /// Why a connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +123,7 @@ impl Line {
 /// Serves one connection until either side ends it.
 pub async fn serve(stream: Stream, shared: Arc<Shared>, client: Arc<Client>, stop: Stop) {
     let (reader, writer) = tokio::io::split(stream);
-    let (jobs, queue) = mpsc::channel(1);
+    let (jobs, queue) = mpsc::channel(READ_AHEAD);
     let reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
     let mut read = Box::pin(read_requests(reader, jobs, shared.clone(), client.clone()));
     let mut write = Box::pin(write_responses(writer, queue, shared.clone(), client.clone()));
@@ -181,6 +180,38 @@ async fn read_frame(
     reader: &mut BufReader<ReadHalf<Stream>>,
     shared: &Shared,
 ) -> Result<Option<(Bytes, Taken)>, Error> {
+    let Some(head) = read_head(reader).await? else { return Ok(None) };
+    let max = shared.limits.request_bytes_max.min(shared.budget.frame_bytes_max());
+    let bytes = frame::request_bytes(head, max)?;
+    let held = shared.budget.frame(bytes).await;
+    let mut buf = BytesMut::with_capacity(bytes.max(FRAME_HEAD_BYTES));
+    buf.put_slice(&head[LENGTH_BYTES..]);
+    let missing = bytes.saturating_sub(buf.len());
+    if reader.buffer().len() >= missing {
+        buf.put_slice(&reader.buffer()[..missing]);
+        reader.consume(missing);
+    } else {
+        let mut body = reader.take(missing as u64);
+        in_time(bytes, async {
+            while body.limit() > 0 {
+                if body.read_buf(&mut buf).await? == 0 {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    buf.truncate(bytes);
+    Ok(Some((buf.freeze(), held)))
+}
+
+/// The first bytes of the next frame: at once if they are here, which spares a deadline for each of many small requests.
+async fn read_head(reader: &mut BufReader<ReadHalf<Stream>>) -> Result<Option<[u8; FRAME_HEAD_BYTES]>, Error> {
+    if let Some(head) = reader.buffer().first_chunk().copied() {
+        reader.consume(FRAME_HEAD_BYTES);
+        return Ok(Some(head));
+    }
     match timeout(IDLE, reader.fill_buf()).await {
         Ok(Ok([])) | Err(_) => return Ok(None),
         Ok(Ok(_)) => {}
@@ -188,30 +219,7 @@ async fn read_frame(
     }
     let mut head = [0; FRAME_HEAD_BYTES];
     in_time(head.len(), reader.read_exact(&mut head)).await?;
-    let mut buf = BytesMut::from(&head[..]);
-    let max = shared.limits.request_bytes_max.min(shared.budget.frame_bytes_max());
-    if let Some(tiny) = frame::next_request(&mut buf, max)? {
-        return Ok(Some((tiny, shared.budget.frame(FRAME_HEAD_BYTES).await)));
-    }
-    let [a, b, c, d, ..] = head;
-    let bytes = usize::try_from(i32::from_be_bytes([a, b, c, d])).unwrap_or(0);
-    let held = shared.budget.frame(bytes).await;
-    let missing = bytes + LENGTH_BYTES - head.len();
-    buf.reserve(missing);
-    let mut body = reader.take(missing as u64);
-    in_time(bytes, async {
-        while body.limit() > 0 {
-            if body.read_buf(&mut buf).await? == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        Ok(())
-    })
-    .await?;
-    match frame::next_request(&mut buf, max)? {
-        Some(frame) => Ok(Some((frame, held))),
-        None => Err(Error::Refused("a frame ended before its length")),
-    }
+    Ok(Some(head))
 }
 
 async fn write_responses(

@@ -137,7 +137,7 @@ pub(super) mod tests {
         let image = machine.image();
         let leaders = image.clone();
         let leader = move |group| {
-            let placed = leaders.partition_of_group(group).and_then(|(topic, index)| topic.partition(index));
+            let placed = leaders.placed(group);
             Leader { node: placed.map(|placed| placed.nodes()[0]), epoch: 7 }
         };
         let alive = alive.iter().map(|id| NodeId(*id)).collect();

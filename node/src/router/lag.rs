@@ -22,6 +22,11 @@ struct Follower {
 }
 
 impl Lag {
+    /// Whether it is of this term.
+    pub fn is_of(&self, term: u64) -> bool {
+        self.term == term
+    }
+
     /// Looks where the followers stand at `now`; names those that were not at the end for longer than `max`.
     pub fn look(&mut self, metrics: &raft::Metrics, now: Instant, max: Duration) -> BTreeSet<NodeId> {
         if self.term != metrics.status.term || !metrics.status.is_leader {

@@ -122,9 +122,11 @@ impl LocalPartition {
         lag.1 != before
     }
 
-    /// Nodes whose replica was not in sync at the last look, if this node leads.
+    /// Nodes whose replica was not in sync at the last look, if this node led then as it does now.
     pub fn behind(&self) -> BTreeSet<NodeId> {
-        self.lag().1.clone()
+        let term = self.role().term;
+        let lag = self.lag();
+        if lag.0.is_of(term) { lag.1.clone() } else { BTreeSet::new() }
     }
 
     fn lag(&self) -> MutexGuard<'_, (Lag, BTreeSet<NodeId>)> {

@@ -12,7 +12,10 @@ pub const MAX_FRAME_BYTES: usize = 100 << 20;
 pub const MAX_CLIENT_ID_BYTES: usize = 1024;
 /// Key, version and correlation id: in every request header.
 const FIXED_HEADER_BYTES: usize = 8;
-const LENGTH_BYTES: usize = 4;
+/// The length in front of a frame.
+pub const LENGTH_BYTES: usize = 4;
+/// Length and API key: enough to know the limit of a request.
+pub const FRAME_HEAD_BYTES: usize = 6;
 
 /// Takes one request frame (without its length) off the front of `buf`; `None` until it is there whole.
 /// The limit is that of the frame's API: [`Api::max_request_bytes`].
@@ -20,13 +23,32 @@ const LENGTH_BYTES: usize = 4;
 /// # Errors
 /// [`Error::FrameTooLarge`] for a negative or too large length, as soon as the length (and API key) can be read.
 pub fn next_request(buf: &mut BytesMut, max_frame_bytes: usize) -> Result<Option<Bytes>> {
-    let key = buf.get(LENGTH_BYTES..LENGTH_BYTES + 2).map(|b| i16::from_be_bytes([b[0], b[1]]));
-    let limit = match key.map(ApiKey::from_i16) {
+    let limit = match buf.first_chunk::<FRAME_HEAD_BYTES>() {
         None => max_frame_bytes,
-        Some(Some(known)) => known.api().max_request_bytes(max_frame_bytes),
-        Some(None) => super::versions::MAX_SMALL_REQUEST_BYTES.min(max_frame_bytes),
+        Some([.., a, b]) => request_limit(i16::from_be_bytes([*a, *b]), max_frame_bytes),
     };
     next_frame(buf, limit)
+}
+
+/// Bytes of the request that begins so, its length not counted, for who makes room before reading it.
+///
+/// # Errors
+/// As [`next_request`].
+pub fn request_bytes(head: [u8; FRAME_HEAD_BYTES], max_frame_bytes: usize) -> Result<usize> {
+    let [length @ .., a, b] = head;
+    checked_length(i32::from_be_bytes(length), request_limit(i16::from_be_bytes([a, b]), max_frame_bytes))
+}
+
+fn request_limit(key: i16, max_frame_bytes: usize) -> usize {
+    match ApiKey::from_i16(key) {
+        Some(known) => known.api().max_request_bytes(max_frame_bytes),
+        None => super::versions::MAX_SMALL_REQUEST_BYTES.min(max_frame_bytes),
+    }
+}
+
+fn checked_length(length: i32, max: usize) -> Result<usize> {
+    let bytes = usize::try_from(length).ok().filter(|bytes| *bytes <= max);
+    bytes.ok_or(Error::FrameTooLarge { bytes: length.into(), max })
 }
 
 /// Takes one response frame (without its length) off the front of `buf`: the client's side.
@@ -49,8 +71,7 @@ pub fn read_hint(buf: &[u8]) -> usize {
 
 fn next_frame(buf: &mut BytesMut, max: usize) -> Result<Option<Bytes>> {
     let Some(length) = buf.first_chunk().map(|length| i32::from_be_bytes(*length)) else { return Ok(None) };
-    let bytes = usize::try_from(length).ok().filter(|bytes| *bytes <= max);
-    let Some(bytes) = bytes else { return Err(Error::FrameTooLarge { bytes: length.into(), max }) };
+    let bytes = checked_length(length, max)?;
     if buf.len() < LENGTH_BYTES + bytes {
         return Ok(None);
     }

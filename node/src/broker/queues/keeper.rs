@@ -22,7 +22,7 @@ const GATHER: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_secs(2);
 /// With thousands of queues a look takes long: so many times as long nobody looks again, after a change and without, but never longer
 /// than this.
-const GATHER_REST: u32 = 10;
+const GATHER_REST: u32 = 20;
 const GATHER_MAX: Duration = Duration::from_millis(500);
 const LOOK_REST: u32 = 500;
 const LOOK_MAX: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use model::NodeId;
 use model::controller::Image;
 use wire::kafka::messages::produce::{
@@ -39,17 +39,21 @@ pub(in crate::kafka) fn begin(call: Call, body: Bytes) -> Result<Answer, Error> 
     let refused = refusal_of_all(&request);
     let patience = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)).min(TIMEOUT_MAX);
     let append = |topic: &TopicProduceData, data: PartitionProduceData| match &refused {
-        Some(refusal) => Pending::refused(data.index, refusal.clone()),
+        Some(refusal) => Pending { index: data.index, appended: Err(refusal.clone()) },
         None => append(&call, &image, topic, data, patience),
     };
     let topics: Vec<PendingTopic> = request.topic_data.into_iter().map(|topic| begin_topic(topic, append)).collect();
     Ok(Box::pin(async move {
-        let mut topics: Vec<Answered> = join_all(topics.into_iter().map(PendingTopic::answer)).await;
+        // One after the other: all of them are on their way, each with its own deadline.
+        let mut answered = Vec::with_capacity(topics.len());
+        for topic in topics {
+            answered.push(topic.answer().await);
+        }
         if acks == 0 {
-            let failed = topics.iter().any(|topic| topic.partitions.iter().any(|(_, outcome)| outcome.is_err()));
+            let failed = answered.iter().any(|topic| topic.partitions.iter().any(|(_, outcome)| outcome.is_err()));
             return if failed { Err(Error::Refused("a produce with acks=0 failed")) } else { Ok(None) };
         }
-        let response = respond(&call, &mut topics);
+        let response = respond(&call, &mut answered);
         Ok(Some(messages::encode_response(call.correlation_id, call.version, &response)?.into()))
     }))
 }
@@ -91,12 +95,12 @@ type Outcome = Result<Appended, Failure>;
 /// One partition's append on its way.
 struct Pending {
     index: i32,
-    outcome: BoxFuture<'static, Outcome>,
+    appended: Result<BoxFuture<'static, Result<Appended, BrokerError>>, Refusal>,
 }
 
 impl Pending {
-    fn refused(index: i32, refusal: Refusal) -> Self {
-        Self { index, outcome: Box::pin(std::future::ready(Err(refusal.into()))) }
+    async fn outcome(self) -> Outcome {
+        Ok(self.appended?.await?)
     }
 }
 
@@ -114,8 +118,11 @@ struct Answered {
 
 impl PendingTopic {
     async fn answer(self) -> Answered {
-        let outcomes = self.partitions.into_iter().map(|pending| async move { (pending.index, pending.outcome.await) });
-        Answered { name: self.name, id: self.id, partitions: join_all(outcomes).await }
+        let mut partitions = Vec::with_capacity(self.partitions.len());
+        for pending in self.partitions {
+            partitions.push((pending.index, pending.outcome().await));
+        }
+        Answered { name: self.name, id: self.id, partitions }
     }
 }
 
@@ -136,17 +143,12 @@ fn append(
     data: PartitionProduceData,
     timeout: Duration,
 ) -> Pending {
+    let index = data.index;
     let admitted = find(call, image, asked, data.index).and_then(|(partition, rules)| {
         let batch = admission::admit(data.records, call.version, rules, call.broker().clock().wall_ms())?;
         Ok(AppendRequest { partition, batches: vec![batch], timeout })
     });
-    match admitted {
-        Ok(request) => {
-            let appended = call.broker().append(request);
-            Pending { index: data.index, outcome: Box::pin(async move { Ok(appended.await?) }) }
-        }
-        Err(refusal) => Pending::refused(data.index, refusal),
-    }
+    Pending { index, appended: admitted.map(|request| call.broker().append(request)) }
 }
 
 /// The partition and what its topic asks of a batch.

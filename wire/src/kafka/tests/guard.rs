@@ -6,8 +6,8 @@ use super::super::messages::{
     AnyRequest, AnyResponse, DescribeClusterResponse, FetchResponse, InitProducerIdResponse, ListOffsetsResponse,
     MetadataResponse, list_offsets, metadata,
 };
-use super::super::versions::APIS;
-use super::super::{ApiKey, Str, Uuid, schema};
+use super::super::versions::{APIS, MAX_SMALL_REQUEST_BYTES};
+use super::super::{ApiKey, Str, Uuid, frame, schema};
 use super::rounds;
 use crate::bound::generate::{Random, message};
 use crate::{Error, bound};
@@ -103,6 +103,25 @@ fn bytes_after_the_end_are_let_be_and_nulls_are_refused() {
     let all_topics = AnyRequest::decode(ApiKey::Metadata, 1, Bytes::from_static(&[0xff, 0xff, 0xff, 0xff]));
     let Ok(AnyRequest::Metadata(request)) = all_topics else { panic!("{all_topics:?}") };
     assert_eq!(request.topics, None);
+}
+
+#[test]
+fn the_head_of_a_request_tells_its_length_or_that_it_is_too_long() {
+    const MAX: usize = 10 << 20;
+    let head = |length: i32, key: i16| {
+        let mut head = [0; frame::FRAME_HEAD_BYTES];
+        head[..4].copy_from_slice(&length.to_be_bytes());
+        head[4..].copy_from_slice(&key.to_be_bytes());
+        frame::request_bytes(head, MAX)
+    };
+    let (max, small) = (MAX as i32, MAX_SMALL_REQUEST_BYTES as i32);
+    for (key, most) in [(ApiKey::Produce as i16, max), (ApiKey::Metadata as i16, small), (i16::MAX, small)] {
+        assert_eq!((head(0, key), head(most, key)), (Ok(0), Ok(most as usize)));
+        for refused in [most + 1, i32::MAX, -1, i32::MIN] {
+            let error = Error::FrameTooLarge { bytes: refused.into(), max: most as usize };
+            assert_eq!(head(refused, key), Err(error), "key {key}");
+        }
+    }
 }
 
 #[test]
