@@ -151,14 +151,13 @@ impl Router {
         }
     }
 
-    /// The groups whose replica here takes no part any more.
+    /// The groups whose replica here takes no part any more, and those whose replica did when it was taken away.
     pub fn all_quarantined(&self) -> Vec<GroupId> {
         lock(&self.quarantined).keys().copied().collect()
     }
 
     /// A replica runs no longer. Those who wait for it are woken.
     pub fn remove(&self, group: GroupId) {
-        lock_mut(&self.quarantined).remove(&group);
         if let Some(gone) = lock_mut(&self.local).remove(&group) {
             gone.pulse();
         }
