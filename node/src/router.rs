@@ -43,6 +43,9 @@ pub struct Led {
     pub behind: BTreeSet<NodeId>,
 }
 
+/// The groups that a node leads.
+pub type Leads = Arc<Vec<(GroupId, Led)>>;
+
 /// What a node's heartbeats say.
 #[derive(Clone, Debug)]
 pub struct PeerState {
@@ -83,7 +86,7 @@ pub struct Router {
     /// Counts changes of roles and of who lags.
     roles: AtomicU64,
     /// The groups led here as of that many changes, the controller's first.
-    led: Mutex<(u64, Arc<Vec<(GroupId, Led)>>)>,
+    led: Mutex<(u64, Leads)>,
 }
 
 fn lock<T>(table: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
@@ -274,7 +277,7 @@ impl Router {
     }
 
     /// The groups this node leads. Asked with every heartbeat: partitions whose roles stay cost nothing.
-    pub fn leads(&self) -> Arc<Vec<(GroupId, Led)>> {
+    pub fn leads(&self) -> Leads {
         let led = |role: Role, behind| role.is_leader.then_some(Led { term: role.term, behind });
         let controller = self.role(GroupId::CONTROLLER).and_then(|role| led(role, BTreeSet::new()));
         let controller = controller.map(|led| (GroupId::CONTROLLER, led));

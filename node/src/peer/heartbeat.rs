@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{GroupId, NodeId};
+use model::NodeId;
 use tokio::time::MissedTickBehavior;
 
 use super::Peers;
 use super::frame::{Frame, Kind, Service};
 use super::messages::Heartbeat;
-use crate::router::Led;
+use crate::router::Leads;
 
 /// The list is repeated every so many beats, in case one was lost.
 const REPEAT_BEATS: u64 = 20;
@@ -21,9 +21,6 @@ struct Told {
     generation: u64,
     leads: Leads,
 }
-
-/// The groups that a node leads.
-type Leads = Arc<Vec<(GroupId, Led)>>;
 
 /// Beats for ever; `now` gives the current heartbeat without the list, `leads` the list,
 /// and `hears` the start of another node's process that this one hears.
