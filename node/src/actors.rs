@@ -5,6 +5,7 @@ mod controller;
 mod coordinator;
 mod entries;
 mod failover;
+mod linger;
 mod partition;
 mod quiesce;
 mod retention;

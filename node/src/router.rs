@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use budget::AppendBudget;
-pub use inbox::{AppendJob, COMPANY_BYTES, Committed, Inbox, Refused};
+pub use inbox::{AppendJob, Committed, Inbox, Refused};
 pub use partition::{LocalPartition, Role};
 
 /// A node that never beat is given up only when this one has run for so long: before, nobody had time to.

@@ -11,22 +11,20 @@ use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::{Kind, ProposeError};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Context;
 use super::coordinator::Coordinator;
 use super::entries::{answer, pack};
+use super::linger::Linger;
 use crate::metrics::GroupLabel;
 use crate::router::desk::Desk;
 use crate::router::partition::Placement;
-use crate::router::{COMPANY_BYTES, Inbox, LocalPartition, Refused, Router};
+use crate::router::{Inbox, LocalPartition, Refused, Router};
 
 /// Bytes and batches of one turn: several entries in one proposal.
 const TURN_BYTES: usize = 4 << 20;
 const TURN_BATCHES: usize = 2048;
-/// With so many proposals on their way, small appends wait for company; as soon as `COMPANY_BYTES` wait, they go. An entry
-/// costs three logs, two peers and a commit whatever it holds, so that one at a time beats two half as full.
-const PROPOSALS_EASY: usize = 1;
 /// A proposal undecided for so long gives its bytes back, so that a raft without a quorum does not starve the others.
 const BUDGET_HELD_MAX: Duration = Duration::from_secs(5);
 
@@ -59,7 +57,16 @@ pub enum Message {
     /// Appends wait in the inbox.
     Work,
     /// A proposal is decided.
-    Decided,
+    Decided {
+        /// What it held.
+        bytes: usize,
+        /// Since it was made.
+        took: Duration,
+        /// Bytes that waited then, before anybody was answered.
+        waiting: usize,
+    },
+    /// Appends have waited for others for as long as is worth it.
+    Lingered,
     /// A quorum answers again a leader that slept, or does not.
     Roused(Result<(), ProposeError>),
     /// The role may have changed.
@@ -81,7 +88,9 @@ pub struct Partition {
 /// A running replica.
 pub struct State {
     local: Arc<LocalPartition>,
-    proposals: usize,
+    linger: Linger,
+    /// `Lingered` is on its way.
+    timed: bool,
     /// The raft slept, and is being woken; appends wait.
     rousing: bool,
     term: u64,
@@ -109,7 +118,7 @@ impl Actor for Partition {
             let _stopping = myself.cast(Message::Work);
         }));
         self.context.router.insert(local.clone());
-        Ok(State { local, proposals: 0, rousing: false, term: 0, watches })
+        Ok(State { local, linger: Linger::default(), timed: false, rousing: false, term: 0, watches })
     }
 
     async fn handle(
@@ -120,8 +129,12 @@ impl Actor for Partition {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Work => self.propose(&myself, state).await,
-            Message::Decided => {
-                state.proposals = state.proposals.saturating_sub(1);
+            Message::Decided { bytes, took, waiting } => {
+                state.linger.decided(bytes, took, waiting, Instant::now());
+                self.propose(&myself, state).await;
+            }
+            Message::Lingered => {
+                state.timed = false;
                 self.propose(&myself, state).await;
             }
             Message::Roused(outcome) => {
@@ -246,14 +259,27 @@ impl Partition {
         state.local.pulse();
     }
 
-    /// Proposes what waits: at once while little is under way, else when enough waits to be worth an entry.
+    /// What waits for others is looked at again when these are late.
+    fn linger(&self, myself: &ActorRef<Message>, state: &mut State) {
+        let Some(until) = state.linger.until() else { return };
+        if self.inbox.is_empty() || std::mem::replace(&mut state.timed, true) {
+            return;
+        }
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            sleep_until(until).await;
+            let _stopping = myself.cast(Message::Lingered);
+        });
+    }
+
+    /// Proposes what waits as soon as it is worth an entry.
     async fn propose(&self, myself: &ActorRef<Message>, state: &mut State) {
         loop {
             if state.local.role().leads && !state.local.raft().is_roused() {
                 return self.rouse(myself, state);
             }
-            if state.proposals >= PROPOSALS_EASY && self.inbox.bytes() < COMPANY_BYTES {
-                return;
+            if !self.inbox.has(state.linger.wanted(Instant::now())) {
+                return self.linger(myself, state);
             }
             let jobs = self.inbox.take(TURN_BYTES, TURN_BATCHES);
             if jobs.is_empty() {
@@ -271,8 +297,9 @@ impl Partition {
             let entries = pack(jobs, self.context.clock.wall_ms());
             let (payloads, entries): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
             let decided = state.local.raft().propose(payloads);
-            state.proposals += 1;
+            state.linger.proposed(bytes);
             let (myself, metrics, proposed_at) = (myself.clone(), self.context.metrics.clone(), Instant::now());
+            let inbox = self.inbox.clone();
             tokio::spawn(async move {
                 tokio::pin!(decided);
                 let in_time = timeout(BUDGET_HELD_MAX, &mut decided).await;
@@ -281,12 +308,13 @@ impl Partition {
                     Ok(outcomes) => outcomes,
                     Err(_elapsed) => decided.await,
                 };
-                metrics.storage.commit_seconds.observe(proposed_at.elapsed().as_secs_f64());
+                let (took, waiting) = (proposed_at.elapsed(), inbox.bytes());
+                metrics.storage.commit_seconds.observe(took.as_secs_f64());
                 for (jobs, outcome) in entries.into_iter().zip(outcomes) {
                     metrics.storage.batches_per_entry.observe(jobs.batches() as f64);
                     answer(jobs, outcome);
                 }
-                let _stopping = myself.cast(Message::Decided);
+                let _stopping = myself.cast(Message::Decided { bytes, took, waiting });
             });
         }
     }

@@ -1,6 +1,6 @@
 //! The queue in front of a partition actor: whoever appends pushes here, the actor takes all that waits in one turn.
-//! Invariant: jobs leave in the order they came; the actor is signalled when the first job comes and again when enough
-//! for an entry of their own wait. Bounded in bytes by the admission that every job carries.
+//! Invariant: jobs leave in the order they came; the actor is signalled when the first job comes and again when as
+//! much waits as it wants. Bounded in bytes by the admission that every job carries.
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
@@ -11,9 +11,6 @@ use model::machine::AppendError;
 use tokio::sync::oneshot;
 
 use super::budget::Admission;
-
-/// So many bytes are worth an entry of their own, whatever else is under way.
-pub const COMPANY_BYTES: usize = 64 << 10;
 
 /// One caller's batches.
 pub struct AppendJob {
@@ -68,18 +65,20 @@ pub struct Inbox {
 struct Inner {
     jobs: VecDeque<AppendJob>,
     bytes: usize,
+    /// Bytes of which the actor wants to know when they wait.
+    wanted: usize,
     signalled: bool,
     signal: Option<Signal>,
 }
 
 impl Inbox {
-    /// Queues a job and wakes the actor if it is not awake, or if it waits for company that is complete now.
+    /// Queues a job and wakes the actor if it is not awake, or if as much waits now as it wants.
     pub fn push(&self, job: AppendJob) {
         let mut inner = self.lock();
         let before = inner.bytes;
         inner.bytes += job.bytes;
         inner.jobs.push_back(job);
-        if before < COMPANY_BYTES && inner.bytes >= COMPANY_BYTES {
+        if before < inner.wanted && inner.bytes >= inner.wanted {
             inner.signalled = false;
         }
         inner.wake();
@@ -103,6 +102,13 @@ impl Inbox {
     /// Bytes that wait.
     pub fn bytes(&self) -> usize {
         self.lock().bytes
+    }
+
+    /// Whether so many bytes wait; if not, the push that makes them so many wakes the actor.
+    pub fn has(&self, bytes: usize) -> bool {
+        let mut inner = self.lock();
+        inner.wanted = bytes;
+        inner.bytes >= bytes
     }
 
     /// Takes jobs from the front, at least one if any waits, until they hold `max_bytes` or `max_batches`. When nothing
@@ -181,10 +187,11 @@ mod tests {
         assert_eq!(sizes(inbox.drain()), [40]);
         inbox.push(job(50));
         assert_eq!(wakes.load(Ordering::Relaxed), 2);
-        inbox.push(job(COMPANY_BYTES - 51));
+        assert!(inbox.has(50) && !inbox.has(100));
+        inbox.push(job(49));
         assert_eq!(wakes.load(Ordering::Relaxed), 2, "one byte is missing");
         inbox.push(job(1));
         inbox.push(job(1));
-        assert_eq!(wakes.load(Ordering::Relaxed), 3, "company is complete, told once");
+        assert_eq!(wakes.load(Ordering::Relaxed), 3, "as much waits as is wanted, told once");
     }
 }
