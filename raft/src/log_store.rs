@@ -245,6 +245,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(self.marks().committed)
     }
 
+    /// An error unless the entries are readable: openraft applies what is committed as soon as this returns, also while
+    /// it has yet to hear from `callback` that the store took nothing.
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + Send,
@@ -252,8 +254,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let entries = entries.into_iter().map(to_stored).collect();
         let done: Done = Box::new(move |result| callback.io_completed(result.map_err(|why| closed(&why))));
-        self.writer.append(self.group, entries, done);
-        Ok(())
+        let taken = self.writer.append(self.group, entries, done);
+        taken.then_some(()).ok_or_else(|| io::Error::other("the store took no entries"))
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {

@@ -68,11 +68,11 @@ impl Writer {
     }
 
     /// Appends entries whose indexes follow the log's last without a hole (any first index when the log is empty).
-    /// They are readable when this returns and durable at `done`. An append that does not fit is refused alone,
-    /// with the reason in `done`.
-    pub fn append(&self, group: GroupId, entries: Vec<LogEntry>, done: Done) {
+    /// Says whether it took them: they are readable then when this returns, and durable at `done`. A closed store takes
+    /// none; an append that does not fit is refused alone. The reason is in `done`.
+    pub fn append(&self, group: GroupId, entries: Vec<LogEntry>, done: Done) -> bool {
         let Inner { queue, tails } = self.inner.as_ref();
-        refuse(tails.append(group, entries, queue, done));
+        refuse(tails.append(group, entries, queue, done))
     }
 
     /// Removes every entry above `index` (`None`: all). Durable at `done`.
@@ -158,11 +158,9 @@ impl Writer {
     }
 }
 
-/// Completes a refused submission, outside of every lock.
-fn refuse(submitted: Result<(), (Done, Closed)>) {
-    if let Err((done, closed)) = submitted {
-        done(Err(closed));
-    }
+/// Completes a refused submission, outside of every lock; says whether it was none.
+fn refuse(submitted: Result<(), (Done, Closed)>) -> bool {
+    submitted.map_err(|(done, closed)| done(Err(closed))).is_ok()
 }
 
 fn must_sync(rows: &[Row]) -> bool {

@@ -66,7 +66,9 @@ impl Script {
 
     fn submit(&mut self, writer: &Writer, group: GroupId, done: storage::Done) {
         match self.next() {
-            Step::Append(entries) => writer.append(group, entries, done),
+            Step::Append(entries) => {
+                writer.append(group, entries, done);
+            }
             Step::TruncateAfter(index) => writer.truncate_after(group, Some(index), done),
         }
     }

@@ -131,6 +131,7 @@ async fn an_error_closes_for_good_and_says_why() {
         assert!(why.contains("injected"), "{why}");
         assert_eq!(wait_second.await.unwrap_err().why, why);
         assert_eq!(append(&writer, GROUP, entries(5..=5, 1, 50)).await.unwrap_err().why, why);
+        assert!(!writer.append(GROUP, entries(5..=5, 1, 50), done().0), "nothing is readable that was not taken");
         assert_eq!(writer.closed().borrow().as_ref().map(|closed| closed.why.clone()), Some(why));
         assert_eq!(writer.queued_bytes(), 0);
         writer.below(1).await;

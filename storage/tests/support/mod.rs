@@ -33,8 +33,10 @@ pub fn done() -> (Done, impl Future<Output = Result<(), Closed>>) {
 
 pub async fn append(writer: &Writer, group: GroupId, entries: Vec<LogEntry>) -> Result<(), Closed> {
     let (done, wait) = done();
-    writer.append(group, entries, done);
-    wait.await
+    let taken = writer.append(group, entries, done);
+    let durable = wait.await;
+    assert!(taken || durable.is_err(), "what is refused is never durable");
+    durable
 }
 
 pub async fn truncate(writer: &Writer, group: GroupId, index: Option<u64>) -> Result<(), Closed> {
