@@ -2,6 +2,8 @@
 //! Owns the load, the clocks and the report; every figure of a report comes from one run. Latency counts from the intended
 //! send time. All of it runs on one thread, so that it takes one core at most.
 
+mod beside;
+mod catch_up;
 mod cluster;
 mod consume;
 mod disk;
@@ -57,6 +59,8 @@ enum Verb {
     Failover(failover::Options),
     /// Let a fourth node join under a load, spread the replicas anew, and time what clients wait meanwhile
     Rebalance(Load),
+    /// Write for some seconds, then read it all while producers go on at a rate, and time what these wait meanwhile
+    CatchUp(Load),
     /// Append and sync, again and again
     #[command(hide = true)]
     Disk(disk::Disk),
@@ -66,7 +70,8 @@ enum Verb {
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let load = match &options.verb {
         Verb::Disk(disk) => return disk::run(disk),
-        Verb::Produce(load) | Verb::Consume(load) | Verb::E2e(load) | Verb::Idle(load) | Verb::Rebalance(load) => load,
+        Verb::Produce(load) | Verb::Consume(load) | Verb::E2e(load) | Verb::Idle(load) => load,
+        Verb::Rebalance(load) | Verb::CatchUp(load) => load,
         Verb::Failover(failover) => &failover.load,
     };
     let mut target = Target::open(&load.place, &options.bootstrap.bootstrap).await?;
@@ -93,6 +98,7 @@ async fn measure(verb: &Verb, load: &Load, target: &mut Target) -> anyhow::Resul
         Verb::Consume(_) => consume::run(load, target, &topics).await,
         Verb::E2e(_) => e2e::run(load, target, &topics).await,
         Verb::Rebalance(_) => rebalance::run(load, target, &topics).await,
+        Verb::CatchUp(_) => catch_up::run(load, target, &topics).await,
         Verb::Failover(options) => failover::run(options, target, &topics).await,
         _ => produce::run(load, target, &topics).await,
     };

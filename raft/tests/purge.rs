@@ -53,11 +53,13 @@ async fn cluster() -> (Cluster, u32) {
     (cluster, leader)
 }
 
-/// Waits until every replica on `nodes` is purged to the same entry, and gives it.
+/// Waits until every replica on `nodes` is purged to the same entry, on its disk too, and gives it.
 async fn purged(cluster: &Cluster, nodes: &[u32]) -> u64 {
     for _ in 0..1_000 {
         let all: BTreeSet<_> = nodes.iter().map(|node| cluster.group(*node).space().unwrap().purged).collect();
-        if let (Some(Some(purged)), 1) = (all.first(), all.len()) {
+        if let (Some(Some(purged)), 1) = (all.first(), all.len())
+            && nodes.iter().all(|node| cluster.disks[node].durable(GROUP, *purged).is_none())
+        {
             return *purged;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

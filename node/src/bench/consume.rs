@@ -20,9 +20,17 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs it.
 pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Result<Report> {
+    fill(load, load.pace.rate, target, topics).await?;
+    let meter = Arc::new(Meter::default());
+    let window = target.observe(&meter, drain_all(load, &target.bootstrap, topics, &meter)).await?;
+    Ok(Report::new("consume", load, target, window))
+}
+
+/// Writes for the seconds of the load, at `rate` or as fast as possible.
+pub async fn fill(load: &Load, rate: Option<u64>, target: &Target, topics: &[Topic]) -> anyhow::Result<()> {
     let written = Arc::new(Meter::default());
     written.start();
-    let mut flow = produce::start(load, load.pace.rate, target, topics, &written)?;
+    let mut flow = produce::start(load, rate, target, topics, &written)?;
     // The time counts from the first acknowledgement on: a busy machine may need all of it to get there.
     let filled = async {
         while written.is_empty() {
@@ -35,24 +43,23 @@ pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Resu
         error = flow.failure() => return Err(error),
     }
     flow.stop().await;
-    let ends = ends(&Client::new(&target.bootstrap), topics).await?;
-    let meter = Arc::new(Meter::default());
-    // Nobody reads before the meter counts: the sample that it begins with takes its time.
-    let until = async {
-        let mut readers = JoinSet::new();
-        for _ in 0..load.pace.consumers {
-            let client = Client::new(&target.bootstrap);
-            for group in groups(&client, topics).await? {
-                let (ends, size) = (ends.clone(), load.shape.record_size.0);
-                readers.spawn(drain(client.clone(), group, ends, size, meter.clone()));
-            }
+    Ok(())
+}
+
+/// Every consumer of the load reads all that is there now.
+pub async fn drain_all(load: &Load, bootstrap: &str, topics: &[Topic], meter: &Arc<Meter>) -> anyhow::Result<()> {
+    let ends = ends(&Client::new(bootstrap), topics).await?;
+    let mut readers = JoinSet::new();
+    for _ in 0..load.pace.consumers {
+        let client = Client::new(bootstrap);
+        for group in groups(&client, topics).await? {
+            readers.spawn(drain(client.clone(), group, ends.clone(), load.shape.record_size.0, meter.clone()));
         }
-        while let Some(reader) = readers.join_next().await {
-            reader??;
-        }
-        Ok(())
-    };
-    Ok(Report::new("consume", load, target, target.observe(&meter, until).await?))
+    }
+    while let Some(reader) = readers.join_next().await {
+        reader??;
+    }
+    Ok(())
 }
 
 /// The end of each partition.

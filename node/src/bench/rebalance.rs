@@ -9,18 +9,17 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use super::beside::{Beside, RATE, phase};
 use super::cluster::Target;
 use super::load::Load;
 use super::meter::{Interval, Meter};
-use super::report::{Latency, Report, Special, round};
+use super::report::{Report, Special, round};
 use super::{Topic, produce};
 use crate::cli::operation::{self, Begun};
 use crate::cli::output::bytes;
 use crate::cli::post;
 use crate::cli::rebalance::Plan;
 
-/// Records a second, unless the load says how many.
-const RATE: u64 = 10_000;
 /// Between two looks at what goes on.
 const POLL: Duration = Duration::from_millis(200);
 /// What a node that has just started does is over by then.
@@ -35,12 +34,9 @@ pub struct Rebalance {
     pub moved_bytes: u64,
     /// How long it took.
     pub took_s: f64,
-    /// Latencies before the node came.
-    pub before: Latency,
-    /// Latencies from the start of the rebalance to its end.
-    pub meanwhile: Latency,
-    /// The 99th percentile meanwhile by that before.
-    pub p99_ratio: f64,
+    /// Before the node came, and from the start of the rebalance to its end.
+    #[serde(flatten)]
+    pub beside: Beside,
     /// How far the bytes of a node are from the mean at the end, percent: the furthest.
     pub bytes_off_percent: f64,
     /// The same of leaderships, as a number.
@@ -50,13 +46,11 @@ pub struct Rebalance {
 impl Rebalance {
     /// For people.
     pub fn rows(&self) -> Vec<(&'static str, String)> {
-        let waits = |Latency { p50_ms, p99_ms, max_ms, .. }: &Latency| {
-            format!("p50 {p50_ms} ms, p99 {p99_ms} ms, max {max_ms} ms")
-        };
+        let [before, meanwhile] = self.beside.rows();
         vec![
             ("moved", format!("{} partitions, {} in {} s", self.moves, bytes(self.moved_bytes), self.took_s)),
-            ("before", waits(&self.before)),
-            ("meanwhile", format!("{}; {} times the p99 before", waits(&self.meanwhile), self.p99_ratio)),
+            before,
+            meanwhile,
             ("off mean", format!("{}% of bytes, {} leaders", self.bytes_off_percent, self.leaders_off)),
         ]
     }
@@ -103,23 +97,11 @@ async fn measure(load: &Load, target: &mut Target, meter: &Meter) -> anyhow::Res
         moves: done.finished,
         moved_bytes: done.bytes,
         took_s: round(took.as_secs_f64()),
-        before,
-        meanwhile,
-        p99_ratio: round(meanwhile.p99_ms / before.p99_ms.max(1e-9)),
+        beside: Beside::new(before, meanwhile),
         bytes_off_percent: round(bytes_off / mean * 100.0),
         leaders_off: round(leaders_off),
     };
     Ok((rebalance, intervals))
-}
-
-/// Latencies from now until `until` ends.
-async fn phase(
-    target: &Target,
-    meter: &Meter,
-    until: impl Future<Output = anyhow::Result<()>>,
-) -> anyhow::Result<(Latency, Vec<Interval>)> {
-    let window = target.observe(meter, until).await?;
-    Ok(((&window.counts.latency).into(), window.intervals))
 }
 
 /// Waits for the end of an operation.

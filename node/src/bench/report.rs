@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::catch_up::CatchUp;
 use super::cluster::{Target, Window};
 use super::disk::Speed;
 use super::failover::Failover;
@@ -68,6 +69,8 @@ pub enum Special {
     Failover(Failover),
     /// What it cost those who produced meanwhile.
     Rebalance(Rebalance),
+    /// The same of consumers that read from the start.
+    CatchUp(CatchUp),
 }
 
 /// Latency in milliseconds.
@@ -246,6 +249,7 @@ impl Special {
                 ("slowest", format!("p50 {round_p50_ms} ms, p99 {round_p99_ms} ms of the rounds")),
             ],
             Special::Rebalance(rebalance) => rebalance.rows(),
+            Special::CatchUp(catch_up) => catch_up.rows(),
         }
     }
 }

@@ -132,16 +132,17 @@ impl Queues {
         self.kinds.iter().find(|kind| kind.name == name)
     }
 
-    /// Confirmed publications that nobody is done with. What failed and was to wait a moment by a clock that had jumped may wait for an hour.
+    /// Confirmed publications that nobody is done with, though they may be had.
     pub fn open(&self) -> impl Iterator<Item = usize> + '_ {
         let confirmed = |one: &Publication| matches!(one.ended, Some((_, Outcome::Confirmed)));
-        let waits =
-            |queue| !self.troubles.clocks_agree() && self.kind(queue).is_some_and(|kind| kind.retry_ms.is_some());
-        let open = move |number: usize, one: &Publication| {
-            confirmed(one) && !self.done.contains(&number) && !(waits(one.queue) && self.failed.contains(&number))
-        };
-        let numbered = self.publications.iter().enumerate();
-        numbered.filter(move |(number, one)| open(*number, one)).map(|(number, _)| number)
+        let numbered = self.publications.iter().enumerate().filter(move |(_, one)| confirmed(one));
+        numbered.map(|(number, _)| number).filter(|number| !self.done.contains(number) && !self.may_wait(*number))
+    }
+
+    /// Whether a publication failed and was to wait a moment by a clock that has jumped: that may last for an hour.
+    pub fn may_wait(&self, number: usize) -> bool {
+        let waits = |kind: &Kind| kind.retry_ms.is_some() && !self.troubles.clocks_agree();
+        self.failed.contains(&number) && self.kind(self.publications[number].queue).is_some_and(waits)
     }
 
     /// The queue that a delivery came from, and its consumer.
