@@ -1,6 +1,6 @@
 //! `flotilla bench`: measures a running cluster, or with --dev a throw-away one, by the Kafka protocol.
 //! Owns the load, the clocks and the report; every figure of a report comes from one run. Latency counts from the intended
-//! send time. All of it runs on one thread, so that it takes one core at most.
+//! send time. All of it runs on one thread, so that it takes one core at most; only the consumers of `catch-up` have one of their own.
 
 mod beside;
 mod catch_up;

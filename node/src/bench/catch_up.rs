@@ -1,4 +1,4 @@
-//! `bench catch-up`: consumers read everything from the start while producers go on at a rate. What producers wait meanwhile, beside what
+//! `bench catch-up`: consumers read what was filled in while producers go on at a rate. What producers wait meanwhile, beside what
 //! they waited before. Owns the phases. The consumers have a thread of their own, so that they do not hold up the producers' clock.
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use super::load::Load;
 use super::meter::{Interval, Meter};
 use super::report::{Report, Special, round};
 use super::{Topic, consume, produce};
+use crate::cli::client::Position;
 use crate::cli::output::bytes;
 
 /// What the end of the filling leaves to do is over by then.
@@ -28,7 +29,7 @@ pub struct CatchUp {
     pub took_s: f64,
     /// 10^6 bytes of values a second.
     pub read_mb_per_s: f64,
-    /// Before the consumers came, and until they had read what was there then.
+    /// Before the consumers came, and until they had read what was filled in.
     #[serde(flatten)]
     pub beside: Beside,
 }
@@ -43,12 +44,12 @@ impl CatchUp {
 
 /// Runs it.
 pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Result<Report> {
-    consume::fill(load, None, target, topics).await?;
+    let ends = consume::fill(load, None, target, topics).await?;
     sleep(SETTLE).await;
     let meter = Arc::new(Meter::default());
     let mut flow = produce::start(load, Some(load.pace.rate.unwrap_or(RATE)), target, topics, &meter)?;
     let (catch_up, intervals) = tokio::select! {
-        measured = measure(load, target, topics, &meter) => measured?,
+        measured = measure(load, target, topics, &ends, &meter) => measured?,
         error = flow.failure() => return Err(error),
     };
     let (settings, special, retries) = (load.into(), Some(Special::CatchUp(catch_up)), flow.stop().await);
@@ -60,6 +61,7 @@ async fn measure(
     load: &Load,
     target: &Target,
     topics: &[Topic],
+    ends: &Arc<Vec<Position>>,
     meter: &Meter,
 ) -> anyhow::Result<(CatchUp, Vec<Interval>)> {
     sleep(Duration::from_secs(load.pace.warm_up)).await;
@@ -70,7 +72,7 @@ async fn measure(
     let (before, _) = phase(target, meter, undisturbed).await?;
     let (started, read) = (Instant::now(), Arc::new(Meter::default()));
     read.start();
-    let (meanwhile, intervals) = phase(target, meter, elsewhere(load, target, topics, &read)).await?;
+    let (meanwhile, intervals) = phase(target, meter, elsewhere(load, target, topics, ends, &read)).await?;
     let took = started.elapsed().as_secs_f64();
     let read_bytes = read.stop().0.bytes;
     let catch_up = CatchUp {
@@ -82,13 +84,20 @@ async fn measure(
     Ok((catch_up, intervals))
 }
 
-/// Reads everything that is there, on another thread.
+/// Reads everything up to `ends`, on another thread.
 #[expect(clippy::disallowed_methods, reason = "a thread of the bench, not of a node")]
-async fn elsewhere(load: &Load, target: &Target, topics: &[Topic], read: &Arc<Meter>) -> anyhow::Result<()> {
-    let (load, bootstrap, topics, read) = (load.clone(), target.bootstrap.clone(), topics.to_vec(), read.clone());
+async fn elsewhere(
+    load: &Load,
+    target: &Target,
+    topics: &[Topic],
+    ends: &Arc<Vec<Position>>,
+    read: &Arc<Meter>,
+) -> anyhow::Result<()> {
+    let (load, bootstrap, topics) = (load.clone(), target.bootstrap.clone(), topics.to_vec());
+    let (ends, read) = (ends.clone(), read.clone());
     let reading = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(consume::drain_all(&load, &bootstrap, &topics, &read))
+        runtime.block_on(consume::drain_all(&load, &bootstrap, &topics, &ends, &read))
     });
     reading.await.context("the consumers' thread failed")?
 }

@@ -20,14 +20,19 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs it.
 pub async fn run(load: &Load, target: &Target, topics: &[Topic]) -> anyhow::Result<Report> {
-    fill(load, load.pace.rate, target, topics).await?;
+    let ends = fill(load, load.pace.rate, target, topics).await?;
     let meter = Arc::new(Meter::default());
-    let window = target.observe(&meter, drain_all(load, &target.bootstrap, topics, &meter)).await?;
+    let window = target.observe(&meter, drain_all(load, &target.bootstrap, topics, &ends, &meter)).await?;
     Ok(Report::new("consume", load, target, window))
 }
 
-/// Writes for the seconds of the load, at `rate` or as fast as possible.
-pub async fn fill(load: &Load, rate: Option<u64>, target: &Target, topics: &[Topic]) -> anyhow::Result<()> {
+/// Writes for the seconds of the load, at `rate` or as fast as possible; gives the end of each partition.
+pub async fn fill(
+    load: &Load,
+    rate: Option<u64>,
+    target: &Target,
+    topics: &[Topic],
+) -> anyhow::Result<Arc<Vec<Position>>> {
     let written = Arc::new(Meter::default());
     written.start();
     let mut flow = produce::start(load, rate, target, topics, &written)?;
@@ -43,12 +48,17 @@ pub async fn fill(load: &Load, rate: Option<u64>, target: &Target, topics: &[Top
         error = flow.failure() => return Err(error),
     }
     flow.stop().await;
-    Ok(())
+    Ok(ends(&Client::new(&target.bootstrap), topics).await?)
 }
 
-/// Every consumer of the load reads all that is there now.
-pub async fn drain_all(load: &Load, bootstrap: &str, topics: &[Topic], meter: &Arc<Meter>) -> anyhow::Result<()> {
-    let ends = ends(&Client::new(bootstrap), topics).await?;
+/// Every consumer of the load reads all up to `ends`.
+pub async fn drain_all(
+    load: &Load,
+    bootstrap: &str,
+    topics: &[Topic],
+    ends: &Arc<Vec<Position>>,
+    meter: &Arc<Meter>,
+) -> anyhow::Result<()> {
     let mut readers = JoinSet::new();
     for _ in 0..load.pace.consumers {
         let client = Client::new(bootstrap);
