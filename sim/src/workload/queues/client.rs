@@ -41,7 +41,7 @@ pub struct Message {
 /// What a server says unasked.
 pub enum Event {
     /// A message comes.
-    Message(Message),
+    Message(Box<Message>),
     /// Anything without content.
     Method(Method),
 }
@@ -214,6 +214,6 @@ impl Connection {
         let Some((method, header, body)) = self.partial.take_if(whole) else { return Ok(None) };
         let Method::Basic(basic::Method::Deliver(deliver)) = method else { bail!("{method:?} was not expected") };
         let properties = header.map(|header| header.properties.read()).unwrap_or_default();
-        Ok(Some(Event::Message(Message { deliver, properties, body: body.freeze() })))
+        Ok(Some(Event::Message(Box::new(Message { deliver, properties, body: body.freeze() }))))
     }
 }
