@@ -101,6 +101,16 @@ pub struct Deleted {
     pub asked: i64,
     /// The first offset that may be left, after what was acknowledged.
     pub acknowledged: i64,
+    /// The leader epoch in which that was acknowledged.
+    pub epoch: i32,
+}
+
+impl Deleted {
+    /// Where the log of a leader of `epoch` begins at least. A Fetch asks no quorum, in Kafka neither: who was deposed and does not know it
+    /// yet may not know what its successor deleted.
+    pub fn known_to(&self, epoch: i32) -> i64 {
+        if epoch >= self.epoch { self.acknowledged } else { 0 }
+    }
 }
 
 /// Every line of what happened, with its simulated time, the time of the last event, and the hash of all of it.
@@ -373,5 +383,11 @@ mod tests {
         history.see(Duration::ZERO, Place { partition, offset: 4 }, serial(0));
         history.see(Duration::ZERO, Place { partition, offset: 4 }, serial(9));
         assert_eq!(history.violations.len(), 2);
+    }
+
+    #[test]
+    fn an_earlier_leader_may_not_know_what_is_deleted() {
+        let deleted = Deleted { asked: 9, acknowledged: 7, epoch: 3 };
+        assert_eq!([2, 3, 4].map(|epoch| deleted.known_to(epoch)), [0, 7, 7]);
     }
 }

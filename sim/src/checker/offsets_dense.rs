@@ -56,9 +56,9 @@ mod tests {
         let partition = Partition { topic: AUDIT, index: 0 };
         history.read.starts.insert(partition, 1);
         assert_eq!(check(&history).len(), 1);
-        history.deleted.insert(partition, Deleted { asked: 2, acknowledged: 1 });
+        history.deleted.insert(partition, Deleted { asked: 2, acknowledged: 1, epoch: 1 });
         assert!(check(&history).is_empty());
-        history.deleted.insert(partition, Deleted { asked: 2, acknowledged: 2 });
+        history.deleted.insert(partition, Deleted { asked: 2, acknowledged: 2, epoch: 1 });
         assert_eq!(check(&history).len(), 1);
     }
 }

@@ -122,7 +122,7 @@ impl Reader {
         let answer = self.client.call_leader(leader, FETCH_VERSION, &request).await?;
         let answer = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
         let answer = answer.ok_or_else(|| anyhow::anyhow!("fetch answer without the partition"))?;
-        self.fetched(partition, from, deleted.acknowledged, answer)
+        self.fetched(partition, from, deleted.known_to(leader.epoch), answer)
     }
 
     fn fetched(

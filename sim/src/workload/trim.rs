@@ -10,8 +10,8 @@ use wire::kafka::messages::delete_records::{DeleteRecordsPartition, DeleteRecord
 use super::client::Client;
 use super::process::Process;
 use super::{AUDIT, Ledger, TOPICS, now};
-use crate::history::Partition;
 use crate::history::operation::Action;
+use crate::history::{Deleted, Partition};
 
 const DELETE_RECORDS_VERSION: i16 = 2;
 
@@ -45,7 +45,8 @@ pub async fn run(nodes: u32, ledger: Ledger, mut rng: SmallRng, until: Duration)
                 ledger.borrow_mut().violate(now(), words);
             }
             Ok((0, _)) => {
-                ledger.borrow_mut().deleted.entry(partition).or_default().acknowledged = offset;
+                let deleted = Deleted { asked: offset, acknowledged: offset, epoch: leader.epoch };
+                ledger.borrow_mut().deleted.insert(partition, deleted);
                 ledger.borrow_mut().count("deletions of records");
                 process.ok(action);
             }

@@ -156,8 +156,8 @@ impl Follower {
             self.reader.violate(format!("L2 OperationsEnd: a session answers {index} of {topic}, which is not in it"));
             return None;
         };
-        let from = sent.wanted[&partition].0;
-        let deleted = sent.deleted.get(&partition).copied().unwrap_or_default().acknowledged;
+        let (from, epoch) = sent.wanted[&partition];
+        let deleted = sent.deleted.get(&partition).copied().unwrap_or_default().known_to(epoch);
         let fetched = self.reader.fetched(partition, from, deleted, answer).ok()?;
         self.look_at_news(partition, sent.at, &fetched);
         Some((partition, self.reader.go_on(partition, from, fetched).await.ok()?))

@@ -184,7 +184,9 @@ impl Link {
             return Some(flights.again_at);
         }
         let leadership = self.broker.0.router.leader(self.queue.partition_group);
-        let Some(leader) = leadership.node else { return Some(now + AGAIN) };
+        let Some(leader) = leadership.node.filter(|_| state.may_follow(leadership.term)) else {
+            return Some(now + AGAIN);
+        };
         if state.is_needed() {
             // A new leader is told first who is there; one that knows hears of settlements before it hears who is gone.
             if state.attached() == Some((leader, leadership.term)) {
@@ -303,8 +305,11 @@ impl Link {
                 flights.again_at = again_at;
             }
             Landed::Got(_, (_, told), Ok((Heard::Got(None), _))) => drop(told.send(Ok(None))),
-            Landed::Got(_, (number, told), Ok((Heard::Got(Some((item, remaining))), parts))) => {
-                let got = parts.first().and_then(|record| state.hold(&item, record));
+            Landed::Got(attachment, (number, told), Ok((Heard::Got(Some((item, remaining))), parts))) => {
+                // When an attachment ends its leader takes back what nobody said to hold.
+                let current = state.attachment(self.session).number == attachment;
+                let record = parts.first().filter(|_| current);
+                let got = record.and_then(|record| state.hold(&item, record));
                 match got {
                     Some(delivered) => drop(told.send(Ok(Some((delivered, remaining))))),
                     None => state.get_again(number, told),

@@ -75,6 +75,8 @@ struct Consumer {
 struct Tie {
     /// Which node, in which term.
     to: Option<(NodeId, u64)>,
+    /// The latest term: it stays when the tie is cut.
+    term: u64,
     /// How many there were.
     number: u64,
     /// The last push that came by this one.
@@ -126,9 +128,15 @@ impl State {
         self.tie.to
     }
 
+    /// Whether a leader of this term may be listened to. One of an earlier term was deposed and does not know it: it would deliver again
+    /// what its successors know to be settled.
+    pub(super) fn may_follow(&self, term: u64) -> bool {
+        term >= self.tie.term
+    }
+
     /// Begins a new attachment to this leader in this term: all that there is has to be told.
     pub(super) fn attach(&mut self, leader: (NodeId, u64)) {
-        self.tie.to = Some(leader);
+        (self.tie.to, self.tie.term) = (Some(leader), leader.1);
         self.tie.number += 1;
         self.tie.pushes = 0;
         self.changed.clear();
@@ -505,6 +513,15 @@ mod tests {
         assert!(state.is_needed(), "an answer of before says nothing");
         state.attended(2, &[], &[]);
         assert!(!state.is_needed());
+    }
+
+    #[test]
+    fn a_leader_of_an_earlier_term_is_not_followed_even_if_the_later_one_is_gone() {
+        let (mut state, _number) = holding();
+        state.attach((NodeId(2), 2));
+        state.detach(2);
+        assert!(!state.may_follow(1));
+        assert!(state.may_follow(2) && state.may_follow(3));
     }
 
     #[test]
