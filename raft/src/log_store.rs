@@ -102,9 +102,8 @@ impl LogStore {
         set(&mut self.marks.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn put(&self, kind: RowKind, value: Bytes, done: Done) {
-        let row = Row { group: self.group, kind, suffix: Bytes::new(), value: Some(value) };
-        self.writer.put(vec![row], done);
+    fn row(&self, kind: RowKind, value: Bytes) -> Row {
+        Row { group: self.group, kind, suffix: Bytes::new(), value: Some(value) }
     }
 
     /// The last entry that was purged.
@@ -226,16 +225,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let (done, wait) = awaited();
-        self.put(RowKind::Vote, codec::encode(&Ballot::from(vote)), done);
+        self.writer.put(vec![self.row(RowKind::Vote, codec::encode(&Ballot::from(vote)))], done);
         wait.await?;
         self.set_marks(|marks| marks.vote = Some(*vote));
         Ok(())
     }
 
-    /// Not synced and not waited for: queued behind the entries that it names, it is a hint that is never ahead.
+    /// Not waited for, and written when something else is: queued behind the entries that it names, it is a hint that is never ahead.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         if let Some(id) = &committed {
-            self.put(RowKind::Committed, codec::encode(&Position::from(id)), unwatched());
+            self.writer.put_along(vec![self.row(RowKind::Committed, codec::encode(&Position::from(id)))]);
         }
         self.set_marks(|marks| marks.committed = committed);
         Ok(())

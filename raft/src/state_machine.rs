@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use storage::{Reader, Row, RowKind, Writer, codec};
 
 use crate::checkpoint::{self, Checkpoints};
-use crate::log_store::{awaited, failed, purge_mark, unwatched};
+use crate::log_store::{awaited, failed, purge_mark};
 use crate::machine::Machine;
 use crate::published::{Published, State};
 use crate::snapshot::{SnapshotBuilder, Snapshots, Source};
@@ -159,7 +159,7 @@ impl StateMachine {
         rows.extend(writes.iter().rev().filter(|write| stored.insert(write.key())).map(|write| self.row(write)));
         let skipped = planted::is(Bug::TablesAheadOfApplied) && last.is_some_and(|last| last.index % 4 != 0);
         rows.extend((!skipped).then(|| self.applied_row(last, members)));
-        self.snapshots.writer.put(rows, unwatched());
+        self.snapshots.writer.put_along(rows);
     }
 
     fn row(&self, write: &Write) -> Row {
@@ -334,6 +334,10 @@ impl StateMachine {
         let machine = machine.map_err(|id| invalid("snapshot", format_args!("{} does not hold", id.name())))?;
         let members = meta.last_membership.clone();
         let mark = Mark::of(&state, leader_ts);
+        // What was applied before may still wait to be written, and would come back behind what replaces it.
+        let (done, wait) = awaited();
+        self.snapshots.writer.put(Vec::new(), done);
+        wait.await?;
         let mut rows = self.replacing(&machine.rows())?;
         rows.push(self.applied_row(meta.last_log_id, &members));
         rows.extend(checkpoint::rows(self.group, mark, &members, snapshot.clone()));

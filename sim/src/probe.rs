@@ -180,6 +180,11 @@ impl Probe {
             history.violate(at, format!("L3 MinorityBounded: {words}"));
         }
         if let Some(image) = newest_image(views) {
+            for group in image.topic(LEDGER).iter().flat_map(|ledger| ledger.partitions.iter().map(|one| one.group)) {
+                for words in log_start_allowed::retained(self.committed.entries(group), LEDGER_BYTES) {
+                    history.violate(at, format!("S4 LogStartAllowed: group {group}: {words}"));
+                }
+            }
             let nodes = views.iter().map(|view| view.node).filter(|node| !self.damaged.contains(node));
             let nodes: Vec<u32> = nodes.collect();
             let holders = |group| nodes.iter().copied().filter(|node| disks.holds(*node, group)).collect();
@@ -301,8 +306,6 @@ impl Probe {
             violations
                 .extend(self.compare_entries(at, node, id, disks).map(|words| format!("S2 CommittedStays: {words}")));
             violations.extend(self.compare_digest(node, group).map(|words| format!("S2 CommittedStays: {words}")));
-            let kept = retained(views, group);
-            violations.extend(kept.map(|words| format!("S4 LogStartAllowed: group {id} on node {node}: {words}")));
         }
         violations
     }
@@ -410,20 +413,6 @@ fn fingerprint(machine: &PartitionMachine) -> u64 {
     let counters =
         [state.digest, state.next_offset as u64, state.dead_batches, state.log_bytes, clean.end as u64, clean.moves];
     counters.into_iter().chain(producers).chain(cursors).chain(letters).fold(0, mix)
-}
-
-/// What is wrong with how much a leader keeps of the ledger.
-fn retained(views: &[View], group: &Group) -> Option<String> {
-    if !group.knows_end() || !is_ledger(views, group.id()) {
-        return None;
-    }
-    group.partition(|machine| log_start_allowed::retained(machine, LEDGER_BYTES)).flatten()
-}
-
-fn is_ledger(views: &[View], group: GroupId) -> bool {
-    let image = newest_image(views);
-    let ledger = image.as_ref().and_then(|image| image.topic(LEDGER));
-    ledger.is_some_and(|topic| topic.partitions.iter().any(|partition| partition.group == group))
 }
 
 /// All is quiet: nothing that clients asked for may still be on its way.

@@ -20,6 +20,9 @@ use crate::tail::Tails;
 use crate::writer::LogEntry;
 use crate::{Error, Stats, keys};
 
+/// What waits for a change to go along with is written when there are so many: a long log that is applied anew makes no changes.
+const LEFT_MAX: usize = 1_024;
+
 /// The committer takes no more writes, or refused this one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store takes no more writes: {why}")]
@@ -85,10 +88,19 @@ struct State {
     waiting: VecDeque<Submission>,
     /// Number of the newest submission; numbers are dense.
     newest: u64,
+    /// Number of the newest one that does not wait for another.
+    due: u64,
     waker: Option<Waker>,
     /// All writers are gone: end once `waiting` is empty.
     ending: bool,
     closed: Option<Closed>,
+}
+
+impl State {
+    /// Whether something is to be written now.
+    fn is_due(&self) -> bool {
+        self.waiting.front().is_some_and(|first| first.number <= self.due || self.ending)
+    }
 }
 
 /// The part that writers and the committer share.
@@ -120,6 +132,15 @@ impl Queue {
     /// Puts a change at the end of the queue and returns its number, or gives `done` back when closed: the caller
     /// completes it outside of its own locks.
     pub(crate) fn submit(&self, change: Change, done: Done) -> Result<u64, (Done, Closed)> {
+        self.push(change, done, true)
+    }
+
+    /// As `submit`, but the change waits until another is submitted, until much waits, or until the end.
+    pub(crate) fn leave(&self, change: Change, done: Done) -> Result<u64, (Done, Closed)> {
+        self.push(change, done, false)
+    }
+
+    fn push(&self, change: Change, done: Done, due: bool) -> Result<u64, (Done, Closed)> {
         let bytes = change.bytes();
         let mut state = self.lock();
         if let Some(closed) = &state.closed {
@@ -129,6 +150,10 @@ impl Queue {
         let number = state.newest;
         self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         state.waiting.push_back(Submission { number, bytes, change, done });
+        if !due && state.waiting.len() < LEFT_MAX {
+            return Ok(number);
+        }
+        state.due = number;
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -223,7 +248,7 @@ impl Committer {
     /// As `next_batch`, for a driver without a runtime.
     pub fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Option<Batch>> {
         let mut state = self.queue.lock();
-        if state.waiting.is_empty() {
+        if !state.is_due() {
             if state.ending || state.closed.is_some() {
                 return Poll::Ready(None);
             }

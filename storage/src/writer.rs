@@ -119,6 +119,15 @@ impl Writer {
         refuse(self.inner.queue.submit(Change::Ops { ops, sync, reclaim: None }, done).map(drop));
     }
 
+    /// As `put`, for rows that nobody waits for: those that need no sync are written with the next change of any group, or at the end. A
+    /// write of their own would cost as much as the entries that they follow.
+    pub fn put_along(&self, rows: Vec<Row>) {
+        let (queue, sync) = (&self.inner.queue, must_sync(&rows));
+        let ops = rows.into_iter().map(row_op).collect();
+        let (change, unwatched) = (Change::Ops { ops, sync, reclaim: None }, Box::new(|_| {}));
+        refuse(if sync { queue.submit(change, unwatched) } else { queue.leave(change, unwatched) }.map(drop));
+    }
+
     /// Removes a group: its log and all its rows. Durable at `done`.
     pub fn destroy(&self, group: GroupId, done: Done) {
         let (from, to) = (keys::log_from(group, 0), keys::log_end(group));

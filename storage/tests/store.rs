@@ -252,6 +252,32 @@ async fn rows_that_need_no_sync_survive_only_with_what_came_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rows_that_nobody_waits_for_go_with_the_next_change_or_at_the_end() {
+    let disk = SimDisk::new(1);
+    let (writer, reader) = start(&disk, 0);
+    let applied = |value| vec![row(RowKind::Applied, "", Some(value))];
+    let read = || reader.row(GROUP, RowKind::Applied).unwrap();
+    let settle = || tokio::time::sleep(Duration::from_secs(1));
+    writer.put_along(applied("1"));
+    settle().await;
+    assert_eq!(read(), None);
+    append(&writer, GroupId(GROUP.0 + 1), entries(1..=1, 1, 50)).await.unwrap();
+    assert_eq!((read(), disk.unsynced()), (Some(Bytes::from("1")), 0));
+    writer.put_along([applied("2"), vec![row(RowKind::Vote, "", Some("v"))]].concat());
+    settle().await;
+    assert_eq!((read(), disk.unsynced()), (Some(Bytes::from("2")), 0), "one of them needs a sync");
+    (0..1_024).for_each(|_| writer.put_along(applied("3")));
+    settle().await;
+    assert_eq!(read(), Some(Bytes::from("3")), "they are many");
+    writer.put_along(applied("4"));
+    settle().await;
+    assert_eq!(read(), Some(Bytes::from("3")));
+    drop(writer);
+    settle().await;
+    assert_eq!(read(), Some(Bytes::from("4")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn byte_limits_cut_reads_across_engine_and_tail() {
     let disk = SimDisk::new(1);
     // Room for about five cached entries of 1 KiB beside their overhead.

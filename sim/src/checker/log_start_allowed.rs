@@ -2,6 +2,8 @@
 //! only if the limit is met without it), and no disk lacks an entry that the log start has not passed.
 //! The machine that replays the committed entries says where the log start is; no node is asked.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use model::command::Payload;
 use model::partition::PartitionMachine;
@@ -9,32 +11,46 @@ use model::{At, Out};
 
 use super::committed_stays::Copy;
 
-/// What a leader's machine keeps from its log start on, if that is less than `least`.
-pub fn retained(machine: &PartitionMachine, least: u64) -> Option<String> {
-    let (start, state) = (machine.log_start(), machine.state());
-    if start == 0 {
-        return None;
-    }
-    let kept = machine.locate(start).map_or(0, |point| state.log_bytes - point.position);
-    (kept < least)
-        .then(|| format!("of {} bytes retention kept {kept} from offset {start} on, not {least}", state.log_bytes))
+/// Each time that the log start moved and less than `least` bytes of `committed` were left: those behind the last entry that holds a
+/// record below it. Entries without records of their own, as retries leave them, are bytes of the log too.
+pub fn retained<'a>(committed: impl Iterator<Item = (u64, &'a Copy)>, least: u64) -> Vec<String> {
+    let mut ends = BTreeMap::from([(0, 0)]);
+    let (mut known, mut violations) = (0, Vec::new());
+    replay(committed, |index, machine| {
+        let (start, bytes) = (machine.log_start(), machine.state().log_bytes);
+        ends.entry(machine.next_offset()).or_insert(bytes);
+        let kept = bytes - ends.range(..=start).next_back().map_or(0, |(_, end)| *end);
+        if std::mem::replace(&mut known, start) < start && kept < least {
+            violations.push(format!("entry {index} leaves {kept} bytes from offset {start} on, not {least}"));
+        }
+    });
+    violations
 }
 
 /// The last entry that the log start has passed, or whose records were moved, once all of `committed` is applied: up to there a
 /// disk may lack entries.
 pub fn passed<'a>(committed: impl Iterator<Item = (u64, &'a Copy)>) -> u64 {
-    let mut machine = PartitionMachine::new();
     let mut ends = Vec::new();
-    for (index, (term, bytes)) in committed.filter(|(index, _)| *index > 0) {
-        let payload = Payload::from_bytes(Bytes::clone(bytes)).unwrap_or_default();
-        let leader_ts = payload.header().map_or(0, |header| header.leader_ts);
-        machine.apply(At { index, term: *term, leader_ts }, &payload, &mut Out::default());
-        ends.push((index, machine.next_offset()));
-    }
+    let machine = replay(committed, |index, machine| ends.push((index, machine.next_offset())));
     let first_in_place = machine.log_start().max(machine.clean().end);
     let first_moved = machine.moved().map(|row| row.index).min().unwrap_or(u64::MAX);
     let passed = |(index, end): &(u64, i64)| *end <= first_in_place && *index < first_moved;
     ends.into_iter().take_while(passed).last().map_or(0, |(index, _)| index)
+}
+
+/// Applies all of `committed`, and looks at the machine after each entry.
+fn replay<'a>(
+    committed: impl Iterator<Item = (u64, &'a Copy)>,
+    mut look: impl FnMut(u64, &PartitionMachine),
+) -> PartitionMachine {
+    let mut machine = PartitionMachine::new();
+    for (index, (term, bytes)) in committed.filter(|(index, _)| *index > 0) {
+        let payload = Payload::from_bytes(Bytes::clone(bytes)).unwrap_or_default();
+        let leader_ts = payload.header().map_or(0, |header| header.leader_ts);
+        machine.apply(At { index, term: *term, leader_ts }, &payload, &mut Out::default());
+        look(index, &machine);
+    }
+    machine
 }
 
 #[cfg(test)]
@@ -70,12 +86,14 @@ mod tests {
 
     #[test]
     fn too_little_that_is_kept_is_seen() {
-        let mut machine = PartitionMachine::new();
-        let mut apply =
-            |index, payload| machine.apply(At { index, term: 1, leader_ts: 1 }, &payload, &mut Out::default());
-        (1..=4).for_each(|index| drop(apply(index, record())));
-        apply(5, Payload::log_start(1, 4));
-        assert!(retained(&machine, 1).is_some());
-        assert!(retained(&machine, 0).is_none());
+        let mut log = vec![record(), record(), Payload::blank(1), record()];
+        let third = log[3].len() as u64;
+        let retained = |log: &[Payload], least| super::retained((1..).zip(&copies(log)), least).len();
+        log.push(Payload::log_start(1, 2));
+        let behind = third + (log[2].len() + log[4].len()) as u64;
+        assert_eq!([retained(&log, third), retained(&log, behind)], [0, 0], "what is between two records is kept too");
+        assert_eq!(retained(&log, behind + 1), 1);
+        log.push(record());
+        assert_eq!(retained(&log, behind + 1), 1, "when it moved it was too early");
     }
 }
