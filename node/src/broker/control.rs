@@ -14,9 +14,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Broker, Error};
 use crate::peer::link::Failure;
+use crate::peer::questions::Question;
 
 /// How long a command may take, election of a controller included.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a change of the topology waits for other nodes to know it.
+pub(super) const SPREAD: Duration = Duration::from_millis(500);
 /// Between two attempts to find the controller's leader.
 const RETRY: Duration = Duration::from_millis(50);
 /// An encoded reply, at most.
@@ -113,7 +116,13 @@ impl Broker {
         Terms { dead, replicas_per_node_max }
     }
 
-    async fn catch_up(&self, version: u64, deadline: Instant) -> Result<(), Error> {
+    /// Waits until the image of every node that lives has this version, but for nodes that do not answer within `SPREAD`. Who hears of a
+    /// change from its maker may be a client of any node.
+    pub(super) async fn spread(&self, version: u64) {
+        let _known = self.ask_all(Question::Image(version), SPREAD).await;
+    }
+
+    pub(super) async fn catch_up(&self, version: u64, deadline: Instant) -> Result<(), Error> {
         let mut image = self.image_watch();
         let reached = image.wait_for(|image| image.version >= version || planted::is(Bug::ImageNotAwaited));
         timeout_at(deadline, reached).await.map_err(|_| Error::Timeout)?.map_err(|_| stopping())?;

@@ -7,6 +7,7 @@ use futures::future::join_all;
 use model::{GroupId, NodeId, ReplicaId};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::control::SPREAD;
 use super::{Broker, PartitionRef};
 use crate::peer::link::Failure;
 use crate::peer::questions::{Answered, Member, Question, Quorum};
@@ -153,6 +154,10 @@ impl Broker {
             Question::Places(asked) => Ok(Answered::Places(self.places(&asked).await)),
             Question::ConsumerGroups => Ok(Answered::ConsumerGroups(self.groups_coordinated_here().await)),
             Question::Connections => Ok(Answered::Connections(self.connections_here())),
+            Question::Image(version) => {
+                self.catch_up(version, Instant::now() + SPREAD).await.map_err(|error| error.to_string())?;
+                Ok(Answered::Image)
+            }
             Question::CloseConnection { name, why } => Ok(Answered::Closed(self.close_connection_here(&name, &why))),
             Question::Queues(of) => {
                 let led = self.queues_led_here(of).into_iter();

@@ -1,5 +1,6 @@
 //! Exchanges, queues and bindings: declared and deleted by commands of the controller, looked up and routed on this node's image.
-//! Invariant: what a caller declared is in this node's image when the answer comes. Owns the names of queues that clients left nameless.
+//! Invariant: what a caller declared is in this node's image when the answer comes, and in that of every other node that lives and
+//! answers in time. Owns the names of queues that clients left nameless.
 mod owners;
 mod policies;
 mod report;
@@ -120,8 +121,13 @@ impl Broker {
 
     async fn change_topology(&self, vhost: &str, change: TopologyChange) -> Result<(), TopologyFailure> {
         let command = Command::Topology(Box::new(TopologyCommand { vhost: vhost.to_owned(), change }));
-        match self.control(command).await?.outcome {
-            Outcome::Topology(result) => Ok(result?),
+        let reply = self.control(command).await?;
+        match reply.outcome {
+            Outcome::Topology(result) => {
+                result?;
+                self.spread(reply.version).await;
+                Ok(())
+            }
             other => Err(TopologyFailure::Unavailable(format!("unexpected outcome {other:?}"))),
         }
     }

@@ -49,6 +49,8 @@ pub enum Question {
         /// What its client is told.
         why: String,
     },
+    /// Answer when the controller's image here has this version.
+    Image(u64),
 }
 
 /// The answer to the [`Question`] of the same name.
@@ -72,6 +74,8 @@ pub enum Answered {
     Connections(Vec<ConnectionReport>),
     /// Whether there was one.
     Closed(bool),
+    /// It has.
+    Image,
 }
 
 /// A client's AMQP connection.
