@@ -86,14 +86,17 @@ mod tests {
 
     #[test]
     fn too_little_that_is_kept_is_seen() {
-        let mut log = vec![record(), record(), Payload::blank(1), record()];
-        let third = log[3].len() as u64;
+        let sent = |sequence| {
+            let mut builder = BatchBuilder::new(Compression::None).producer(1, 0, sequence);
+            builder.push(1, None, Some(&[0; 100]));
+            Payload::append(1, vec![builder.build().unwrap()])
+        };
         let retained = |log: &[Payload], least| super::retained((1..).zip(&copies(log)), least).len();
-        log.push(Payload::log_start(1, 2));
-        let behind = third + (log[2].len() + log[4].len()) as u64;
-        assert_eq!([retained(&log, third), retained(&log, behind)], [0, 0], "what is between two records is kept too");
-        assert_eq!(retained(&log, behind + 1), 1);
-        log.push(record());
-        assert_eq!(retained(&log, behind + 1), 1, "when it moved it was too early");
+        let mut log = vec![sent(0), sent(1), sent(1), sent(2), Payload::log_start(1, 2)];
+        let kept = (log[2].len() + log[3].len()) as u64;
+        assert_eq!(retained(&log, kept), 0, "a retry between two records is kept too");
+        assert_eq!(retained(&log, kept + 1), 1);
+        log.push(sent(3));
+        assert_eq!(retained(&log, kept + 1), 1, "when it moved it was too early");
     }
 }
