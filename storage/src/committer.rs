@@ -20,8 +20,10 @@ use crate::tail::Tails;
 use crate::writer::LogEntry;
 use crate::{Error, Stats, keys};
 
-/// What waits for a change to go along with is written when there are so many: a long log that is applied anew makes no changes.
+/// What waits for a change to go along with is written when there are so many, or so many bytes: a long log that is applied anew makes no
+/// changes, and who waits in `below` may be the one who would make the next.
 const LEFT_MAX: usize = 1_024;
+const LEFT_BYTES: usize = 256 << 10;
 
 /// The committer takes no more writes, or refused this one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -148,9 +150,9 @@ impl Queue {
         }
         state.newest += 1;
         let number = state.newest;
-        self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         state.waiting.push_back(Submission { number, bytes, change, done });
-        if !due && state.waiting.len() < LEFT_MAX {
+        if !due && state.waiting.len() < LEFT_MAX && queued < LEFT_BYTES {
             return Ok(number);
         }
         state.due = number;

@@ -269,9 +269,13 @@ async fn rows_that_nobody_waits_for_go_with_the_next_change_or_at_the_end() {
     (0..1_024).for_each(|_| writer.put_along(applied("3")));
     settle().await;
     assert_eq!(read(), Some(Bytes::from("3")), "they are many");
+    let large = Row { value: Some(Bytes::from(vec![b'x'; 256 << 10])), ..applied("x").remove(0) };
+    writer.put_along(vec![large]);
+    writer.below(1).await;
+    assert_eq!(read().map(|value| value.len()), Some(256 << 10), "it is large: who waits for room gets some");
     writer.put_along(applied("4"));
     settle().await;
-    assert_eq!(read(), Some(Bytes::from("3")));
+    assert_ne!(read(), Some(Bytes::from("4")));
     drop(writer);
     settle().await;
     assert_eq!(read(), Some(Bytes::from("4")));
