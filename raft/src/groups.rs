@@ -16,7 +16,7 @@ use storage::{Reader, Writer};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use crate::log_store::{LogStore, awaited, failed};
+use crate::log_store::{LogStore, failed, settled};
 use crate::network::Network;
 use crate::published::Published;
 use crate::quiesce::Around;
@@ -212,9 +212,7 @@ impl Groups {
     /// Waits until all that was submitted is on disk: openraft takes for held what a log has when it opens, so that nobody may
     /// see entries in it that are on their way, or that a failed store will never write.
     async fn settled(&self, group: GroupId) -> Result<(), Error> {
-        let (done, wait) = awaited();
-        self.inner.writer.put(Vec::new(), done);
-        wait.await.map_err(|error| Error::Stopped { group, reason: error.to_string() })
+        settled(&self.inner.writer).await.map_err(|error| Error::Stopped { group, reason: error.to_string() })
     }
 
     /// Stops a replica, if it is open, and removes its log and tables. Afterwards the node may hold the group again

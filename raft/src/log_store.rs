@@ -60,6 +60,13 @@ pub(crate) fn unwatched() -> Done {
     Box::new(|_| {})
 }
 
+/// Waits until all that was submitted is written.
+pub(crate) async fn settled(writer: &Writer) -> io::Result<()> {
+    let (done, wait) = awaited();
+    writer.put(Vec::new(), done);
+    wait.await
+}
+
 /// A `Done` and what waits for it.
 pub(crate) fn awaited() -> (Done, impl Future<Output = io::Result<()>> + Send) {
     let (sender, receiver) = oneshot::channel();

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use storage::{Reader, Row, RowKind, Writer, codec};
 
 use crate::checkpoint::{self, Checkpoints};
-use crate::log_store::{awaited, failed, purge_mark};
+use crate::log_store::{awaited, failed, purge_mark, settled};
 use crate::machine::Machine;
 use crate::published::{Published, State};
 use crate::snapshot::{SnapshotBuilder, Snapshots, Source};
@@ -335,9 +335,7 @@ impl StateMachine {
         let members = meta.last_membership.clone();
         let mark = Mark::of(&state, leader_ts);
         // What was applied before may still wait to be written, and would come back behind what replaces it.
-        let (done, wait) = awaited();
-        self.snapshots.writer.put(Vec::new(), done);
-        wait.await?;
+        settled(&self.snapshots.writer).await?;
         let mut rows = self.replacing(&machine.rows())?;
         rows.push(self.applied_row(meta.last_log_id, &members));
         rows.extend(checkpoint::rows(self.group, mark, &members, snapshot.clone()));
