@@ -73,6 +73,7 @@ pub struct Tree {
     root: ActorRef<root::Message>,
     ended: watch::Receiver<bool>,
     router: Arc<Router>,
+    groups: raft::Groups,
     helpers: [tokio::task::AbortHandle; 4],
 }
 
@@ -88,7 +89,7 @@ impl Tree {
     ) -> Result<Self, ractor::SpawnErr> {
         let mut image = context.image.subscribe();
         let name = format!("n{}/b{}/root", context.node, context.boot);
-        let router = context.router.clone();
+        let (router, groups) = (context.router.clone(), context.groups.clone());
         let retaining = retention::run(context.clone(), retention_check);
         let (root, running) = Actor::spawn(Some(name), root::Root { context: context.clone() }, controller).await?;
         let told = root.clone();
@@ -111,7 +112,7 @@ impl Tree {
             let _however = running.await;
             alive.send_replace(true);
         });
-        Ok(Self { root, ended, router, helpers })
+        Ok(Self { root, ended, router, groups, helpers })
     }
 
     /// Makes the actor of `group` panic: fault drills only.
@@ -136,10 +137,11 @@ impl Tree {
         failover::leave(&self.router).await;
     }
 
-    /// Stops everything.
-    pub async fn stop(self) {
+    /// Stops everything; whether all rafts are closed, and all that they wrote is on disk.
+    pub async fn stop(self) -> bool {
         self.helpers.iter().for_each(tokio::task::AbortHandle::abort);
         let _already_stopped = self.root.stop_and_wait(None, Some(STOP)).await;
+        self.groups.is_at_rest()
     }
 }
 

@@ -225,6 +225,11 @@ impl Broker {
         self.0.conditions.stopping.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it is about to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.0.conditions.stopping.load(Ordering::Relaxed)
+    }
+
     /// Looks how much space is left; says so when that begins or ends to be too little.
     pub fn look_at_disk(&self) {
         let Ok(usage) = self.0.reader.disk_usage() else { return };

@@ -57,6 +57,8 @@ pub struct PeerState {
     pub image_version: u64,
     /// Its disk takes writes.
     pub disk_ok: bool,
+    /// It takes no leadership over.
+    pub stopping: bool,
     /// The groups it leads.
     pub leads: BTreeMap<GroupId, Led>,
     /// The terms of `leads`, which change less often.
@@ -66,9 +68,9 @@ pub struct PeerState {
 
 impl PeerState {
     /// What a heartbeat says now, but for the groups.
-    pub fn now(boot: u64, hears_us: bool, image_version: u64, disk_ok: bool) -> Self {
+    pub fn now(boot: u64, hears_us: bool, image_version: u64, disk_ok: bool, stopping: bool) -> Self {
         let (leads, terms) = (BTreeMap::new(), Arc::default());
-        Self { boot, hears_us, image_version, disk_ok, leads, terms, seen: Instant::now() }
+        Self { boot, hears_us, image_version, disk_ok, stopping, leads, terms, seen: Instant::now() }
     }
 }
 
@@ -230,6 +232,11 @@ impl Router {
         node == self.node || lock(&self.peers).get(&node).is_some_and(|peer| peer.seen.elapsed() < self.dead_after)
     }
 
+    /// Whether `node` lives, and not for another moment only.
+    pub fn stays(&self, node: NodeId) -> bool {
+        self.is_alive(node) && !lock(&self.peers).get(&node).is_some_and(|peer| peer.stopping)
+    }
+
     /// Whether new replicas should rather not go to `node`: it stopped beating, or never began.
     pub fn is_given_up(&self, node: NodeId) -> bool {
         let heard = lock(&self.peers).contains_key(&node);
@@ -239,6 +246,12 @@ impl Router {
     /// What `node` said last.
     pub fn peer(&self, node: NodeId) -> Option<PeerState> {
         lock(&self.peers).get(&node).cloned()
+    }
+
+    /// Whether another node that lives says that it leads `group`.
+    pub fn is_led_elsewhere(&self, group: GroupId) -> bool {
+        let peers = lock(&self.peers);
+        peers.values().any(|peer| peer.seen.elapsed() < self.dead_after && peer.leads.contains_key(&group))
     }
 
     /// Who leads `group`: the newest term wins among this node's raft and the heartbeats of living nodes.

@@ -86,6 +86,7 @@ pub struct Node {
     serving: JoinSet<()>,
     background: JoinSet<()>,
     life: tokio::task::JoinHandle<Result<(), Error>>,
+    engine: Arc<dyn storage::Engine>,
     closed: watch::Receiver<Option<storage::Closed>>,
     tree: Arc<tokio::sync::Mutex<Option<Tree>>>,
 }
@@ -126,6 +127,7 @@ impl Node {
         let node = NodeId(config.node_id);
         let owner = storage::Owner { node, cluster: config.cluster_id.clone() };
         let identity = storage::identity::claim(engine.as_ref(), &owner, StoreId(rand::random()))?;
+        let resumes = storage::identity::take_left(engine.as_ref())?;
         let options = storage::Options { tail_bytes: config.limits.tail_cache_bytes, ..Default::default() };
         let (writer, reader) = storage::open(engine.clone(), options)?;
         let (closed, metrics) = (writer.closed(), Arc::new(Metrics::with_store(writer.stats())));
@@ -138,6 +140,7 @@ impl Node {
         let options = raft::Options {
             quiesce_after: Some(config.raft.quiesce_after).filter(|after| !after.is_zero()),
             catch_up_bytes_per_second: config.raft.catch_up_bytes_per_second,
+            resumes,
             ..raft::Options::default()
         };
         let groups = raft::Groups::new(options, writer, reader.clone(), peers.clone());
@@ -166,7 +169,7 @@ impl Node {
             groups: config.limits.shard_groups_max,
             offsets: config.limits.shard_offsets_max,
         };
-        let bootstrap = Bootstrap::new(config, ports, peers.clone(), engine, standing.clone())?;
+        let bootstrap = Bootstrap::new(config, ports, peers.clone(), engine.clone(), standing.clone())?;
         let bootstrap = Arc::new(bootstrap);
         bootstrap.attach(broker.clone());
         let (boot, store) = (peers.directory().boot(), peers.directory().store());
@@ -175,7 +178,8 @@ impl Node {
         let context =
             Context { node, store, boot, groups, router, budget, openings, shard_bounds, clock, metrics, image };
         let tree = Arc::default();
-        let start = Start { broker, peers, bootstrap, context: Arc::new(context), standing, tree, stop, peers_stop };
+        let context = Arc::new(context);
+        let start = Start { broker, peers, bootstrap, engine, context, standing, tree, stop, peers_stop };
         Ok(start.go(listeners, addresses, [stopper, peers_stopper], closed))
     }
 
@@ -227,14 +231,27 @@ impl Node {
     /// Stops cleanly: readiness ends, leaderships are handed over, clients are answered and let go, then the rafts close, then the store.
     pub async fn stop(mut self) {
         self.broker.stop();
+        // The others say the same if they stop too: then nothing is handed over, and whoever leads goes on when all are back.
+        tokio::time::sleep(self.broker.config().raft.node_heartbeat * 3 / 2).await;
         self.let_clients_go().await;
         self.life.abort();
-        if let Some(tree) = self.tree.lock().await.take() {
-            tree.stop().await;
-        }
+        let tree = self.tree.lock().await.take();
+        let in_order = match tree {
+            Some(tree) => tree.stop().await,
+            None => false,
+        };
         self.peers_stopper.stop();
         self.background.shutdown().await;
-        tracing::info!("the node has stopped");
+        if in_order {
+            self.leave_store();
+        }
+        tracing::info!(in_order, "the node has stopped");
+    }
+
+    fn leave_store(&self) {
+        if let Err(error) = storage::identity::leave(self.engine.as_ref()) {
+            tracing::warn!(%error, "the data folder does not say that the node stopped in order: its partitions will elect leaders");
+        }
     }
 
     /// Hands over what it leads, then closes the listeners and answers what was read. Who is elected meanwhile, since the others were
@@ -273,6 +290,7 @@ struct Start {
     broker: Broker,
     peers: Arc<Peers>,
     bootstrap: Arc<Bootstrap>,
+    engine: Arc<dyn storage::Engine>,
     context: Arc<Context>,
     standing: watch::Sender<Standing>,
     tree: Arc<tokio::sync::Mutex<Option<Tree>>>,
@@ -331,9 +349,9 @@ impl Start {
         if let Some(listener) = listeners.amqp {
             serving.spawn(amqp::serve(self.broker.clone(), budget, listener, self.stop.clone()));
         }
-        let (broker, tree) = (self.broker.clone(), self.tree.clone());
+        let (broker, engine, tree) = (self.broker.clone(), self.engine.clone(), self.tree.clone());
         let life = tokio::spawn(self.live());
-        Node { broker, addresses, stopper, peers_stopper, serving, background, life, closed, tree }
+        Node { broker, addresses, stopper, peers_stopper, serving, background, life, engine, closed, tree }
     }
 
     fn beat(&self, closed: watch::Receiver<Option<storage::Closed>>) -> impl Future<Output = ()> + Send + use<> {
@@ -350,6 +368,7 @@ impl Start {
             synced: directory.synced(),
             image_version: broker.image().version,
             disk_ok: closed.borrow().is_none() && !broker.is_disk_full(),
+            stopping: broker.is_stopping(),
             leads: None,
         };
         heartbeat::run(peers, every, hears, now, move || router.leads())

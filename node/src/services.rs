@@ -58,9 +58,9 @@ impl Services for NodeServices {
     }
 
     fn heartbeat(&self, from: NodeId, heartbeat: Heartbeat) {
-        let Heartbeat { boot, hears, image_version, synced: _, disk_ok, leads } = heartbeat;
+        let Heartbeat { boot, hears, image_version, synced: _, disk_ok, stopping, leads } = heartbeat;
         let leads = leads.map(|leads| leads.into_iter().collect());
-        let said = PeerState::now(boot, hears == Some(self.boot), image_version, disk_ok);
+        let said = PeerState::now(boot, hears == Some(self.boot), image_version, disk_ok, stopping);
         if self.router.heard(from, said, leads) {
             tracing::info!(node = from.0, "a node has restarted");
         }

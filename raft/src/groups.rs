@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -14,7 +15,7 @@ use model::{GroupId, NodeId, ReplicaId};
 use openraft::raft::{AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use storage::{Reader, Writer};
 use tokio::task::unconstrained;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::log_store::{LogStore, failed, settled};
 use crate::network::Network;
@@ -28,6 +29,9 @@ use crate::throttle::Throttle;
 use crate::types::{Ballot, LogId, Raft, Snapshot};
 use crate::wire::{Answer, Call, Candidacy, Refusal, Request};
 use crate::{Error, Frame, Group, Kind, Options, Transport, owner, verdict};
+
+/// A leader that goes on is waited for so long: nodes that start together open thousands of groups in the same order, but not at the same time.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The groups of one node. Clones share them.
 #[derive(Clone)]
@@ -45,6 +49,8 @@ struct Inner {
     around: RwLock<Arc<Around>>,
     restless: Arc<Restless>,
     woken: Mutex<BTreeMap<GroupId, Instant>>,
+    /// The groups that were opened since the start.
+    begun: Mutex<BTreeSet<GroupId>>,
 }
 
 /// A group that is open, or reserved while it opens or closes.
@@ -77,6 +83,15 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Whether a leader of this group goes on in its term: once after the node before stopped in order. Who was not stopped so may have
+    /// told followers of entries that the disk has lost, and would put others in their places.
+    fn resumes(&self, group: GroupId, kind: Kind) -> bool {
+        let is_first = self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(group);
+        is_first && self.options.resumes && kind == Kind::Partition
+    }
+}
+
 impl Groups {
     /// Hosts groups on one store and one transport.
     pub fn new(options: Options, writer: Writer, reader: Reader, transport: Arc<dyn Transport>) -> Self {
@@ -91,6 +106,7 @@ impl Groups {
             around: RwLock::default(),
             restless: Arc::default(),
             woken: Mutex::default(),
+            begun: Mutex::default(),
         };
         Groups { inner: Arc::new(inner) }
     }
@@ -145,10 +161,15 @@ impl Groups {
         if !campaigns && !founders.is_empty() {
             log.found(&founders).await.map_err(quarantined)?;
         }
-        let config = settings::config(kind).map_err(|error| stopped(&error))?;
-        let rest = Arc::new(Rest::new(group, self.inner.restless.clone()));
+        let before = if self.inner.resumes(group, kind) { log.leader() } else { None };
+        let resumed = before.filter(|(_, leader)| *leader == replica).map(|(term, _)| term);
+        let config = settings::config(kind, resumed.is_some()).map_err(|error| stopped(&error))?;
+        let rest = Arc::new(Rest::new(group, self.inner.restless.clone(), resumed));
         let network = self.network((group, replica), &published, &rest);
         let raft = Raft::new(replica, config, network, log, machine).await.map_err(|error| stopped(&error))?;
+        if before.is_some() && resumed.is_none() {
+            expect_leader(&raft);
+        }
         if campaigns && let Err(error) = raft.initialize(founders.into_iter().collect::<BTreeSet<_>>()).await {
             tracing::info!(%group, %error, "the group is founded already");
         }
@@ -350,6 +371,11 @@ impl Groups {
         self.inner.woken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether no group is open, nor opens or closes, and the store has all that they wrote.
+    pub fn is_at_rest(&self) -> bool {
+        self.inner.open().is_empty() && self.inner.writer.closed().borrow().is_none()
+    }
+
     /// The open partitions.
     pub(crate) fn partitions(&self) -> BTreeSet<GroupId> {
         self.inner.open().keys().copied().filter(|group| group.is_partition()).collect()
@@ -381,6 +407,16 @@ impl Groups {
         }
         (around.clone(), changed)
     }
+}
+
+/// Does not campaign for a while, since the leader goes on when its node has come back. Who is told to campaign does.
+fn expect_leader(raft: &Raft) {
+    raft.runtime_config().elect(false);
+    let raft = raft.clone();
+    tokio::spawn(async move {
+        sleep(PATIENCE).await;
+        raft.runtime_config().elect(true);
+    });
 }
 
 /// Only the very first replicas of a group may found it.

@@ -69,4 +69,6 @@ pub struct Options {
     pub quiesce_after: Option<Duration>,
     /// Bytes a second that this node sends to replicas that do not vote yet; 0: no limit.
     pub catch_up_bytes_per_second: u64,
+    /// The node before stopped in order, and the store has all that it wrote: partitions that it led it leads on, without an election.
+    pub resumes: bool,
 }

@@ -113,6 +113,12 @@ impl LogStore {
         Row { group: self.group, kind, suffix: Bytes::new(), value: Some(value) }
     }
 
+    /// The leader that was elected last, as far as this replica knew when it wrote this, and its term.
+    pub(crate) fn leader(&self) -> Option<(u64, ReplicaId)> {
+        let vote = self.marks().vote.filter(|vote| vote.committed);
+        vote.map(|vote| (vote.leader_id.term, vote.leader_id.voted_for))
+    }
+
     /// The last entry that was purged.
     pub(crate) fn purged(&self) -> Option<u64> {
         self.marks().purged.map(|purged| purged.index)

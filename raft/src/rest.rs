@@ -42,6 +42,7 @@ impl Restless {
 pub(crate) struct Rest {
     group: GroupId,
     restless: Arc<Restless>,
+    resumed: Option<u64>,
     inner: Mutex<Inner>,
     /// Told when it falls asleep or wakes.
     pub(crate) changed: Notify,
@@ -102,10 +103,17 @@ impl State {
 }
 
 impl Rest {
-    /// Of a replica that is awake.
-    pub(crate) fn new(group: GroupId, restless: Arc<Restless>) -> Self {
+    /// Of a replica that is awake. One that led in the term `resumed` before its node restarted goes on in it, and may have been
+    /// deposed meanwhile: it has to hear from a quorum first, as if it had slept.
+    pub(crate) fn new(group: GroupId, restless: Arc<Restless>, resumed: Option<u64>) -> Self {
         restless.insert(group);
-        Self { group, restless, inner: Mutex::default(), changed: Notify::new() }
+        let inner = Mutex::new(Inner { stale: resumed.is_some(), ..Inner::default() });
+        Self { group, restless, resumed, inner, changed: Notify::new() }
+    }
+
+    /// Whether the leader of `term` was not elected since its node started: no quorum has said so far that it leads.
+    pub(crate) fn is_resumed(&self, term: u64) -> bool {
+        self.resumed == Some(term)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

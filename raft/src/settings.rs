@@ -35,8 +35,8 @@ pub(crate) const SNAPSHOT_BYTES: u64 = 16 << 20;
 /// Entries of such a group kept behind its snapshot, for followers that are a little late.
 const ENTRIES_BEHIND_SNAPSHOT: u64 = 1_000;
 
-/// The configuration of a group of `kind`.
-pub(crate) fn config(kind: Kind) -> Result<Arc<Config>, openraft::ConfigError> {
+/// The configuration of a group of `kind`, whose leader goes on after a restart if it `resumes`.
+pub(crate) fn config(kind: Kind, resumes: bool) -> Result<Arc<Config>, openraft::ConfigError> {
     let (snapshot_policy, max_in_snapshot_log_to_keep) = match kind {
         Kind::Partition if planted::is(Bug::PurgeByDefault) => (SnapshotPolicy::LogsSinceLast(50), 10),
         Kind::Partition => (SnapshotPolicy::Never, u64::MAX),
@@ -56,7 +56,7 @@ pub(crate) fn config(kind: Kind) -> Result<Arc<Config>, openraft::ConfigError> {
         max_in_snapshot_log_to_keep,
         enable_pre_vote: Some(true),
         allow_log_reversion: Some(false),
-        enable_leader_restore: Some(planted::is(Bug::LeaderRestore) || planted::is(Bug::DigestIgnored)),
+        enable_leader_restore: Some(resumes || planted::is(Bug::LeaderRestore) || planted::is(Bug::DigestIgnored)),
         // For statistics that are not compiled in, and 148 KB of each replica by default.
         log_stage_capacity: Some(1),
         backoff: "50ms 100ms 200ms ..500ms".to_owned(),
@@ -74,7 +74,7 @@ mod tests {
     fn dangerous_defaults_are_off() {
         let defaults = Config::default();
         for kind in [Kind::Partition, Kind::Controller, Kind::Coordinator] {
-            let config = config(kind).unwrap();
+            let config = config(kind, false).unwrap();
             assert_eq!(config.enable_leader_restore, Some(false), "loses data after a lost unsynced tail");
             assert_eq!(config.allow_log_reversion, Some(false), "accepts a follower that lost its log");
             assert_eq!(config.enable_pre_vote, Some(true), "else a flapping node deposes leaders");
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_partition_never_purges_by_itself() {
-        let config = config(Kind::Partition).unwrap();
+        let config = config(Kind::Partition, false).unwrap();
         assert_eq!(config.snapshot_policy, SnapshotPolicy::Never);
         assert_eq!(config.max_in_snapshot_log_to_keep, u64::MAX);
         assert_ne!(Config::default().snapshot_policy, SnapshotPolicy::Never);
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn controller_and_coordinators_take_ordinary_snapshots() {
         for (kind, entries) in [(Kind::Controller, 1_000), (Kind::Coordinator, 10_000)] {
-            let config = config(kind).unwrap();
+            let config = config(kind, false).unwrap();
             assert_eq!(config.snapshot_policy, SnapshotPolicy::LogsSinceLast(entries));
             assert_eq!(config.max_in_snapshot_log_to_keep, 1_000);
         }

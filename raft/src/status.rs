@@ -267,7 +267,9 @@ fn look(raft: &Raft, rest: &Rest, led_since: &mut Option<(u64, Instant)>) -> (St
         return (now, None);
     }
     let since = rest.woken().map_or(since, |woken| since.max(woken));
-    let silent = acked_ago(&metrics).map_or(since.elapsed(), |ago| ago.min(since.elapsed()));
+    // An election is a quorum's word too; who resumed has none yet.
+    let unheard = if rest.is_resumed(now.term) { QUORUM_CONTACT } else { since.elapsed() };
+    let silent = acked_ago(&metrics).map_or(unheard, |ago| ago.min(since.elapsed()));
     let left = QUORUM_CONTACT.saturating_sub(silent);
     now.quorum_contact = left > Duration::ZERO;
     (now, Some(Instant::now() + left.max(CONTACT_TICK)))

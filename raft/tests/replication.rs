@@ -214,3 +214,73 @@ async fn a_failed_sync_stops_the_group_and_acknowledges_nothing() {
     let again = groups.open(id, Kind::Partition, replica(leader), None).await;
     assert!(matches!(again, Err(raft::Error::Stopped { .. })), "it holds entries that are not on disk");
 }
+
+/// All nodes end in order and begin again, as ones that know that they did.
+async fn stopped_in_order(cluster: &mut Cluster) {
+    for node in 1..=3 {
+        cluster.stop(node).await;
+    }
+    cluster.options.resumes = true;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_stopped_in_order_goes_on_without_an_election() {
+    let mut cluster = Cluster::new(3, 3, Kind::Partition).await;
+    let leader = cluster.leader().await;
+    write(&cluster.group(leader), "one").await.unwrap();
+    let term = cluster.group(leader).status_now().term;
+    stopped_in_order(&mut cluster).await;
+    for node in (1..=3).filter(|node| *node != leader) {
+        cluster.restart(node).await;
+    }
+    // The others wait for one that comes later.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    cluster.restart(leader).await;
+    assert_eq!(cluster.leader().await, leader);
+    let two = write(&cluster.group(leader), "two").await.unwrap();
+    assert_eq!((two.term, two.index), (term, 3), "founders, an own entry, one");
+    cluster.converge().await;
+    // Only once: a process that fails later may have lost what it had told the others.
+    cluster.nodes[&leader].close(GROUP).await.unwrap();
+    cluster.nodes[&leader].open(GROUP, Kind::Partition, replica(leader), None).await.unwrap();
+    let next = cluster.leader().await;
+    assert!(cluster.group(next).status_now().term > term);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_stopped_in_order_and_stays_away_is_replaced() {
+    let mut cluster = Cluster::new(3, 3, Kind::Partition).await;
+    let leader = cluster.leader().await;
+    stopped_in_order(&mut cluster).await;
+    let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
+    for node in &others {
+        cluster.restart(*node).await;
+    }
+    let next = cluster.leader_among(&others).await;
+    write(&cluster.group(next), "one").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_goes_on_serves_nobody_before_a_quorum_answers() {
+    let mut cluster = Cluster::new(3, 3, Kind::Partition).await;
+    let leader = cluster.leader().await;
+    write(&cluster.group(leader), "one").await.unwrap();
+    cluster.stop(leader).await;
+    let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
+    let next = cluster.leader_among(&others).await;
+    write(&cluster.group(next), "two").await.unwrap();
+    cluster.isolate(leader);
+    cluster.options.resumes = true;
+    let old = cluster.restart(leader).await;
+    for _ in 0..200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let status = old.status_now();
+        assert!(!status.leads() && !old.knows_end(), "{status:?}");
+    }
+    assert!(old.status_now().is_leader, "it does not know better");
+    cluster.heal();
+    let lost = tokio::time::timeout(Duration::from_secs(5), write(&old, "three")).await;
+    assert!(!matches!(lost, Ok(Ok(_))), "{lost:?}");
+    cluster.converge().await;
+    assert_eq!(old.status_now().leader, cluster.group(next).status_now().leader);
+}

@@ -45,6 +45,7 @@ pub const SOMETIMES: &[&str] = &[
     "leader after all nodes were down",
     "leader after all nodes lost power",
     "leader replaced that does not know it",
+    "leader went on after a stop in order",
     "learner installed a snapshot",
     "log cut back to a leader's",
     "move cancelled or replaced",

@@ -38,6 +38,8 @@ pub struct Lookout {
     /// Groups that slept when the process of their leader ended, and that node.
     bereft: BTreeMap<GroupId, u32>,
     darkened: BTreeSet<GroupId>,
+    /// Groups whose leader's node began anew since it led them.
+    begun: BTreeSet<GroupId>,
     /// Founders without power.
     dark: BTreeSet<u32>,
     /// Replicas that were quarantined, and whether a node that was no founder got ready.
@@ -61,6 +63,7 @@ impl Lookout {
             asleep: BTreeMap::new(),
             bereft: BTreeMap::new(),
             darkened: BTreeSet::new(),
+            begun: BTreeSet::new(),
             dark: BTreeSet::new(),
             stopped: BTreeSet::new(),
             joined: false,
@@ -81,6 +84,7 @@ impl Lookout {
             }
             Fault::Start { node } => {
                 self.dark.remove(&node);
+                self.begun.extend(self.leaders.iter().filter(|(_, (_, led))| *led == node).map(|(group, _)| *group));
             }
             _ => {}
         }
@@ -174,8 +178,13 @@ impl Lookout {
     fn leads(&mut self, at: Duration, node: u32, group: GroupId, mark: &Mark, views: &[View], history: &mut History) {
         let before = self.leaders.get(&group).copied();
         if before.is_some_and(|(term, _)| term >= mark.term) {
+            if before == Some((mark.term, node)) && self.begun.remove(&group) {
+                history.tell(at, format!("LEADER of group {group}, node {node}, went on in term {}", mark.term));
+                history.count("leader went on after a stop in order");
+            }
             return;
         }
+        self.begun.remove(&group);
         self.leaders.insert(group, (mark.term, node));
         history.tell(at, format!("LEADER of group {group} is node {node} in term {}", mark.term));
         history.count("elections");

@@ -96,6 +96,26 @@ pub fn condemn(engine: &dyn Engine, words: &str) -> Result<(), Error> {
     engine.write(&[Op::Put { table: Table::Meta, key: verdict_key(), parts }], true)
 }
 
+/// Notes that the node stops in order: all that was written here is on disk. Nothing may be under way any more.
+///
+/// # Errors
+/// What the engine says.
+pub fn leave(engine: &dyn Engine) -> Result<(), Error> {
+    engine.write(&[Op::Put { table: Table::Meta, key: left_key(), parts: Vec::new() }], true)
+}
+
+/// Whether the node before stopped in order. Asked once: the note is gone when this returns, since it says nothing of what comes.
+///
+/// # Errors
+/// What the engine says.
+pub fn take_left(engine: &dyn Engine) -> Result<bool, Error> {
+    let left = engine.get(Table::Meta, &left_key())?.is_some();
+    if left {
+        engine.write(&[Op::Delete { table: Table::Meta, key: left_key() }], true)?;
+    }
+    Ok(left)
+}
+
 fn describe(node: NodeId, cluster: Option<&str>) -> String {
     match cluster {
         Some(cluster) => format!("node {node} of cluster {cluster}"),
@@ -105,6 +125,10 @@ fn describe(node: NodeId, cluster: Option<&str>) -> String {
 
 fn key() -> Bytes {
     keys::meta(RowKind::Identity, GroupId(0), &[])
+}
+
+fn left_key() -> Bytes {
+    keys::meta(RowKind::Identity, GroupId(0), b"left")
 }
 
 fn verdict_key() -> Bytes {
@@ -134,6 +158,17 @@ mod tests {
         let again = claim(disk.open().as_ref(), &owner(1, Some("blue")), StoreId(8)).unwrap();
         assert_eq!((again.store, again.cluster.as_deref()), (StoreId(7), Some("blue")));
         assert_eq!(claim(disk.open().as_ref(), &owner(1, None), StoreId(9)).unwrap(), again);
+    }
+
+    #[test]
+    fn that_a_folder_was_left_in_order_is_said_once() {
+        let disk = SimDisk::new(1);
+        assert!(!take_left(disk.open().as_ref()).unwrap());
+        leave(disk.open().as_ref()).unwrap();
+        disk.crash(0);
+        assert!(take_left(disk.open().as_ref()).unwrap(), "it is durable");
+        disk.crash(0);
+        assert!(!take_left(disk.open().as_ref()).unwrap(), "and so is that it was taken");
     }
 
     #[test]

@@ -91,9 +91,9 @@ fn rafts(router: &Router) -> Vec<raft::Group> {
     router.controller().into_iter().chain(partitions).collect()
 }
 
-/// The living voter, other than the leader, whose turn it is: leaders of one dead node spread over the others.
+/// The voter that lives and stays, other than the leader, whose turn it is: leaders of one dead node spread over the others.
 fn candidate(router: &Router, group: GroupId, status: &raft::Status, turn: usize) -> Option<NodeId> {
     let voters = status.voters.iter().map(|replica| replica.node());
-    let living: Vec<NodeId> = voters.filter(|node| Some(*node) != status.leader && router.is_alive(*node)).collect();
+    let living: Vec<NodeId> = voters.filter(|node| Some(*node) != status.leader && router.stays(*node)).collect();
     living.get((group.0 as usize + turn) % living.len().max(1)).copied()
 }

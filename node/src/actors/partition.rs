@@ -10,6 +10,7 @@ use model::planted::{self, Bug};
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use raft::{Kind, ProposeError};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -34,6 +35,8 @@ const OPENING: Duration = Duration::from_millis(300);
 /// One with a living quorum has its turn for so long at most. Were it less than an election takes on a busy machine, thousands of
 /// elections would run at once and time each other out for ever.
 const ELECTING: Duration = Duration::from_secs(10);
+/// How often one that has its turn is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 /// One that is elected goes to sleep within so long if nobody uses it; the awake ones are what a node can have only so many of.
 const SETTLING: Duration = Duration::from_secs(1);
 
@@ -104,7 +107,8 @@ impl Actor for Partition {
     type Arguments = Assignment;
 
     async fn pre_start(&self, myself: ActorRef<Message>, assignment: Assignment) -> Result<State, ActorProcessingErr> {
-        let raft = self.open(&assignment).await?;
+        let turn = self.context.openings.clone().acquire_owned().await?;
+        let raft = self.open(&assignment, turn).await?;
         let traffic = self.context.metrics.traffic_of(&assignment.placement.topic);
         let local = LocalPartition::new(assignment.placement, raft, self.inbox.clone(), traffic);
         let mut watches = JoinSet::new();
@@ -177,9 +181,8 @@ impl Actor for Partition {
 }
 
 impl Partition {
-    /// Opens the raft, in turn; after a failure of this actor it may be open still, and begins anew.
-    async fn open(&self, assignment: &Assignment) -> Result<raft::Group, raft::Error> {
-        let turn = self.context.openings.clone().acquire_owned().await;
+    /// Opens the raft; after a failure of this actor it may be open still, and begins anew.
+    async fn open(&self, assignment: &Assignment, turn: OwnedSemaphorePermit) -> Result<raft::Group, raft::Error> {
         let group = assignment.group;
         let _not_open = self.context.groups.close(group).await;
         let founders = assignment.founders.clone();
@@ -320,22 +323,27 @@ impl Partition {
     }
 }
 
-/// Keeps the turn of a raft that opened until it has a leader of a new term and has gone to sleep again, or cannot.
-async fn until_settled(router: Arc<Router>, raft: raft::Group, turn: impl Send) {
+/// Keeps the turn of a raft that opened until somebody leads it and it has gone to sleep again, or cannot. The leader that the disk
+/// remembers is none until its node says so, unless it is this one.
+async fn until_settled(router: Arc<Router>, raft: raft::Group, turn: OwnedSemaphorePermit) {
     let (mut status, opened, started) = (raft.status(), raft.mark().term, Instant::now());
-    let led = |status: &raft::Status| status.is_leader || status.leader.is_some() && status.term > opened;
+    let led = |status: &raft::Status| {
+        let elected = status.leader.is_some() && status.term > opened;
+        status.is_leader || elected || router.is_led_elsewhere(raft.id())
+    };
     let quorum_lives = |status: &raft::Status| {
         let living = status.voters.iter().filter(|voter| router.is_alive(voter.node())).count();
         living * 2 > status.voters.len()
     };
-    while timeout(OPENING, status.wait_for(led)).await.is_err() {
-        if started.elapsed() >= ELECTING || !quorum_lives(&status.borrow()) {
+    while timeout(LOOK, status.wait_for(led)).await.is_err() {
+        let hopeless = started.elapsed() >= OPENING && !quorum_lives(&status.borrow());
+        if hopeless || started.elapsed() >= ELECTING {
             return drop(turn);
         }
     }
     let elected = Instant::now();
     while !raft.is_asleep() && elected.elapsed() < SETTLING {
-        sleep(SETTLING / 10).await;
+        sleep(LOOK).await;
     }
     drop(turn);
 }

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use model::controller::Image;
 use model::planted::{self, Bug};
 use model::{GroupId, ReplicaId};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::controller::Controller;
 use super::partition::{Assignment, Message as PartitionMessage, Partition};
@@ -140,10 +141,13 @@ impl Actor for Root {
     }
 
     async fn post_stop(&self, myself: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
-        for actor in state.partitions.values().filter_map(|child| child.actor.as_ref()) {
-            actor.stop(None);
-        }
+        // Who waits for its turn to open does not get it.
+        self.context.openings.close();
+        let partitions: Vec<_> = state.partitions.values().filter_map(|child| child.actor.as_ref()).collect();
+        partitions.iter().for_each(|actor| actor.stop(None));
         myself.stop_children_and_wait(None, Some(STOP)).await;
+        // That waits for nobody who was told to stop before.
+        let _in_time_or_not = timeout(STOP, join_all(partitions.iter().map(|actor| actor.wait(None)))).await;
         Ok(())
     }
 }

@@ -168,7 +168,7 @@ impl Broker {
     /// Whether this node serves: a member, and caught up on every assigned raft.
     pub fn readiness(&self) -> Readiness {
         let reason = match &*self.0.standing.borrow() {
-            _ if self.0.conditions.stopping.load(Ordering::Relaxed) => Some("this node is stopping".to_owned()),
+            _ if self.is_stopping() => Some("this node is stopping".to_owned()),
             Standing::Member => self.lagging(),
             Standing::Seeking(words) | Standing::Refused(words) => Some(words.clone()),
         };

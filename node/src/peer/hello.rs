@@ -16,7 +16,7 @@ use super::proof::{Proof, Side, transcript};
 /// Opens every hello.
 const MAGIC: &[u8; 4] = b"FLTP";
 /// Version of hello and frames. A node refuses another one in words.
-pub const FORMAT: u16 = 11;
+pub const FORMAT: u16 = 12;
 /// Bytes of a hello or its answer, at most.
 const HELLO_BYTES_MAX: usize = 4096;
 /// How long either side takes for all of it.

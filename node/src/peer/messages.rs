@@ -26,6 +26,8 @@ pub struct Heartbeat {
     pub synced: u64,
     /// Its disk takes writes.
     pub disk_ok: bool,
+    /// It is about to stop: it takes no leadership over.
+    pub stopping: bool,
     /// The groups it leads: all of them, or `None` when nothing changed since the last full list.
     pub leads: Option<Vec<(GroupId, Led)>>,
 }

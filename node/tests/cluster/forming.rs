@@ -2,6 +2,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::future::join_all;
 use model::{GroupId, NodeId};
 use node::broker::Standing;
 use storage::engine::sim::SimDisk;
@@ -72,6 +73,24 @@ async fn everybody_restarts_and_nothing_is_lost() {
     assert_eq!(read_all(&brokers, partition).await, expected);
     for node in nodes {
         node.stop().await;
+    }
+}
+
+/// Whether it resumes what it led at its next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_says_whether_its_node_stopped_in_order() {
+    let world = World::new(3, 3);
+    let mut nodes = world.found().await;
+    let brokers: Vec<_> = nodes.iter().map(|node| node.broker()).collect();
+    for partition in topic(&brokers, "led", 6, 3).await {
+        append(&brokers, partition, "a").await;
+    }
+    drop(brokers);
+    nodes.remove(0).kill().await;
+    join_all(nodes.into_iter().map(node::Node::stop)).await;
+    for (node, disk) in &world.disks {
+        disk.crash(0);
+        assert_eq!(storage::identity::take_left(disk.open().as_ref()).unwrap(), *node != 1, "node {node}");
     }
 }
 

@@ -134,7 +134,7 @@ pub struct Cluster {
     pub disks: BTreeMap<u32, SimDisk>,
     pub nodes: BTreeMap<u32, Groups>,
     pub kind: Kind,
-    options: Options,
+    pub options: Options,
 }
 
 impl Cluster {
@@ -184,6 +184,15 @@ impl Cluster {
                 groups.close(group.id()).await.ok();
             }
         }
+    }
+
+    /// Ends a node in order; the power goes afterwards.
+    pub async fn stop(&mut self, node: u32) {
+        if let Some(groups) = self.nodes.remove(&node) {
+            groups.close(GROUP).await.unwrap();
+            assert!(groups.is_at_rest());
+        }
+        self.crash(node, 0).await;
     }
 
     pub async fn restart(&mut self, node: u32) -> Group {

@@ -189,7 +189,7 @@ impl Link {
         };
         if state.is_needed() {
             // A new leader is told first who is there; one that knows hears of settlements before it hears who is gone.
-            if state.attached() == Some((leader, leadership.term)) {
+            if state.is_attached((leader, leadership.term), self.boot_of(leader)) {
                 self.settle_all(&mut state, leader, flights);
             }
             self.attend(&mut state, (leader, leadership.term), flights, now);
@@ -209,15 +209,21 @@ impl Link {
         }
     }
 
+    /// The start of a leader's process, if it is heard.
+    fn boot_of(&self, leader: NodeId) -> Option<u64> {
+        self.broker.0.router.hears(leader)
+    }
+
     fn tell(&self, to: NodeId, told: Told, parts: Vec<Bytes>) -> BoxFuture<'static, Answer> {
         self.broker.tell_queue(to, self.queue.partition_group, told, parts)
     }
 
     /// Tells the leader who is there: all of them if it is another one than before, or if it was not reminded for long.
     fn attend(&self, state: &mut State, leader: (NodeId, u64), flights: &mut Flights, now: Instant) {
-        let other = state.attached() != Some(leader);
+        let boot = self.boot_of(leader.0);
+        let other = !state.is_attached(leader, boot);
         if other {
-            state.attach(leader);
+            state.attach(leader, boot);
         }
         let all = other || now >= flights.reminded + REMIND;
         let (changed, gone) = state.take_changes();

@@ -75,6 +75,8 @@ struct Consumer {
 struct Tie {
     /// Which node, in which term.
     to: Option<(NodeId, u64)>,
+    /// Which start of that node's process, if it was heard: one that leads on after a restart knows of no attachment.
+    boot: Option<u64>,
     /// The latest term: it stays when the tie is cut.
     term: u64,
     /// How many there were.
@@ -124,8 +126,9 @@ impl State {
         !told || !self.publishes.is_empty() || (self.tie.to.is_none() && !self.consumers.is_empty())
     }
 
-    pub(super) fn attached(&self) -> Option<(NodeId, u64)> {
-        self.tie.to
+    /// Whether this leader knows who is here, as far as can be told. `boot` is the start of its process, if it is heard.
+    pub(super) fn is_attached(&self, leader: (NodeId, u64), boot: Option<u64>) -> bool {
+        self.tie.to == Some(leader) && (boot.is_none() || boot == self.tie.boot)
     }
 
     /// Whether a leader of this term may be listened to. One of an earlier term was deposed and does not know it: it would deliver again
@@ -135,8 +138,8 @@ impl State {
     }
 
     /// Begins a new attachment to this leader in this term: all that there is has to be told.
-    pub(super) fn attach(&mut self, leader: (NodeId, u64)) {
-        (self.tie.to, self.tie.term) = (Some(leader), leader.1);
+    pub(super) fn attach(&mut self, leader: (NodeId, u64), boot: Option<u64>) {
+        (self.tie.to, self.tie.term, self.tie.boot) = (Some(leader), leader.1, boot);
         self.tie.number += 1;
         self.tie.pushes = 0;
         self.changed.clear();
@@ -461,7 +464,7 @@ mod tests {
     /// A state with a consumer that holds offset 7.
     fn holding() -> (State, u64) {
         let mut state = State::default();
-        state.attach((NodeId(1), 1));
+        state.attach((NodeId(1), 1), None);
         let spec = ConsumerSpec { credit: 1, ..ConsumerSpec::default() };
         let (number, _unread) = state.join(&spec, mpsc::unbounded_channel().0, oneshot::channel().0);
         assert_eq!(state.take_changes().0.len(), 1);
@@ -475,7 +478,7 @@ mod tests {
         let (mut state, number) = holding();
         state.settle(number, 7, Verdict::Accept);
         let settling = state.take_settlements();
-        state.attach((NodeId(2), 2));
+        state.attach((NodeId(2), 2), None);
         state.leave(number);
         let (changed, gone) = state.take_changes();
         assert_eq!(changed.iter().map(|who| (who.consumer, who.credit)).collect::<Vec<_>>(), [(number, 0)]);
@@ -490,7 +493,7 @@ mod tests {
         state.settle(number, 7, Verdict::Accept);
         state.leave(number);
         let settling = state.take_settlements();
-        state.attach((NodeId(2), 2));
+        state.attach((NodeId(2), 2), None);
         let [Attendant { consumer, credit: 0, gets: true, holds, .. }] = &state.everybody()[..] else { panic!() };
         assert_eq!((*consumer, &holds[..]), (number, &[Hold { first: 7, end: 8, failures: 0 }][..]));
         assert!(state.is_needed());
@@ -508,7 +511,7 @@ mod tests {
         assert!(!state.is_needed());
         state.detach(1);
         assert!(state.is_needed(), "it may think that the consumer is there");
-        state.attach((NodeId(1), 1));
+        state.attach((NodeId(1), 1), None);
         state.attended(1, &[], &[]);
         assert!(state.is_needed(), "an answer of before says nothing");
         state.attended(2, &[], &[]);
@@ -518,7 +521,7 @@ mod tests {
     #[test]
     fn a_leader_of_an_earlier_term_is_not_followed_even_if_the_later_one_is_gone() {
         let (mut state, _number) = holding();
-        state.attach((NodeId(2), 2));
+        state.attach((NodeId(2), 2), None);
         state.detach(2);
         assert!(!state.may_follow(1));
         assert!(state.may_follow(2) && state.may_follow(3));
