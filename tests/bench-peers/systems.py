@@ -17,6 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 CACHE = os.path.join(os.environ.get("FLOTILLA_CACHE") or os.path.expanduser("~/.cache/flotilla"), "peers")
 BINARY = os.environ.get("FLOTILLA_BINARY") or os.path.join(
     os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release", "flotilla")
+LAPIN = os.path.join(CACHE, "lapin", "release", "publish-lapin")
 START_SECONDS = 90
 STOP_SECONDS = 20
 # Past the measured time: creation of topics, warm-up, the end.
@@ -110,6 +111,12 @@ class System:
         """Confirmed publishes over AMQP."""
         return self.publish("amqp", self.urls, window, queues, seconds)
 
+    def by_lapin(self, window, seconds):
+        """The same to one queue, by lapin; nothing where there is no AMQP."""
+        if not self.urls[0].startswith("amqp"):
+            return None
+        return run([LAPIN, self.urls[0] + "%2f", str(window), "1024", "1", str(seconds)], seconds, None)
+
 
 def run(command, seconds, environment):
     done = subprocess.run(command, capture_output=True, timeout=seconds + SLACK_SECONDS, env=environment, check=False)
@@ -137,7 +144,7 @@ class Flotilla(System):
         self.environment["FLOTILLA_ADMIN"] = f"127.0.0.1:{base + 3}"
 
     def lacks(self):
-        return go_programs()
+        return go_programs() or lapin_program()
 
 
 class Kafka(System):
@@ -179,6 +186,13 @@ def go_programs():
     return ""
 
 
+def lapin_program():
+    """The publisher that uses lapin, built once; or why not."""
+    built = subprocess.run(["cargo", "build", "-q", "--release", "--locked", "--target-dir", os.path.join(CACHE, "lapin")],
+                           cwd=os.path.join(HERE, "lapin"), capture_output=True, check=False)
+    return "" if built.returncode == 0 else f"cargo build: {built.stderr.decode()[-300:]}"
+
+
 class Nats(System):
     """NATS JetStream, synced at every write."""
 
@@ -213,7 +227,7 @@ class Rabbit(System):
     def lacks(self):
         if not os.path.exists(self.program):
             return "Debian's rabbitmq-server is not installed"
-        return go_programs()
+        return go_programs() or lapin_program()
 
     def start(self):
         base = free_ports(7)

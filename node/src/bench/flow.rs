@@ -2,7 +2,6 @@
 //! Owns the slots and the schedule. Invariant: at a rate the intended times depend on nothing that the cluster does; a
 //! failed request is sent again and keeps its intended time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Topic;
-use super::lane::{Form, Job, Lane, Sink};
+use super::lane::{CLOSED, Form, Job, Lane, Retries, Sink};
 use super::load::Load;
 use super::meter::Meter;
 use super::payload::Payload;
@@ -53,7 +52,7 @@ impl Flow {
                 meter: meter.clone(),
                 slots: Semaphore::new(pace.in_flight as usize),
                 again,
-                retries: AtomicU64::new(0),
+                retries: Default::default(),
                 failure: Default::default(),
                 worth,
             });
@@ -80,11 +79,17 @@ impl Flow {
         std::future::pending().await
     }
 
-    /// Sends no more, waits for what is on its way, and gives the number of requests that were sent again.
-    pub async fn stop(self) -> u64 {
+    /// Sends no more, waits for what is on its way, and says which requests were sent again.
+    pub async fn stop(self) -> Retries {
         let all_back = self.sinks.iter().map(|sink| timeout(STOP_PATIENCE, sink.slots.acquire_many(self.in_flight)));
         futures::future::join_all(all_back).await;
-        self.sinks.iter().map(|sink| sink.retries.load(Ordering::Relaxed)).sum()
+        let mut all = Retries::new();
+        for sink in self.sinks {
+            for (why, count) in std::mem::take(&mut *sink.retries.lock().unwrap_or_else(PoisonError::into_inner)) {
+                *all.entry(why).or_default() += count;
+            }
+        }
+        all
     }
 }
 
@@ -138,13 +143,13 @@ impl Sender {
             Some(lane) => lane.clone(),
             None => match self.find(job.place).await {
                 Ok(lane) => self.lanes[job.place].insert(lane).clone(),
-                Err(error) if error.passes() => return self.sink.redo(job),
+                Err(error) if error.passes() => return self.sink.redo(job, &error.to_string()),
                 Err(error) => return self.sink.fail(error),
             },
         };
         if let Err(job) = lane.push(job) {
             self.open.retain(|(_, open)| !Arc::ptr_eq(open, &lane));
-            self.sink.redo(job);
+            self.sink.redo(job, CLOSED);
         }
     }
 

@@ -3,7 +3,6 @@
 //! Its queue is bounded by the slots of its client.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -21,11 +20,16 @@ use super::meter::Meter;
 use super::payload::Payload;
 use crate::cli::client::{Connection, Error};
 
+/// Jobs done again, by why.
+pub type Retries = BTreeMap<String, u64>;
+
 const CLIENT_ID: &str = "flotilla-bench";
 const TIMEOUT_MS: i32 = 30_000;
 /// What one write gathers at most.
 const WRITE_BYTES: usize = 256 << 10;
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Why jobs are done again whose connection has ended.
+pub const CLOSED: &str = "the connection ended";
 /// Where a request has its correlation id: behind length, API key and version.
 const CORRELATION: std::ops::Range<usize> = 8..12;
 
@@ -47,7 +51,7 @@ pub struct Sink {
     /// Jobs to be done again; at most as many as slots.
     pub again: mpsc::UnboundedSender<Job>,
     /// How many those were.
-    pub retries: AtomicU64,
+    pub retries: Mutex<Retries>,
     /// Why the client stopped.
     pub failure: Mutex<Option<Error>>,
     /// Records and bytes of values of one job.
@@ -61,14 +65,14 @@ impl Sink {
                 self.meter.acknowledge(self.worth, job, now);
                 self.slots.add_permits(1);
             }
-            Err(error) if error.passes() => self.redo(job),
+            Err(error) if error.passes() => self.redo(job, &error.to_string()),
             Err(error) => self.fail(error),
         }
     }
 
     /// Has a job done again.
-    pub fn redo(&self, job: Job) {
-        self.retries.fetch_add(1, Ordering::Relaxed);
+    pub fn redo(&self, job: Job, why: &str) {
+        *self.retries.lock().unwrap_or_else(PoisonError::into_inner).entry(why.to_owned()).or_default() += 1;
         // The receiver ends with the run only, when nothing is to be done any more.
         self.again.send(job).ok();
     }
@@ -177,7 +181,7 @@ impl Line {
         let mut state = self.state();
         state.closed = true;
         let awaited: Vec<Job> = state.awaited.drain(..).map(|(_, job)| job).collect();
-        awaited.into_iter().chain(state.to_send.drain(..)).for_each(|job| sink.redo(job));
+        awaited.into_iter().chain(state.to_send.drain(..)).for_each(|job| sink.redo(job, CLOSED));
     }
 }
 

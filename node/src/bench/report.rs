@@ -8,6 +8,7 @@ use super::disk::Speed;
 use super::failover::Failover;
 use super::histogram::Histogram;
 use super::idle::Idle;
+use super::lane::Retries;
 use super::load::Load;
 use super::meter::Interval;
 use super::rebalance::Rebalance;
@@ -37,8 +38,8 @@ pub struct Report {
     /// What the cluster's processes used.
     #[serde(flatten)]
     pub cost: Option<Cost>,
-    /// Requests that failed and were sent again.
-    pub retries: u64,
+    /// Requests that failed and were sent again, by why.
+    pub retries: Retries,
     /// e2e: records that no consumer got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undelivered: Option<u64>,
@@ -221,7 +222,7 @@ impl Report {
             rows.push(("latency", format!("p50 {p50_ms} ms, p99 {p99_ms} ms, p99.9 {p999_ms} ms, max {max_ms} ms")));
         }
         rows.extend(self.cost.iter().flat_map(Cost::rows));
-        rows.push(("retries", self.retries.to_string()));
+        rows.extend(self.retries.iter().map(|(why, count)| ("sent again", format!("{count}: {why}"))));
         rows.extend(self.undelivered.map(|count| ("undelivered", count.to_string())));
         if let Some(Speed { disk_mb_per_s, disk_sync_p50_ms, disk_sync_p99_ms }) = self.disk {
             let ratio = self.disk_ratio.unwrap_or_default();
