@@ -81,9 +81,7 @@ impl Inner {
     fn open(&self) -> MutexGuard<'_, BTreeMap<GroupId, Slot>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Inner {
     /// Whether a leader of this group goes on in its term: once after the node before stopped in order. Who was not stopped so may have
     /// told followers of entries that the disk has lost, and would put others in their places.
     fn resumes(&self, group: GroupId, kind: Kind) -> bool {
