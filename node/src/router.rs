@@ -250,25 +250,26 @@ impl Router {
 
     /// Whether another node that lives says that it leads `group`.
     pub fn is_led_elsewhere(&self, group: GroupId) -> bool {
+        self.claim(group).is_some()
+    }
+
+    /// The newest claim of a living node to lead `group`.
+    fn claim(&self, group: GroupId) -> Option<Leadership> {
         let peers = lock(&self.peers);
-        peers.values().any(|peer| peer.seen.elapsed() < self.dead_after && peer.leads.contains_key(&group))
+        let living = peers.iter().filter(|(_, peer)| peer.seen.elapsed() < self.dead_after);
+        let claims = living
+            .filter_map(|(node, peer)| Some(Leadership { node: Some(*node), term: peer.leads.get(&group)?.term }));
+        claims.max_by_key(|claim| claim.term)
     }
 
     /// Who leads `group`: the newest term wins among this node's raft and the heartbeats of living nodes.
     pub fn leader(&self, group: GroupId) -> Leadership {
         let own = self.role(group).map(|role| Leadership { node: role.leader, term: role.term });
-        let none = Leadership { node: None, term: 0 };
-        let peers = lock(&self.peers);
-        let claims = peers.iter().filter(|(_, peer)| peer.seen.elapsed() < self.dead_after);
-        let claims = claims.filter_map(|(node, peer)| {
-            peer.leads.get(&group).map(|led| Leadership { node: Some(*node), term: led.term })
-        });
-        let claimed = claims.max_by_key(|claim| claim.term).unwrap_or(none);
+        let claimed = self.claim(group).unwrap_or(Leadership { node: None, term: 0 });
         let best = match own {
             Some(own) if own.term > claimed.term || (own.term == claimed.term && own.node.is_some()) => own,
             _ => claimed,
         };
-        drop(peers);
         Leadership { node: best.node.filter(|node| self.is_alive(*node)), term: best.term }
     }
 
