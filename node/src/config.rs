@@ -122,6 +122,8 @@ pub struct Storage {
     pub compaction_bytes_per_second: u64,
     /// Bytes of memory for the keys of one pass (`log.cleaner.dedupe.buffer.size`).
     pub compaction_memory: usize,
+    /// Who reads old records while others write pauses up to so many times as long as each read took; 0: no pauses.
+    pub old_reads_pause: u32,
 }
 
 /// What nodes agree on among themselves: timers, and the secret they share. The timers of a group are constants of crate `raft` (docs/adr/003): all nodes must agree on them.
@@ -179,6 +181,7 @@ impl Default for Storage {
             retention_check: Duration::from_secs(30),
             compaction_bytes_per_second: 32 << 20,
             compaction_memory: 32 << 20,
+            old_reads_pause: 4,
         }
     }
 }

@@ -224,6 +224,7 @@ impl Collector for Store {
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
         };
         counter("cold_entries", "Log entries read from the engine", &stats.cold_entries)?;
+        counter("aside_bytes", "Bytes of these read in small steps beside commits", &stats.aside_bytes)?;
         counter("tail_entries", "Log entries read from the tail cache", &stats.tail_entries)?;
         let cached = ConstGauge::new(stats.tail_bytes.load(Ordering::Relaxed) as i64);
         let descriptor =

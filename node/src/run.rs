@@ -128,7 +128,8 @@ impl Node {
         let owner = storage::Owner { node, cluster: config.cluster_id.clone() };
         let identity = storage::identity::claim(engine.as_ref(), &owner, StoreId(rand::random()))?;
         let resumes = storage::identity::take_left(engine.as_ref())?;
-        let options = storage::Options { tail_bytes: config.limits.tail_cache_bytes, ..Default::default() };
+        let (tail_bytes, aside_pauses) = (config.limits.tail_cache_bytes, config.storage.old_reads_pause);
+        let options = storage::Options { tail_bytes, aside_pauses, ..Default::default() };
         let (writer, reader) = storage::open(engine.clone(), options)?;
         let (closed, metrics) = (writer.closed(), Arc::new(Metrics::with_store(writer.stats())));
         let (stopper, stop) = Stop::channel();

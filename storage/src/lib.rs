@@ -35,11 +35,13 @@ pub struct Options {
     pub tail_bytes: usize,
     /// The committer takes at most this many queued bytes into one write (and one sync), bytes.
     pub batch_bytes: usize,
+    /// Who reads aside (`Reader::entries_aside`) pauses up to so many times as long as each read took; 0: reads as others do.
+    pub aside_pauses: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { tail_bytes: 64 << 20, batch_bytes: 4 << 20 }
+        Options { tail_bytes: 64 << 20, batch_bytes: 4 << 20, aside_pauses: 4 }
     }
 }
 
@@ -56,7 +58,7 @@ pub fn open(engine: Arc<dyn Engine>, options: Options) -> Result<(Writer, Reader
     engine.sync()?;
     let tails = Arc::new(tail::Tails::load(engine.as_ref(), options.tail_bytes)?);
     let (queue, committer) = committer::queue(tails.clone(), engine.clone(), options.batch_bytes);
-    let reader = Reader::new(engine.clone(), tails.clone());
+    let reader = Reader::new(engine.clone(), tails.clone(), options.aside_pauses);
     let writer = Writer::new(queue, tails);
     engine.drive(committer);
     Ok((writer, reader))

@@ -5,11 +5,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::GroupId;
 use model::command::Payload;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::engine::{DiskUsage, Engine, ScanLimit, Table};
 use crate::tail::Tails;
@@ -18,6 +20,13 @@ use crate::{Error, RowKind, keys};
 
 /// A read that raced this many cuts of its log in a row gives up: something is wrong with whoever cuts.
 const ATTEMPTS: usize = 100;
+/// While the store commits, a read that steps aside takes this much at once, and pauses after as much: what a kernel reads ahead by
+/// default, a fraction of a millisecond of a device.
+const ASIDE_BYTES: usize = 128 << 10;
+/// A pause has one step at least, since what the kernel has read ahead seems to take no time ...
+const ASIDE_PAUSE_STEP: Duration = Duration::from_millis(1);
+/// ... and ends some time.
+const ASIDE_PAUSE_MAX: Duration = Duration::from_millis(10);
 /// Rows of one step of a scan of a table.
 const STEP: ScanLimit = ScanLimit { bytes: 1 << 20, rows: 10_000 };
 
@@ -26,11 +35,13 @@ const STEP: ScanLimit = ScanLimit { bytes: 1 << 20, rows: 10_000 };
 pub struct Reader {
     engine: Arc<dyn Engine>,
     tails: Arc<Tails>,
+    /// A pause is so many times as long as the read before it: a slow device is left alone for longer.
+    aside_pauses: u32,
 }
 
 impl Reader {
-    pub(crate) fn new(engine: Arc<dyn Engine>, tails: Arc<Tails>) -> Self {
-        Reader { engine, tails }
+    pub(crate) fn new(engine: Arc<dyn Engine>, tails: Arc<Tails>, aside_pauses: u32) -> Self {
+        Reader { engine, tails, aside_pauses }
     }
 
     /// The entries in `from..to`, as far as the log has them, until `max_bytes` of payload; one at least if there is one.
@@ -38,19 +49,68 @@ impl Reader {
     /// # Errors
     /// `Broken` or `Corrupt`: this replica must not serve. `Io`, or `Closed` while the engine shuts down.
     pub async fn entries(&self, group: GroupId, from: u64, to: u64, max_bytes: usize) -> Result<Vec<LogEntry>, Error> {
+        self.read(group, from..to, max_bytes, false).await
+    }
+
+    /// As `entries`, for who can wait: while the store commits, what the cache does not hold is read in small steps with
+    /// pauses, since commits wait for the device behind every read.
+    ///
+    /// # Errors
+    /// As `entries`.
+    pub async fn entries_aside(
+        &self,
+        group: GroupId,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<LogEntry>, Error> {
+        self.read(group, from..to, max_bytes, true).await
+    }
+
+    async fn read(
+        &self,
+        group: GroupId,
+        wanted: Range<u64>,
+        max_bytes: usize,
+        aside: bool,
+    ) -> Result<Vec<LogEntry>, Error> {
         for _ in 0..ATTEMPTS {
-            let found = self.tails.find(group, from, to, max_bytes);
+            let found = self.tails.find(group, wanted.start, wanted.end, max_bytes);
             if found.cold.is_empty() {
                 self.tails.stats.read(found.entries.len(), 0);
                 return Ok(found.entries);
             }
-            let range = found.cold.clone();
-            let cold = self.blocking(move |engine| read_log(engine, group, range, max_bytes)).await?;
+            let aside = aside && found.busy && self.aside_pauses > 0;
+            let bytes = if aside { max_bytes.min(ASIDE_BYTES) } else { max_bytes };
+            let (range, since) = (found.cold.clone(), Instant::now());
+            let cold = self.blocking(move |engine| read_log(engine, group, range, bytes)).await?;
             if self.tails.edited(group) == found.edited {
-                return self.join(group, found.cold, cold?, found.entries, max_bytes);
+                let cold = cold?;
+                if aside {
+                    self.pause(bytes_of(&cold), since.elapsed()).await;
+                }
+                return self.join(group, found.cold, cold, found.entries, max_bytes);
             }
         }
-        Err(Error::Broken { group, index: from, what: format!("cut {ATTEMPTS} times during one read") })
+        Err(Error::Broken { group, index: wanted.start, what: format!("cut {ATTEMPTS} times during one read") })
+    }
+
+    /// Pauses if `bytes`, which it `took` so long to read, complete the next `ASIDE_BYTES`. No longer than the store takes to commit
+    /// as much: a reader that does not keep up with who writes would never be done.
+    async fn pause(&self, bytes: usize, took: Duration) {
+        let stats = &self.tails.stats;
+        if !stats.read_aside(bytes, ASIDE_BYTES) {
+            return;
+        }
+        let (mut now, committed) = (Instant::now(), stats.batch_bytes.sum());
+        let end = now + took.saturating_mul(self.aside_pauses).min(ASIDE_PAUSE_MAX);
+        loop {
+            now += ASIDE_PAUSE_STEP;
+            tokio::time::sleep_until(now).await;
+            if now >= end || stats.batch_bytes.sum() - committed >= bytes as u64 {
+                return;
+            }
+        }
     }
 
     fn join(
@@ -61,7 +121,7 @@ impl Reader {
         tail: Vec<LogEntry>,
         max_bytes: usize,
     ) -> Result<Vec<LogEntry>, Error> {
-        let bytes: usize = cold.iter().map(|entry| entry.payload.len()).sum();
+        let bytes = bytes_of(&cold);
         let next = cold.last().map_or(range.start, |entry| entry.index + 1);
         if cold.is_empty() {
             return Err(Error::Broken { group, index: next, what: "a missing entry".into() });
@@ -188,6 +248,10 @@ impl Reader {
         self.engine.run(Box::new(move || drop(send.send(job(engine.as_ref()))))).await;
         receive.await.map_err(|_| Error::Closed(crate::Closed::new("the engine shuts down")))
     }
+}
+
+fn bytes_of(entries: &[LogEntry]) -> usize {
+    entries.iter().map(|entry| entry.payload.len()).sum()
 }
 
 /// Reads entries of `range` from the engine and checks that they are one dense line from its start.

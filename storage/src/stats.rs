@@ -54,6 +54,8 @@ pub struct Stats {
     pub batch_submissions: Histogram,
     /// Log entries read from the engine, because the tail cache did not hold them.
     pub cold_entries: AtomicU64,
+    /// Bytes of those that were read in small steps, since the store committed meanwhile.
+    pub aside_bytes: AtomicU64,
     /// Log entries read from the tail cache.
     pub tail_entries: AtomicU64,
     /// Bytes in the tail cache now, with what they cost beside.
@@ -71,6 +73,12 @@ impl Stats {
     pub(crate) fn read(&self, tail: usize, cold: usize) {
         self.tail_entries.fetch_add(tail as u64, Relaxed);
         self.cold_entries.fetch_add(cold as u64, Relaxed);
+    }
+
+    /// Counts bytes read aside; whether they complete the next `step`.
+    pub(crate) fn read_aside(&self, bytes: usize, step: usize) -> bool {
+        let before = self.aside_bytes.fetch_add(bytes as u64, Relaxed);
+        (before + bytes as u64) / step as u64 > before / step as u64
     }
 }
 

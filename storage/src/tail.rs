@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::GroupId;
+use tokio::time::Instant;
 
 use crate::committer::{Change, Closed, Done, Queue};
 use crate::engine::{Engine, Op, ScanLimit, Table};
@@ -25,6 +27,9 @@ const SLOT_BYTES: usize = 160;
 const SLICE_BYTES: usize = size_of::<Bytes>() + 8;
 /// The newest entries of a log that are read at a start to learn their mean size.
 const SAMPLE: ScanLimit = ScanLimit { bytes: 64 << 10, rows: 16 };
+
+/// A store without a commit for so long is idle.
+const LULL: Duration = Duration::from_secs(1);
 
 /// All logs of a node.
 pub(crate) struct Tails {
@@ -42,6 +47,8 @@ struct Inner {
     budget: usize,
     /// Every submission up to this number is written.
     flushed: u64,
+    /// When the last of them was.
+    flushed_at: Option<Instant>,
 }
 
 /// One log.
@@ -91,6 +98,8 @@ pub(crate) struct Found {
     pub(crate) cold: Range<u64>,
     pub(crate) entries: Vec<LogEntry>,
     pub(crate) edited: u64,
+    /// Whether the store has committed of late.
+    pub(crate) busy: bool,
 }
 
 /// The last index of a log and, when it is known without reading, its term.
@@ -113,7 +122,7 @@ impl Tails {
             from = keys::log_end(group);
             groups.insert(group, Tail::load(engine, group, first)?);
         }
-        let inner = Inner { groups, by_age: BTreeSet::new(), clock: 0, bytes: 0, budget, flushed: 0 };
+        let inner = Inner { groups, by_age: BTreeSet::new(), clock: 0, bytes: 0, budget, flushed: 0, flushed_at: None };
         Ok(Tails { inner: Mutex::new(inner), stats: Arc::default() })
     }
 
@@ -161,6 +170,7 @@ impl Tails {
     pub(crate) fn flushed(&self, number: u64) {
         let mut inner = self.lock();
         inner.flushed = number;
+        inner.flushed_at = Some(Instant::now());
         inner.evict();
         self.show(&inner);
     }
@@ -173,7 +183,7 @@ impl Tails {
     pub(crate) fn find(&self, group: GroupId, from: u64, to: u64, max_bytes: usize) -> Found {
         let inner = self.lock();
         let Some((bounds, tail)) = inner.groups.get(&group).and_then(|tail| Some((tail.bounds?, tail))) else {
-            return Found { cold: 0..0, entries: Vec::new(), edited: inner.edited(group) };
+            return Found { cold: 0..0, entries: Vec::new(), edited: inner.edited(group), busy: false };
         };
         let (from, to) = (from.max(bounds.first), to.min(bounds.last.saturating_add(1)));
         let cached = tail.cached_from();
@@ -191,7 +201,8 @@ impl Tails {
                 fits.then(|| slot.entry.clone())
             })
             .collect();
-        Found { cold, entries, edited: tail.edited }
+        let busy = inner.flushed_at.is_some_and(|at| at.elapsed() < LULL);
+        Found { cold, entries, edited: tail.edited, busy }
     }
 
     /// When the group's log was last cut; 0 for a group without a log.

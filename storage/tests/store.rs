@@ -11,6 +11,7 @@ use storage::engine::sim::{SimDisk, SimEngine};
 use storage::engine::{BoxFuture, DiskUsage, Rows};
 use storage::{Committer, Engine, Error, Op, Options, Reader, Row, RowKind, ScanLimit, Table, Writer};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use support::{GROUP, append, done, entries, entry, ids, purge, truncate};
 
@@ -348,6 +349,59 @@ async fn a_reader_at_the_end_of_a_quiet_log_never_reads_the_engine_beside_busy_o
     assert_eq!(cold(&writer), 0);
     let first = reader.entries(quiet, 1, 2, 1000).await.unwrap();
     assert_eq!((first.len(), cold(&writer)), (1, 1), "what is old is not kept for being in a quiet log");
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_reads_step_aside_while_the_store_commits() {
+    let (writer, reader) = start(&SimDisk::new(1), 0);
+    append(&writer, GROUP, entries(1..=100, 1, 10_000)).await.unwrap();
+    let since = Instant::now();
+    let (mut next, mut steps) = (1, 0);
+    while next <= 100 {
+        let step = reader.entries_aside(GROUP, next, 101, usize::MAX).await.unwrap();
+        assert_eq!(step[0].index, next);
+        assert!(step.len() <= 13, "{} entries at once", step.len());
+        (next, steps) = (next + step.len() as u64, steps + 1);
+    }
+    assert_eq!((steps, since.elapsed()), (8, Duration::from_millis(7)), "one pause for each 128 KiB");
+    // Who reads here and there pauses no more often.
+    for index in 1..=13 {
+        reader.entries_aside(GROUP, index, index + 1, usize::MAX).await.unwrap();
+    }
+    assert_eq!(since.elapsed(), Duration::from_millis(8));
+    assert_eq!(reader.entries(GROUP, 1, 101, usize::MAX).await.unwrap().len(), 100, "who does not step aside");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let idle = Instant::now();
+    assert_eq!(reader.entries_aside(GROUP, 1, 101, usize::MAX).await.unwrap().len(), 100);
+    assert_eq!(idle.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_reads_leave_a_slow_device_alone_for_longer_and_keep_up_with_commits() {
+    let gate = Arc::new(Semaphore::new(0));
+    let engine = Arc::new(Gated { inner: SimDisk::new(1).open(), gate: gate.clone() });
+    let (writer, reader) = storage::open(engine, Options { tail_bytes: 50_000, ..Options::default() }).unwrap();
+    append(&writer, GROUP, entries(1..=40, 1, 10_000)).await.unwrap();
+    let old = reader.clone();
+    let read = tokio::spawn(async move { old.entries_aside(GROUP, 1, 41, 131_000).await });
+    let second = reader.clone();
+    let again = tokio::spawn(async move { second.entries_aside(GROUP, 14, 41, 131_000).await });
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let since = Instant::now();
+    assert_eq!(reader.entries_aside(GROUP, 38, 41, usize::MAX).await.unwrap().len(), 3);
+    assert_eq!(since.elapsed(), Duration::ZERO);
+    gate.add_permits(2);
+    assert_eq!((read.await.unwrap().unwrap().len(), again.await.unwrap().unwrap().len()), (13, 13));
+    assert_eq!(since.elapsed(), Duration::from_millis(8), "four times the 2 ms that it took");
+
+    let busy = tokio::spawn(async move { reader.entries_aside(GROUP, 1, 41, 131_000).await });
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let since = Instant::now();
+    gate.add_permits(1);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    append(&writer, GROUP, entries(41..=54, 1, 10_000)).await.unwrap();
+    assert_eq!(busy.await.unwrap().unwrap().len(), 13);
+    assert!(since.elapsed() <= Duration::from_millis(3), "as much was committed as was read");
 }
 
 #[tokio::test(start_paused = true)]

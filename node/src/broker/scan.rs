@@ -71,7 +71,7 @@ impl Broker {
     async fn entries(&self, local: &LocalPartition, scan: &Scan, upto: u64) -> Result<Option<Vec<LogEntry>>, Error> {
         let index = scan.place.index;
         let end = if scan.place.end.is_some() { index } else { upto } + 1;
-        match self.0.reader.entries(local.group(), index, end, scan.step_bytes).await {
+        match self.0.reader.entries_aside(local.group(), index, end, scan.step_bytes).await {
             Ok(entries) => {
                 Ok(Some(entries).filter(|entries| entries.first().is_some_and(|first| first.index == index)))
             }

@@ -74,6 +74,7 @@ keys! {
     "storage.disk_free_bytes_min" node.storage.disk_free_bytes_min as ByteSize: "refuse appends below so much free disk";
     "storage.compaction_bytes_per_second" node.storage.compaction_bytes_per_second as ByteSize: "what compaction may read and write; 0 is no limit";
     "storage.compaction_memory" node.storage.compaction_memory as ByteSize: "for the keys of one compaction";
+    "storage.old_reads_pause" node.storage.old_reads_pause: "pauses of consumers that read old records beside commits, in times of each read; 0 = none";
     "storage.retention_check" node.storage.retention_check: "how often records that are too old or too many are looked for";
     "raft.node_heartbeat" node.raft.node_heartbeat: "heartbeat between nodes";
     "raft.node_dead_after" node.raft.node_dead_after: "a node silent for so long counts as dead";
