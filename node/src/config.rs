@@ -181,7 +181,7 @@ impl Default for Storage {
             retention_check: Duration::from_secs(30),
             compaction_bytes_per_second: 32 << 20,
             compaction_memory: 32 << 20,
-            old_reads_pause: 4,
+            old_reads_pause: 10,
         }
     }
 }

@@ -41,7 +41,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { tail_bytes: 64 << 20, batch_bytes: 4 << 20, aside_pauses: 4 }
+        Options { tail_bytes: 64 << 20, batch_bytes: 4 << 20, aside_pauses: 10 }
     }
 }
 

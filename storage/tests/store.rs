@@ -380,7 +380,8 @@ async fn old_reads_step_aside_while_the_store_commits() {
 async fn old_reads_leave_a_slow_device_alone_for_longer_and_keep_up_with_commits() {
     let gate = Arc::new(Semaphore::new(0));
     let engine = Arc::new(Gated { inner: SimDisk::new(1).open(), gate: gate.clone() });
-    let (writer, reader) = storage::open(engine, Options { tail_bytes: 50_000, ..Options::default() }).unwrap();
+    let (writer, reader) =
+        storage::open(engine, Options { tail_bytes: 50_000, aside_pauses: 4, ..Options::default() }).unwrap();
     append(&writer, GROUP, entries(1..=40, 1, 10_000)).await.unwrap();
     let old = reader.clone();
     let read = tokio::spawn(async move { old.entries_aside(GROUP, 1, 41, 131_000).await });
