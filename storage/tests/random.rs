@@ -40,7 +40,8 @@ struct Run {
 
 impl Run {
     fn start(seed: u64, random: StdRng, disk: SimDisk, log: Log, term: u64) -> Self {
-        let options = Options { tail_bytes: (seed % 3 * 3_000) as usize, batch_bytes: 2_000 };
+        let tail_bytes = (seed % 3 * 3_000) as usize;
+        let options = Options { tail_bytes, batch_bytes: 2_000, ..Options::default() };
         let (writer, reader) = storage::open(disk.open(), options).expect("open");
         Run { random, disk, writer, reader, states: vec![log], confirmed: Arc::default(), term }
     }
