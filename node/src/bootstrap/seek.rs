@@ -17,8 +17,8 @@ use crate::peer::messages::{Founding, Joining, Seen, Visit, Visited};
 
 /// Between two rounds of probes.
 const ROUND: Duration = Duration::from_millis(150);
-/// After a refusal for good: only the operator can change it.
-const REFUSED_ROUND: Duration = Duration::from_secs(5);
+/// After a refusal. Most are for the operator to change; but a node whose folder is lost is taken in as soon as its old self counts as dead.
+const REFUSED_ROUND: Duration = Duration::from_secs(1);
 /// Addresses of members are looked up again so often while there is no controller.
 const REFRESH: Duration = Duration::from_secs(1);
 
